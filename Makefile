@@ -1,0 +1,47 @@
+# The same commands for people and for CI. `make demo` and `make test` need nothing installed but
+# Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml | cksum | cut -d' ' -f1)-$(shell pwd | cksum | cut -d' ' -f1)
+
+.PHONY: help install demo test test-slow lint format bench schema clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@rm -f $(VENV)/.installed-* && touch $@
+
+install: $(STAMP) ## Create the virtual environment and install everything
+
+demo: $(STAMP) ## Run the 15-institution federation on generated data and write a report
+	$(BIN)/python -m fedfuse_ray run demo --out runs/demo
+
+test: $(STAMP) ## Run the tests (under 12 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## Run the long tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## Check format, style, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Rewrite the files in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Run the benchmarks and compare them with the baseline
+	$(BIN)/python -m benchmarks.all
+
+schema: $(STAMP) ## Write the JSON schema of config files, for editors
+	$(BIN)/python -m fedfuse_ray schema > docs/experiment.schema.json
+
+clean: ## Remove what was built
+	rm -rf $(VENV) dist build runs

@@ -1,0 +1,1 @@
+"""Simulate privacy-preserving federated cross-modal fusion in scientific imaging, on Ray."""

@@ -1,0 +1,32 @@
+"""Frozen, validated configuration: models, presets, dotted overrides."""
+
+from fedfuse_ray.config.data import DataConfig, DomainConfig, ManifestData, PhantomData, SkewConfig
+from fedfuse_ray.config.execution import ExecutionConfig
+from fedfuse_ray.config.experiment import Experiment, Paradigm
+from fedfuse_ray.config.institutions import HardwareConfig, InstitutionConfig
+from fedfuse_ray.config.loading import dump, json_schema, load, preset_names, validate
+from fedfuse_ray.config.model import EncoderConfig, FusionKind, ModelConfig
+from fedfuse_ray.config.training import StrategyConfig, TrainingConfig
+
+__all__ = [
+    "DataConfig",
+    "DomainConfig",
+    "EncoderConfig",
+    "ExecutionConfig",
+    "Experiment",
+    "FusionKind",
+    "HardwareConfig",
+    "InstitutionConfig",
+    "ManifestData",
+    "ModelConfig",
+    "Paradigm",
+    "PhantomData",
+    "SkewConfig",
+    "StrategyConfig",
+    "TrainingConfig",
+    "dump",
+    "json_schema",
+    "load",
+    "preset_names",
+    "validate",
+]

@@ -1,0 +1,74 @@
+"""The whole experiment: everything that decides a result, in one frozen tree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fedfuse_ray.config.base import Config
+from fedfuse_ray.config.data import DataConfig, PhantomData
+from fedfuse_ray.config.execution import ExecutionConfig
+from fedfuse_ray.config.institutions import InstitutionConfig
+from fedfuse_ray.config.model import ModelConfig
+from fedfuse_ray.config.training import FedAvgConfig, StrategyConfig, TrainingConfig
+
+Paradigm = Literal["centralized", "isolated", "federated", "fedfuse_nonprivate"]
+
+
+class Experiment(Config):
+    """A federation and what it trains.
+
+    Attributes:
+        preset: Name of the preset or file that this came from.
+        seed: Root of every random stream.
+        paradigm: What is trained: see `fedfuse_ray.federation.paradigms`.
+        replicas: Each listed institution stands for so many alike, each with as much data of its
+            own; for scaling tests.
+    """
+
+    preset: str = "custom"
+    seed: int = Field(0, ge=0, lt=2**63)
+    paradigm: Paradigm = "fedfuse_nonprivate"
+    replicas: int = Field(1, ge=1, le=100_000)
+    data: DataConfig
+    institutions: tuple[InstitutionConfig, ...] = ()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig
+    strategy: StrategyConfig = FedAvgConfig()
+    execution: ExecutionConfig = ExecutionConfig()
+
+    @model_validator(mode="after")
+    def _institutions_fit_domains(self) -> Experiment:
+        names = Counter(i.name for i in self.institutions)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"institutions: {twice[0]!r} is named twice; names are unique")
+        if isinstance(self.data, PhantomData):
+            if not self.institutions:
+                raise ValueError("institutions: none listed; a federation needs at least one")
+            _check_ownership(self.data, self.institutions)
+        return self
+
+
+def _check_ownership(data: PhantomData, institutions: tuple[InstitutionConfig, ...]) -> None:
+    owned: dict[str, set[str]] = {domain: set() for domain in data.domains}
+    for institution in institutions:
+        if institution.domain not in data.domains:
+            raise ValueError(
+                f"institutions.{institution.name}.domain: {institution.domain!r} is not one of "
+                f"{sorted(data.domains)}"
+            )
+        unknown = set(institution.modalities) - set(data.domains[institution.domain].modalities)
+        if unknown:
+            raise ValueError(
+                f"institutions.{institution.name}.modalities: {sorted(unknown)[0]!r} is not one "
+                f"of {institution.domain}'s {list(data.domains[institution.domain].modalities)}"
+            )
+        owned[institution.domain] |= set(institution.modalities)
+    for domain, config in data.domains.items():
+        if orphan := [m for m in config.modalities if m not in owned[domain]]:
+            raise ValueError(
+                f"data.domains.{domain}.modalities: nobody owns {orphan[0]!r}; give it to an "
+                "institution or drop it"
+            )

@@ -1,0 +1,57 @@
+"""The network: encoders, their weights, and the fusion."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedfuse_ray.config.base import Config
+
+FusionKind = Literal["attention", "mean", "concat", "early", "late", "none"]
+EncoderKind = Literal["cnn", "resnet50", "vgg16", "efficientnet_b0"]
+
+
+class EncoderConfig(Config):
+    """One modality's encoder: a backbone, then a linear projection to the embedding.
+
+    Attributes:
+        kind: The backbone's architecture; one-dimensional signals always use the small CNN's
+            one-dimensional form.
+        weights: `random`, `public` (pre-trained on generated public phantoms, never on a site's
+            data), `torchvision` (ImageNet, downloaded by torchvision), or a file's path.
+        trainable: False freezes the backbone: its features are computed once and kept, and only
+            the projection is trained and sent.
+        width: Channels of the small CNN's first stage.
+    """
+
+    kind: EncoderKind = "cnn"
+    weights: str = "random"
+    trainable: bool = True
+    width: int = Field(16, ge=4, le=256)
+
+
+class ModelConfig(Config):
+    """The CrossModalNet.
+
+    Attributes:
+        embedding_dim: Length of each modality's embedding.
+        fusion: How the embeddings of the modalities present become one. `none` trains a
+            single-modality model each and never fuses.
+        modality_dropout: Probability that a present modality is hidden from the fusion while
+            training; at least one always stays.
+        auxiliary_weight: Weight of the mean single-modality loss beside the fused loss.
+        encoder: The default encoder.
+        encoders: Encoders that differ from the default, by modality.
+    """
+
+    embedding_dim: int = Field(64, ge=4, le=4096)
+    fusion: FusionKind = "attention"
+    modality_dropout: float = Field(0.3, ge=0.0, lt=1.0)
+    auxiliary_weight: float = Field(0.3, ge=0.0)
+    encoder: EncoderConfig = EncoderConfig()
+    encoders: dict[str, EncoderConfig] = {}
+
+    def encoder_for(self, modality: str) -> EncoderConfig:
+        """Return the encoder's config of one modality."""
+        return self.encoders.get(modality, self.encoder)

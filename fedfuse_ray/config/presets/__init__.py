@@ -1,0 +1,1 @@
+"""The federations that ship with the package, one YAML file each."""

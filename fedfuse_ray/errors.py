@@ -1,0 +1,54 @@
+"""The project's errors: what the user can mend, and what went wrong in a federation."""
+
+from __future__ import annotations
+
+
+class FedfuseError(Exception):
+    """Base of all errors that fedfuse_ray raises on purpose. The CLI exits with status 1."""
+
+
+class InputError(FedfuseError):
+    """A value that the user gave can't be used. The CLI prints one line and exits with status 2.
+
+    Args:
+        field: Where the value stands, as the user would write it (`training.rounds`, a path, a
+            manifest's line).
+        value: What was found there.
+        remedy: What is allowed, and how to mend it.
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        self.field, self.value, self.remedy = field, value, remedy
+        shown = " ".join(str(value).split())
+        shown = shown if len(shown) <= 120 else shown[:117] + "..."
+        super().__init__(f"{field}: {shown!r}: {' '.join(remedy.split())}")
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, object, str]]:
+        return InputError, (self.field, self.value, self.remedy)
+
+
+class InstitutionError(FedfuseError):
+    """An institution failed. Carries its name and the traceback from where it ran."""
+
+    def __init__(self, institution: str, traceback: str) -> None:
+        self.institution, self.traceback = institution, traceback
+        super().__init__(f"institution {institution} failed:\n{traceback}")
+
+    def __reduce__(self) -> tuple[type[InstitutionError], tuple[str, str]]:
+        return InstitutionError, (self.institution, self.traceback)
+
+
+class ProtocolError(FedfuseError):
+    """A payload that does not belong to this round: altered, replayed, or of unknown origin."""
+
+
+class DeadlineError(FedfuseError):
+    """A wait ran out of its time."""
+
+
+class ResourceError(FedfuseError):
+    """The cluster can't hold the federation as configured."""
+
+
+class BudgetSpentError(FedfuseError):
+    """The next release would spend more privacy budget than was granted."""
