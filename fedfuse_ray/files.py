@@ -1,4 +1,4 @@
-"""Atomic writes: a reader, or a resumed run, sees a whole file or none."""
+"""Atomic writes: a reader, or a resumed run, sees a whole file or none. And where the cache is."""
 
 from __future__ import annotations
 
@@ -42,3 +42,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def cache_folder() -> Path:
+    """Return where datasets and pre-trained encoders are kept between runs.
+
+    `$FEDFUSE_RAY_CACHE`, else `fedfuse_ray` in the user's cache folder.
+    """
+    if chosen := os.environ.get("FEDFUSE_RAY_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedfuse_ray"

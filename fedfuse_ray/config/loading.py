@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -31,19 +32,28 @@ def preset_names() -> list[str]:
     )
 
 
-def load(source: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+def load(
+    source: str | Path, overrides: Iterable[str] = (), *, manifest: Path | None = None
+) -> Experiment:
     """Read a preset or a YAML file and apply overrides.
 
     Args:
-        source: A preset's name, or the path of a YAML file, which may say `extends: PRESET`.
+        source: A preset's name, or the path of a YAML file, which may say `extends: PRESET`. A
+            relative `data.path` in a file starts at the file's folder.
         overrides: `dotted.name=value`, the value in YAML; later ones win.
+        manifest: The user's images; they replace the source's specimens and institutions.
 
     Raises:
         InputError: Unknown preset, unreadable YAML, unknown key, or a value out of bounds.
     """
     tree = _read(str(source), ())
+    if manifest is not None:
+        sizes = {k: v for k, v in tree["data"].items() if k in ("image_size", "signal_length")}
+        tree["data"] = {"kind": "manifest", "path": str(manifest), **sizes}
+        tree["institutions"] = []
     for text in overrides:
         apply_override(tree, text)
+    _anchor(tree, Path.cwd())
     return validate(tree)
 
 
@@ -114,6 +124,8 @@ def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if source in seen:
         raise InputError("extends", source, f"extends itself: {' -> '.join((*seen, source))}")
     tree = _parse(source)
+    if source not in preset_names():
+        _anchor(tree, Path(source).parent)
     parent = tree.pop("extends", None)
     if parent is not None:
         if not isinstance(parent, str):
@@ -124,6 +136,13 @@ def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if parent is not None:
         tree["preset"] = Path(source).stem
     return tree
+
+
+def _anchor(tree: dict[str, Any], folder: Path) -> None:
+    """Make a relative `data.path` start at a folder."""
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = os.path.normpath(folder.absolute() / Path(data["path"]).expanduser())
 
 
 def _parse(source: str) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""A dataset on disk: an index, and one Arrow table for each split and owner."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fedfuse_ray.config.data import ManifestData, PhantomData
+from fedfuse_ray.config.institutions import InstitutionConfig
+from fedfuse_ray.data.specimens import (
+    DomainInfo,
+    Header,
+    InstitutionInfo,
+    Parts,
+    Shape,
+    Specimens,
+    Split,
+    concatenate,
+    select,
+)
+from fedfuse_ray.data.tables import TableWriter, read_table
+from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.files import cache_folder, write_json
+
+_FORMAT = 1
+_PHANTOMS = 1
+"""Raised whenever the same request would generate other specimens."""
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """What is public about a dataset.
+
+    Attributes:
+        domains: The domains by name.
+        institutions: The institutions by name, in the federation's order.
+        shapes: The shape of each modality.
+        test: Number of test specimens of each domain.
+    """
+
+    domains: dict[str, DomainInfo]
+    institutions: dict[str, InstitutionInfo]
+    shapes: dict[str, Shape]
+    test: dict[str, int]
+
+
+class Dataset:
+    """A dataset's folder, opened for reading.
+
+    Raises:
+        FedfuseError: The folder holds no complete dataset.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.index = _read_index(folder / _INDEX)
+        except (OSError, ValueError, KeyError) as error:
+            raise FedfuseError(f"dataset {folder} can't be read: {error}") from None
+
+    def split(self, split: Split, institutions: Sequence[str]) -> Specimens:
+        """Return the train or validation specimens of one institution, or of several together."""
+        domain = self.index.domains[self.index.institutions[institutions[0]].domain]
+        owned = {m for name in institutions for m in self.index.institutions[name].modalities}
+        batches = [self._own(split, name) for name in institutions]
+        if len(batches) == 1:
+            return batches[0]
+        return concatenate(batches, [m for m in domain.modalities if m in owned])
+
+    def _own(self, split: Split, name: str) -> Specimens:
+        if split == "validation" and not self.index.institutions[name].validation:
+            return select(read_table(_table(self.folder, "train", name)), slice(0, 0))
+        return read_table(_table(self.folder, split, name))
+
+    def test(self, domain: str, part: int = 0, parts: int = 1) -> Specimens:
+        """Return one of `parts` contiguous parts of a domain's test set."""
+        count = self.index.test[domain]
+        rows = (part * count // parts, (part + 1) * count // parts)
+        return read_table(_table(self.folder, "test", domain), rows)
+
+
+def prepare(
+    data: PhantomData | ManifestData,
+    institutions: tuple[InstitutionConfig, ...],
+    *,
+    seed: int,
+    replicas: int = 1,
+    cache: Path | None = None,
+) -> Dataset:
+    """Generate or import a dataset, once: the same request finds it in the cache.
+
+    Raises:
+        InputError: Unusable images or manifest.
+    """
+    root = cache if cache is not None else cache_folder()
+    folder = root / "data" / _fingerprint(data, institutions, seed, replicas)
+    if not (folder / _INDEX).is_file():
+        header, parts = _source(data, institutions, seed, replicas)
+        write(folder, header, parts)
+    return Dataset(folder)
+
+
+def write(folder: Path, header: Header, parts: Parts) -> None:
+    """Write all parts as tables and the index last, then move the folder into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    try:
+        counts = _write_tables(temporary, header, parts)
+        _write_index(temporary / _INDEX, header, counts)
+        try:
+            temporary.rename(folder)
+        except OSError:  # Another process was faster, and made the same.
+            if not (folder / _INDEX).is_file():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _source(
+    data: PhantomData | ManifestData,
+    institutions: tuple[InstitutionConfig, ...],
+    seed: int,
+    replicas: int,
+) -> tuple[Header, Parts]:
+    if isinstance(data, PhantomData):
+        from fedfuse_ray.data.phantoms import generate
+
+        return generate(data, institutions, seed=seed, replicas=replicas)
+    from fedfuse_ray.data.importers import read
+
+    if replicas > 1:
+        raise InputError("replicas", replicas, "only generated data can be replicated; set it to 1")
+    return read(data, seed=seed)
+
+
+def _fingerprint(
+    data: PhantomData | ManifestData,
+    institutions: tuple[InstitutionConfig, ...],
+    seed: int,
+    replicas: int,
+) -> str:
+    request = {
+        "format": _FORMAT,
+        "data": data.model_dump(mode="json"),
+        "seed": seed,
+        "replicas": replicas,
+    }
+    if isinstance(data, PhantomData):
+        request["phantoms"] = _PHANTOMS
+        request["institutions"] = [
+            i.model_dump(mode="json", include={"name", "domain", "modalities", "share"})
+            for i in institutions
+        ]
+    else:
+        from fedfuse_ray.data.importers import fingerprint
+
+        request["files"] = fingerprint(data)
+    return hashlib.blake2b(json.dumps(request).encode(), digest_size=12).hexdigest()
+
+
+def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    open_for: tuple[str, str] | None = None
+    with ExitStack() as stack:
+        for part in parts:
+            key = (part.split, part.owner)
+            if key != open_for:
+                if key in counts:
+                    raise FedfuseError(f"parts of {key} do not follow each other")
+                stack.close()
+                batch = part.specimens
+                shapes = {m: header.shapes[m] for m in batch.modalities}
+                writer = stack.enter_context(
+                    TableWriter(_table(folder, part.split, part.owner), batch.domain, shapes)
+                )
+                open_for, counts[key] = key, 0
+            writer.write(part.specimens)
+            counts[key] += len(part.specimens)
+    return counts
+
+
+def _write_index(path: Path, header: Header, counts: dict[tuple[str, str], int]) -> None:
+    institutions = {
+        name: InstitutionInfo(
+            domain=domain,
+            modalities=modalities,
+            train=counts.get(("train", name), 0),
+            validation=counts.get(("validation", name), 0),
+        )
+        for name, (domain, modalities) in header.institutions.items()
+    }
+    for name, info in institutions.items():
+        if not info.train:
+            raise InputError(
+                f"institutions.{name}", "0 training specimens", "an institution can't be empty"
+            )
+    for domain in header.domains:
+        if not counts.get(("test", domain)):
+            raise InputError(f"domains.{domain}", "0 test specimens", "add rows of split `test`")
+    index = DatasetIndex(
+        domains=header.domains,
+        institutions=institutions,
+        shapes=header.shapes,
+        test={domain: counts["test", domain] for domain in header.domains},
+    )
+    write_json(path, asdict(index))
+
+
+def _read_index(path: Path) -> DatasetIndex:
+    tree = json.loads(path.read_text())
+    return DatasetIndex(
+        domains={
+            name: DomainInfo(tuple(d["modalities"]), tuple(d["classes"]))
+            for name, d in tree["domains"].items()
+        },
+        institutions={
+            name: InstitutionInfo(i["domain"], tuple(i["modalities"]), i["train"], i["validation"])
+            for name, i in tree["institutions"].items()
+        },
+        shapes={name: tuple(shape) for name, shape in tree["shapes"].items()},
+        test=tree["test"],
+    )
+
+
+def _table(folder: Path, split: str, owner: str) -> Path:
+    return folder / split / f"{owner}.arrow"

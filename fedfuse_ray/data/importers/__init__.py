@@ -1,0 +1,169 @@
+"""Importers: the user's own images and signals, named by a manifest.
+
+A manifest has a row an image: `specimen_id, institution, domain, modality, label, split` and either
+`path` (CSV or Parquet; relative to the manifest) or `image: {bytes, path}` (Parquet). `read` turns
+it into the dataset that a federation trains on, `check` looks without decoding, and
+`import_to_manifest` makes a manifest from a MedMNIST `.npz` or from a tree of folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedfuse_ray.config.data import ManifestData
+from fedfuse_ray.data.importers import reading
+from fedfuse_ray.data.importers.checks import split_of, verify
+from fedfuse_ray.data.importers.convert import import_folder, import_medmnist, import_to_manifest
+from fedfuse_ray.data.importers.layout import Layout, arrange
+from fedfuse_ray.data.importers.manifest import read_csv, read_parquet
+from fedfuse_ray.data.importers.table import Table
+from fedfuse_ray.data.specimens import Header, Parts
+from fedfuse_ray.errors import InputError
+
+__all__ = [
+    "READERS",
+    "VERSION",
+    "Summary",
+    "check",
+    "fingerprint",
+    "import_folder",
+    "import_medmnist",
+    "import_to_manifest",
+    "read",
+]
+
+VERSION = 1
+"""Raised when the same manifest would be read into other arrays."""
+
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+    ".pq": read_parquet,
+}
+"""A manifest's suffix to its reader."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a manifest holds.
+
+    Attributes:
+        path: The manifest.
+        rows: Its rows, one an image.
+        header: Domains, classes, institutions, modalities and shapes.
+        images: Number of images by (owner, modality, split), as the manifest has them; the owner
+            of `test` is the domain.
+        specimens: Number of specimens by (owner, split), after `held_out` took effect.
+        held_out: Institutions without validation rows; 15% of their train specimens are held out.
+    """
+
+    path: str
+    rows: int
+    header: Header
+    images: dict[tuple[str, str, str], int]
+    specimens: dict[tuple[str, str], int]
+    held_out: tuple[str, ...]
+
+
+def read(data: ManifestData, *, seed: int) -> tuple[Header, Parts]:
+    """Read the user's images.
+
+    The manifest's rows and every image's header are checked before this returns; images are
+    decoded as the parts are taken, at most `reading.PART_BYTES` at a time. Images become float16
+    [C, image_size, image_size] in [0, 1] (antialiased, aspect not kept; see `scaling` for the
+    values), C = 3 if any image of the modality is in colour, else 1; signals become
+    [C, signal_length].
+
+    An institution without validation rows has a deterministic 15% of its train specimens held out
+    (at least one of four or more, none of fewer). Order is fixed: domains by first appearance,
+    institutions sorted by name within their domain, modalities and classes sorted, specimens by
+    first appearance.
+
+    Args:
+        data: The manifest and the sizes.
+        seed: Decides which specimens are held out, and nothing else.
+
+    Returns:
+        The header, and parts: train and validation of each institution with the modalities that it
+        owns, then test of each domain with all its modalities.
+
+    Raises:
+        InputError: The manifest or an image can't be used: names file, line, value and remedy.
+            Errors inside an image's data are raised while the parts are taken.
+    """
+    table, layout, header = _open(data, seed)
+    return header, reading.parts(table, layout, header)
+
+
+def check(data: ManifestData) -> Summary:
+    """Check a manifest's rows and every image's existence and header, without decoding.
+
+    Raises:
+        InputError: As `read`, but for errors inside an image's data.
+    """
+    table, layout, header = _open(data, seed=0)
+    table.images.close()
+    images = Counter(
+        (row.domain if split_of(row) == "test" else row.institution, row.modality, split_of(row))
+        for row in table.rows
+    )
+    return Summary(
+        path=data.path,
+        rows=len(table.rows),
+        header=header,
+        images=dict(sorted(images.items())),
+        specimens={(owner, split): len(part) for (split, owner), part in layout.parts.items()},
+        held_out=layout.held_out,
+    )
+
+
+def fingerprint(data: ManifestData) -> str:
+    """Return a digest that changes when the manifest or an image file beside it does.
+
+    The manifest counts with its content, image files with name, size and time of change.
+
+    Raises:
+        InputError: The manifest can't be read, or an image file is missing.
+    """
+    table = _load(data)
+    digest = hashlib.blake2b(VERSION.to_bytes(4, "little"), digest_size=16)
+    try:
+        with table.path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        for path in table.images.outside():
+            stat = path.stat()
+            digest.update(repr((str(path), stat.st_size, stat.st_mtime_ns)).encode())
+    finally:
+        table.images.close()
+    return digest.hexdigest()
+
+
+def _open(data: ManifestData, seed: int) -> tuple[Table, Layout, Header]:
+    table = _load(data)
+    try:
+        verify(table)
+        layout = arrange(table, seed)
+        shapes = reading.shapes(table, data)
+    except BaseException:
+        table.images.close()
+        raise
+    return table, layout, Header(layout.domains, layout.institutions, shapes)
+
+
+def _load(data: ManifestData) -> Table:
+    path = Path(data.path).expanduser()
+    reader = READERS.get(path.suffix.lower())
+    if path.is_dir() or path.suffix.lower() == ".npz":
+        remedy = "is no manifest; make one from it: python -m fedfuse_ray data import"
+        raise InputError("data.path", data.path, remedy)
+    if not path.is_file():
+        raise InputError("data.path", data.path, "no such file; give a manifest's path")
+    if reader is None:
+        remedy = f"a manifest's name ends in {', '.join(READERS)}"
+        raise InputError("data.path", data.path, remedy)
+    return reader(path)

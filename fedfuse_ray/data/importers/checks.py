@@ -1,0 +1,171 @@
+"""What must hold of a manifest's rows before any image is opened.
+
+Each rule raises an `InputError` that names the file, the first line that breaks the rule, the value
+and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from fedfuse_ray.data.importers.table import COLUMNS, SPLITS, Row, Table
+from fedfuse_ray.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def verify(table: Table) -> None:
+    """Apply every rule to a manifest.
+
+    Raises:
+        InputError: A rule is broken.
+    """
+    if not table.rows:
+        raise InputError("data.path", table.path, "the manifest is empty; give it a row an image")
+    for rule in RULES:
+        rule(table)
+
+
+def split_of(row: Row) -> str:
+    """Return the name of a row's split: `train`, `validation` or `test`."""
+    return SPLITS[row.split.lower()]
+
+
+def _filled(table: Table) -> None:
+    for i, row in enumerate(table.rows):
+        for column, value in zip(COLUMNS, row, strict=True):
+            if not value and not (column == "institution" and row.split.lower() == "test"):
+                remedy = "is empty; only test rows may leave institution empty"
+                raise InputError(f"{table.where(i)}, {column}", value, remedy)
+        for column in ("institution", "domain", "modality"):
+            value = row[COLUMNS.index(column)]
+            if value and not _NAME.fullmatch(value):
+                remedy = "a name is letters, digits, '.', '_' and '-', and at most 100 of them"
+                raise InputError(f"{table.where(i)}, {column}", value, remedy)
+
+
+def _known_split(table: Table) -> None:
+    for i, row in enumerate(table.rows):
+        if row.split.lower() not in SPLITS:
+            remedy = "is no split; write train, validation (or val) or test"
+            raise InputError(f"{table.where(i)}, split", row.split, remedy)
+
+
+def _one_domain(table: Table) -> None:
+    first: dict[str, int] = {}
+    for i, row in enumerate(table.rows):
+        j = first.setdefault(row.institution, i) if row.institution else i
+        if table.rows[j].domain != row.domain:
+            remedy = (
+                f"is in domain {row.domain} here and in {table.rows[j].domain} at "
+                f"{table.unit} {table.numbers[j]}; an institution has one domain"
+            )
+            raise InputError(f"{table.where(i)}, institution", row.institution, remedy)
+
+
+def _one_split_and_label(table: Table) -> None:
+    first: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(table.rows):
+        j = first.setdefault((row.domain, row.specimen), i)
+        there = f"{table.unit} {table.numbers[j]}"
+        if split_of(table.rows[j]) != split_of(row):
+            remedy = (
+                f"is in {split_of(row)} here and in {split_of(table.rows[j])} at {there}, a leak; "
+                "keep a specimen in one split, and ids unique in a domain"
+            )
+            raise InputError(f"{table.where(i)}, specimen_id", row.specimen, remedy)
+        if table.rows[j].label != row.label:
+            remedy = (
+                f"specimen {row.specimen} has label {table.rows[j].label} at {there}; a specimen "
+                "has one label, and ids are unique in a domain"
+            )
+            raise InputError(f"{table.where(i)}, label", row.label, remedy)
+
+
+def _one_image(table: Table) -> None:
+    first: dict[tuple[str, str, str, str], int] = {}
+    for i, row in enumerate(table.rows):
+        j = first.setdefault((row.domain, row.specimen, row.institution, row.modality), i)
+        if j != i:
+            remedy = (
+                f"specimen {row.specimen} has its {row.modality} image at {table.unit} "
+                f"{table.numbers[j]} already; remove the duplicate row, or give the image its own "
+                "specimen_id or modality"
+            )
+            raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
+
+
+def _no_empty_institution(table: Table) -> None:
+    training = {row.institution for row in table.rows if split_of(row) == "train"}
+    for i, row in enumerate(table.rows):
+        if row.institution and row.institution not in training:
+            remedy = (
+                "is an empty institution: it has no train specimens; add some, or remove it "
+                "(test rows may leave institution empty)"
+            )
+            raise InputError(f"{table.where(i)}, institution", row.institution, remedy)
+
+
+def _domain_is_whole(table: Table) -> None:
+    splits = {(row.domain, split_of(row)) for row in table.rows}
+    labels = {(row.domain, row.label) for row in table.rows if split_of(row) == "train"}
+    for domain in dict.fromkeys(row.domain for row in table.rows):
+        for needed in ("train", "test"):
+            if (domain, needed) not in splits:
+                remedy = f"the domain has no {needed} rows; give some specimens split={needed}"
+                raise InputError(f"{table.path}, domain", domain, remedy)
+        if sum(name == domain for name, _ in labels) < 2:
+            remedy = "the domain's train rows have a single class; a classifier needs two or more"
+            raise InputError(f"{table.path}, domain", domain, remedy)
+
+
+def _known_label(table: Table) -> None:
+    known = {(row.domain, row.label) for row in table.rows if split_of(row) == "train"}
+    for i, row in enumerate(table.rows):
+        if (row.domain, row.label) not in known:
+            allowed = ", ".join(sorted(label for name, label in known if name == row.domain))
+            remedy = f"is outside {row.domain}'s set of labels, which train rows have: {allowed}"
+            raise InputError(f"{table.where(i)}, label", row.label, remedy)
+
+
+def _owned_modality(table: Table) -> None:
+    training = [row for row in table.rows if split_of(row) == "train"]
+    owned = {(row.institution, row.modality) for row in training}
+    known = {(row.domain, row.modality) for row in training}
+    for i, row in enumerate(table.rows):
+        if (row.domain, row.modality) not in known:
+            remedy = f"no institution of {row.domain} owns it: it has no train rows; add or remove"
+            raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
+        if split_of(row) == "validation" and (row.institution, row.modality) not in owned:
+            remedy = f"{row.institution} has no train rows of it; add some, or remove this row"
+            raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
+
+
+def _no_shared_file(table: Table) -> None:
+    first: dict[PurePosixPath, int] = {}
+    for i, name in enumerate(table.files):
+        j = first.setdefault(PurePosixPath(name), i)
+        splits = split_of(table.rows[i]), split_of(table.rows[j])
+        if splits[0] != splits[1]:
+            remedy = (
+                f"the file serves {splits[0]} here and {splits[1]} at {table.unit} "
+                f"{table.numbers[j]}, a leak; keep it in one split"
+            )
+            raise InputError(f"{table.where(i)}, path", name, remedy)
+
+
+RULES: tuple[Callable[[Table], None], ...] = (
+    _filled,
+    _known_split,
+    _one_domain,
+    _one_split_and_label,
+    _one_image,
+    _no_empty_institution,
+    _domain_is_whole,
+    _known_label,
+    _owned_modality,
+    _no_shared_file,
+)
+"""The rules, in the order in which they are applied; later ones rely on earlier ones."""

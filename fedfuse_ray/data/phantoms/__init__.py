@@ -1,0 +1,28 @@
+"""Generated specimens: physical factors, one forward model per modality, scanners, institutions."""
+
+from fedfuse_ray.data.phantoms.factors import (
+    Family,
+    class_names,
+    codewords,
+    draw_factors,
+    nearest_class,
+)
+from fedfuse_ray.data.phantoms.forward import FORWARD_MODELS, ForwardModel
+from fedfuse_ray.data.phantoms.generate import generate
+from fedfuse_ray.data.phantoms.imaging import Resolution, public
+from fedfuse_ray.data.phantoms.scanner import Scanner, ideal
+
+__all__ = [
+    "FORWARD_MODELS",
+    "Family",
+    "ForwardModel",
+    "Resolution",
+    "Scanner",
+    "class_names",
+    "codewords",
+    "draw_factors",
+    "generate",
+    "ideal",
+    "nearest_class",
+    "public",
+]
