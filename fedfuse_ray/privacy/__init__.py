@@ -1,0 +1,1 @@
+"""Differential privacy: ledger and accounting, clipping, noise mechanisms, sampling, masking."""

@@ -1,0 +1,170 @@
+"""The privacy ledger: every release as an immutable event, kept as JSON lines.
+
+Privacy is data here, as in Google's `dp_accounting`: mechanisms append events, and accountants
+interpret them later. Nothing is ever removed, so the epsilon of a finished run can be recomputed
+from `privacy_ledger.jsonl` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.files import write_text
+
+MECHANISMS = ("gaussian", "skellam", "discrete-gaussian")
+UNITS = ("record", "institution")
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyEvent:
+    """One release that depends on an institution's data.
+
+    Blocks that are clipped jointly, or by groups over the same sampled records, are one release:
+    one event with the joint noise multiplier.
+
+    Args:
+        round: The communication round.
+        institution: Whose data the release depends on.
+        blocks: The model blocks released.
+        mechanism: `gaussian`, `skellam` or `discrete-gaussian`.
+        noise_multiplier: sigma, standard deviation over sensitivity.
+        sampling_rate: Poisson probability that a unit takes part.
+        count: How often the same release was made, as local steps.
+        unit: `record` or `institution`.
+        rho: Discrete mechanisms only: the release's Renyi divergence of order alpha is at most
+            xi + rho * alpha (concentrated DP).
+        xi: See `rho`.
+
+    Raises:
+        InputError: A field that no accountant could interpret.
+    """
+
+    round: int
+    institution: str
+    blocks: tuple[str, ...]
+    mechanism: str
+    noise_multiplier: float
+    sampling_rate: float = 1.0
+    count: int = 1
+    unit: str = "record"
+    rho: float | None = None
+    xi: float | None = None
+
+    def __post_init__(self) -> None:
+        discrete = self.mechanism != "gaussian"
+        rules: tuple[tuple[str, bool, str], ...] = (
+            ("round", self.round >= 0, "count rounds from 0"),
+            ("mechanism", self.mechanism in MECHANISMS, f"the accountant knows {MECHANISMS}"),
+            ("noise_multiplier", 0.0 < self.noise_multiplier < math.inf, "use a positive number"),
+            ("sampling_rate", 0.0 < self.sampling_rate <= 1.0, "use a probability above 0"),
+            ("count", self.count >= 1, "an event happened at least once"),
+            ("unit", self.unit in UNITS, f"use one of {UNITS}"),
+            ("rho", _given(self.rho) == discrete, "give it for discrete mechanisms, and only then"),
+            ("xi", _given(self.xi) == discrete, "give it for discrete mechanisms, and only then"),
+        )
+        for name, holds, remedy in rules:
+            if not holds:
+                raise InputError(f"privacy_ledger.{name}", getattr(self, name), remedy)
+
+
+def _given(value: float | None) -> bool:
+    return value is not None and 0.0 <= value < math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """An append-only sequence of events; `extend` returns a longer ledger."""
+
+    events: tuple[PrivacyEvent, ...] = ()
+
+    def __iter__(self) -> Iterator[PrivacyEvent]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def extend(self, events: Iterable[PrivacyEvent]) -> Ledger:
+        """Return this ledger with `events` appended."""
+        return Ledger((*self.events, *events))
+
+    def institutions(self) -> tuple[str, ...]:
+        """Return the institutions in the ledger, sorted."""
+        return tuple(sorted({event.institution for event in self.events}))
+
+    def of(self, institution: str) -> tuple[PrivacyEvent, ...]:
+        """Return one institution's events, in order."""
+        return tuple(event for event in self.events if event.institution == institution)
+
+    def write(self, path: Path) -> None:
+        """Write the whole ledger as JSON lines, atomically."""
+        write_text(path, "".join(_line(event) for event in self.events))
+
+
+def append_events(path: Path, events: Iterable[PrivacyEvent]) -> None:
+    """Append events to a JSON-lines ledger and flush them to the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(_line(event) for event in events)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Read a JSON-lines ledger.
+
+    Raises:
+        InputError: A line that is no event; the message names the line.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return Ledger(tuple(_event(line, f"{path}:{n}") for n, line in enumerate(lines, 1)))
+
+
+def _line(event: PrivacyEvent) -> str:
+    row = {name: value for name, value in asdict(event).items() if value is not None}
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _event(line: str, where: str) -> PrivacyEvent:
+    known = {field.name for field in fields(PrivacyEvent)}
+    try:
+        row = json.loads(line)
+        if unknown := set(row) - known:
+            raise InputError(where, sorted(unknown)[0], f"an event has the fields {sorted(known)}")
+        return PrivacyEvent(**{**row, "blocks": tuple(row["blocks"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(where, line, f"not a privacy event ({error})") from None
+    except InputError as error:
+        raise InputError(f"{where} {error.field}", error.value, error.remedy) from None
+
+
+def to_dp_event(events: Iterable[PrivacyEvent]) -> Any:
+    """Return the events as one `dp_accounting.ComposedDpEvent`, for any outside accountant.
+
+    Equal releases are folded into `SelfComposedDpEvent`s. Discrete mechanisms become `ZCDpEvent`s
+    with their proved terms.
+    """
+    import dp_accounting
+
+    counts: dict[tuple[float | None, ...], int] = {}
+    for event in events:
+        gaussian = event.mechanism == "gaussian"
+        sigma = event.noise_multiplier if gaussian else None
+        key = (sigma, event.rho, event.xi, event.sampling_rate)
+        counts[key] = counts.get(key, 0) + event.count
+    composed: list[dp_accounting.DpEvent] = []
+    for (sigma, rho, xi, rate), count in counts.items():
+        release = (
+            dp_accounting.GaussianDpEvent(sigma)
+            if sigma is not None
+            else dp_accounting.dp_event.ZCDpEvent(rho, xi)
+        )
+        if rate != 1.0:
+            release = dp_accounting.PoissonSampledDpEvent(rate, release)
+        composed.append(dp_accounting.SelfComposedDpEvent(release, count))
+    return dp_accounting.ComposedDpEvent(composed)

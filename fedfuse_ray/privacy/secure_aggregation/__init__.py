@@ -1,0 +1,60 @@
+"""Secure aggregation: the server learns each block's sum over its owners, and no single update.
+
+The protocol of Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine
+Learning", CCS 2017, in full, against active adversaries: key agreement, secret-shared keys and
+seeds, masked inputs, consistency check, unmasking with dropouts. Start reading with `client`.
+
+A round uses fresh keys. Their agreement costs about a tenth of a round of 15 institutions with a
+million parameters; keeping pairwise keys over several rounds would save that, and would make every
+dropout whose mask key was recovered agree on new ones, so it is not offered.
+"""
+
+from fedfuse_ray.privacy.secure_aggregation.client import Client
+from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
+from fedfuse_ray.privacy.secure_aggregation.keys import (
+    Identity,
+    Randomness,
+    simulation_identities,
+    simulation_randomness,
+)
+from fedfuse_ray.privacy.secure_aggregation.masking import Modular, word_dtype
+from fedfuse_ray.privacy.secure_aggregation.quantization import (
+    FixedPoint,
+    from_modular,
+    to_modular,
+)
+from fedfuse_ray.privacy.secure_aggregation.round import (
+    RoundReport,
+    run_round,
+    system_randomness,
+)
+from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server
+from fedfuse_ray.privacy.secure_aggregation.terms import (
+    BlockTerms,
+    RoundTerms,
+    minimum_threshold,
+    unprotected_blocks,
+)
+
+__all__ = [
+    "Aggregate",
+    "BlockTerms",
+    "Client",
+    "FixedPoint",
+    "Identity",
+    "Modular",
+    "Randomness",
+    "RoundReport",
+    "RoundTerms",
+    "Server",
+    "Stage",
+    "from_modular",
+    "minimum_threshold",
+    "run_round",
+    "simulation_identities",
+    "simulation_randomness",
+    "system_randomness",
+    "to_modular",
+    "unprotected_blocks",
+    "word_dtype",
+]

@@ -1,0 +1,166 @@
+"""Keys: identities that sign, key pairs that agree, and the keys derived from an agreement.
+
+All of it comes from `cryptography`: Ed25519 (RFC 8032), X25519 (RFC 7748), HKDF-SHA256 (RFC 5869)
+and AES-128-GCM. Every derivation is salted with the digest of the round's terms, so that no key of
+one round is ever one of another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fedfuse_ray import rng
+from fedfuse_ray.errors import ProtocolError
+
+Randomness = Callable[[int], bytes]
+"""Called with a number of bytes, returns that many. Real secrets need `os.urandom`."""
+
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+_NONCE_BYTES = 12
+_CIPHER_KEY_BYTES = 16
+
+
+def simulation_randomness(seed: int, institution: str, round: int) -> Randomness:
+    """Return a stream that repeats: the same names give the same keys, so the same bytes.
+
+    For simulation only: whoever knows the seed knows every key. The modular sum is exact, hence the
+    same with any randomness; this makes the messages repeat too.
+    """
+    return rng.generator(seed, "secure-aggregation", institution, round).bytes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An institution's long-lived signing key; its public half is known to all out of band."""
+
+    private: bytes
+
+    @classmethod
+    def generate(cls, randomness: Randomness = os.urandom) -> Identity:
+        """Draw a fresh identity."""
+        return cls(randomness(KEY_BYTES))
+
+    @property
+    def public(self) -> bytes:
+        """The 32-byte Ed25519 public key."""
+        return self._key.public_key().public_bytes_raw()
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte signature of `data`."""
+        return self._key.sign(data)
+
+    @cached_property
+    def _key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.private)
+
+    def __repr__(self) -> str:
+        return f"Identity(public={self.public.hex()})"  # never the private half, as in a log
+
+
+def simulation_identities(seed: int, institutions: Iterable[str]) -> dict[str, Identity]:
+    """Return identities that repeat with the seed; for simulation only."""
+    return {
+        name: Identity(rng.generator(seed, "secure-aggregation-identity", name).bytes(KEY_BYTES))
+        for name in institutions
+    }
+
+
+def verify(public: bytes, signature: bytes, data: bytes) -> bool:
+    """Return whether the identity with this public key signed `data`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """An X25519 key pair that lives for one round."""
+
+    private: bytes
+
+    @property
+    def public(self) -> bytes:
+        """The 32-byte public key."""
+        return self._key.public_key().public_bytes_raw()
+
+    def agree(self, public: bytes) -> bytes:
+        """Return the 32-byte secret shared with the owner of `public`.
+
+        Raises:
+            ProtocolError: `public` is no key, or one of small order that would fix the secret.
+        """
+        try:
+            peer = X25519PublicKey.from_public_bytes(public)
+            return self._key.exchange(peer)
+        except ValueError as error:
+            raise ProtocolError(f"a public key can't be used: {error}") from None
+
+    @cached_property
+    def _key(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(self.private)
+
+    def __repr__(self) -> str:
+        return f"KeyPair(public={self.public.hex()})"
+
+
+def derive_key(secret: bytes, salt: bytes, label: str, *names: str, length: int) -> bytes:
+    """Return HKDF-SHA256 of the secret under a label and names, which can't run into each other."""
+    info = b"".join(_prefixed(text) for text in (label, *names))
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+@dataclass(frozen=True)
+class ShareChannel:
+    """The authenticated encryption of one sender's shares for one recipient.
+
+    The key holds for one direction of one pair in one round and encrypts a single message.
+    """
+
+    key: bytes
+    context: bytes
+
+    @classmethod
+    def between(cls, agreed: bytes, terms: bytes, sender: str, recipient: str) -> ShareChannel:
+        """Derive the channel from the pair's agreed secret and the digest of the round's terms."""
+        key = derive_key(agreed, terms, "shares", sender, recipient, length=_CIPHER_KEY_BYTES)
+        return cls(key, terms + _joined((sender, recipient)))
+
+    def encrypt(self, plain: bytes, randomness: Randomness) -> bytes:
+        """Return nonce and ciphertext with its tag."""
+        nonce = randomness(_NONCE_BYTES)
+        return nonce + AESGCM(self.key).encrypt(nonce, plain, self.context)
+
+    def decrypt(self, sealed: bytes) -> bytes:
+        """Return what was encrypted.
+
+        Raises:
+            ProtocolError: It was altered, or is of another sender, recipient or round.
+        """
+        try:
+            return AESGCM(self.key).decrypt(
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self.context
+            )
+        except (InvalidTag, ValueError):
+            raise ProtocolError("encrypted shares were altered or are not of this round") from None
+
+
+def _prefixed(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "little") + data
+
+
+def _joined(names: Iterable[str]) -> bytes:
+    return b"".join(_prefixed(name) for name in names)

@@ -1,0 +1,88 @@
+"""The server's recovery of masks from shares: pure functions over what the clients revealed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair
+from fedfuse_ray.privacy.secure_aggregation.masking import (
+    Stream,
+    pair_sign,
+    pair_stream,
+    self_stream,
+)
+from fedfuse_ray.privacy.secure_aggregation.messages import Advertisement, UnmaskingShares
+from fedfuse_ray.privacy.secure_aggregation.round_secrets import commit
+from fedfuse_ray.privacy.secure_aggregation.shamir import combine
+from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
+
+
+@dataclass(frozen=True)
+class Unmasking:
+    """What is needed to take the masks out of the sums.
+
+    Attributes:
+        terms: The round's terms.
+        roster: The advertised keys.
+        partners: Who shared its keys; pairwise masks run among them.
+        survivors: Whose masked input is in the sums.
+        commitments: Institution to block to the commitment of its seed.
+        answers: Respondent to the shares that it revealed, at least a threshold of them.
+    """
+
+    terms: RoundTerms
+    roster: Mapping[str, Advertisement]
+    partners: Collection[str]
+    survivors: Collection[str]
+    commitments: Mapping[str, Mapping[str, bytes]]
+    answers: Mapping[str, UnmaskingShares]
+
+    def streams(self) -> Iterator[tuple[str, list[Stream]]]:
+        """Yield each block that may be revealed with the streams that undo its masks.
+
+        Raises:
+            ProtocolError: Shares do not give the secret that was advertised or committed to.
+        """
+        dropped = self._recover_dropped()
+        for block in self.terms.summable(self.survivors):
+            owners = self.terms.owners_among(block, self.survivors)
+            undo = [
+                self_stream(self._recover_seed(owner, block), self.terms.digest, owner, block, -1)
+                for owner in owners
+            ]
+            for gone in self.terms.owners_among(block, dropped):
+                undo += [self._undo_pair(block, owner, gone, dropped[gone]) for owner in owners]
+            yield block, undo
+
+    def _undo_pair(self, block: str, owner: str, gone: str, keys: KeyPair) -> Stream:
+        agreed = keys.agree(self.roster[owner].mask_key)
+        sign = pair_sign(self.terms.points[owner], self.terms.points[gone])
+        return pair_stream(agreed, self.terms.digest, block, -sign)
+
+    def _recover_dropped(self) -> dict[str, KeyPair]:
+        """Return the mask keys of those who shared their keys and sent no masked input."""
+        recovered = {}
+        for gone in self.partners:
+            if gone in self.survivors:
+                continue
+            shares = {
+                self.terms.points[name]: answer.mask_keys[gone]
+                for name, answer in self.answers.items()
+            }
+            keys = KeyPair(combine(shares, self.terms.threshold))
+            if keys.public != self.roster[gone].mask_key:
+                raise ProtocolError(f"the shares of {gone!r} do not give the key it advertised")
+            recovered[gone] = keys
+        return recovered
+
+    def _recover_seed(self, owner: str, block: str) -> bytes:
+        shares = {
+            self.terms.points[name]: answer.seeds[owner][block]
+            for name, answer in self.answers.items()
+        }
+        seed = combine(shares, self.terms.threshold)
+        if commit(seed, self.terms.digest, owner, block) != self.commitments[owner][block]:
+            raise ProtocolError(f"the shares of {owner!r} do not give its seed of {block!r}")
+        return seed
