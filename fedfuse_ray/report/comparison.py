@@ -1,0 +1,179 @@
+"""The page that sets paradigms side by side, with links to each one's own report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.files import write_text
+from fedfuse_ray.report import figures
+from fedfuse_ray.report.figures.comparison import domains_of
+from fedfuse_ray.report.html import write_run_report
+from fedfuse_ray.report.page import Card, Charts, cards, document, section, table
+from fedfuse_ray.report.schema import OVERALL, Summary
+from fedfuse_ray.report.store import read_comparison, read_rounds
+from fedfuse_ray.report.units import ABSENT, epsilon, human_bytes, human_seconds, percent
+
+REFERENCE = "centralized"
+"""The paradigm that the others' accuracy is a percentage of."""
+
+MEANING = {
+    "centralized": "all data in one place, which the federation may not do: the upper bound",
+    "isolated": "each institution trains alone; the mean over institutions",
+    "federated": "federated averaging, one model per modality, no fusion",
+    "federated_dp": "the same with differential privacy",
+    "fedfuse": "fusion, privacy, secure aggregation and compression",
+    "fedfuse_nonprivate": "cross-modal fusion, without privacy",
+}
+
+
+def write_comparison_report(
+    folder: Path, comparison: Mapping[str, Summary | Mapping[str, Any]]
+) -> Path:
+    """Write a comparison's `report.html` and return its path.
+
+    Args:
+        folder: Where the paradigms' own folders are, by name; those that exist are linked, and
+            their rounds drawn.
+        comparison: A summary by paradigm, in the order to show.
+
+    Raises:
+        pydantic.ValidationError: A summary breaks the contract.
+        InputError: A paradigm's rounds table is broken.
+    """
+    folder = Path(folder)
+    summaries = {name: Summary.model_validate(value) for name, value in comparison.items()}
+    rounds = {
+        name: read_rounds(folder / name)
+        for name in summaries
+        if (folder / name / "rounds.parquet").is_file()
+    }
+    path = folder / "report.html"
+    write_text(path, comparison_page(summaries, rounds))
+    return path
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of a run's or a comparison's folder, whichever it is.
+
+    A comparison's paradigms get their own reports too.
+
+    Raises:
+        InputError: The folder or a file of it is missing or broken.
+    """
+    folder = Path(folder)
+    if not (folder / "comparison.json").is_file():
+        return write_run_report(folder)
+    comparison = read_comparison(folder)
+    for name in comparison:
+        if (folder / name).is_dir():
+            write_run_report(folder / name)
+    if not comparison:
+        raise InputError(str(folder / "comparison.json"), "{}", "it names no paradigm")
+    return write_comparison_report(folder, comparison)
+
+
+def relative_to_centralized(comparison: Mapping[str, Summary], paradigm: str) -> float | None:
+    """Return a paradigm's overall accuracy as a fraction of the centralized one's."""
+    reference = comparison.get(REFERENCE)
+    if reference is None or reference.accuracy[OVERALL] == 0.0:
+        return None
+    return comparison[paradigm].accuracy[OVERALL] / reference.accuracy[OVERALL]
+
+
+def comparison_page(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
+    """Return the page, self-contained; paradigms in `rounds` have a folder and are linked."""
+    charts = Charts()
+    bars = charts.add(
+        figures.accuracy_by_paradigm(comparison),
+        "All paradigms are scored on the same test specimens; overall pools the domains. Isolated "
+        "is the mean over institutions.",
+    )
+    lines = charts.add(
+        figures.convergence_by_paradigm(rounds, comparison),
+        "A dashed level is the final score of a paradigm that is not trained in rounds.",
+    )
+    body = "".join(
+        [
+            _header(comparison),
+            section(
+                "table",
+                "The paradigms",
+                "Bold is the best of its column. Epsilon bounds what the result may reveal: "
+                "smaller protects more.",
+                f'<div class="panel">{_table(comparison, rounds)}</div>',
+                _meanings(comparison),
+            ),
+            section("accuracy", "Accuracy", "What each paradigm achieves, by domain.", bars),
+            section("learning", "Learning", "How fast each paradigm gets there.", lines),
+        ]
+    )
+    return document("Comparison of paradigms", body, charts)
+
+
+def _header(comparison: Mapping[str, Summary]) -> str:
+    presets = dict.fromkeys(summary.preset for summary in comparison.values())
+    seeds = dict.fromkeys(str(summary.seed) for summary in comparison.values())
+    entries = [
+        Card(name, percent(summary.accuracy[OVERALL]), epsilon_note(summary))
+        for name, summary in comparison.items()
+    ]
+    return (
+        f'<header><p class="kicker">fedfuse_ray comparison on {escape(", ".join(presets))}, '
+        f"seed {escape(', '.join(seeds))}</p><h1>Paradigms compared</h1>"
+        f'<p class="lead">Overall accuracy on the consortium\'s test specimens.</p>'
+        f"{cards(entries)}</header>"
+    )
+
+
+def epsilon_note(summary: Summary) -> str:
+    """Return 'epsilon 1.00' or 'not private'."""
+    told = epsilon(summary.privacy)
+    return f"epsilon {told}" if summary.privacy.private else told
+
+
+def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
+    domains = domains_of(comparison)
+    head = (
+        "paradigm",
+        "overall",
+        *domains,
+        "% of centralized",
+        "epsilon",
+        "uplink a round",
+        "time",
+    )
+    best = {
+        name: max(s.accuracy.get(name, -1.0) for s in comparison.values())
+        for name in (OVERALL, *domains)
+    }
+    rows = []
+    for paradigm, summary in comparison.items():
+        name = escape(paradigm)
+        link = f'<a href="{quote(paradigm)}/report.html">{name}</a>' if paradigm in rounds else name
+        scores = [
+            f'<td class="number{" best" if summary.accuracy.get(key) == top else ""}">'
+            f"{percent(summary.accuracy.get(key))}</td>"
+            for key, top in best.items()
+        ]
+        rows.append(
+            (
+                link,
+                *scores,
+                percent(relative_to_centralized(comparison, paradigm)),
+                epsilon(summary.privacy),
+                human_bytes(summary.communication.uplink_bytes_per_round or None),
+                human_seconds(summary.time.wall_seconds),
+            )
+        )
+    return table(head, rows)
+
+
+def _meanings(comparison: Mapping[str, Summary]) -> str:
+    known = [(name, MEANING[name]) for name in comparison if name in MEANING]
+    items = "".join(f"<li><b>{escape(name)}</b>: {escape(said)}</li>" for name, said in known)
+    return f'<ul class="quiet">{items}</ul>' if items else ABSENT

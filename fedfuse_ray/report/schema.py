@@ -1,0 +1,251 @@
+"""What a run's folder holds, as types: the summary, the evaluation, the rows of the two tables.
+
+Every value is validated when it is written, so that a script which relies on `summary.json` never
+meets a missing key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from fedfuse_ray.config.base import Config
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0.0)]
+
+OVERALL = "overall"
+"""The key of the score pooled over all domains."""
+
+DOMAIN_PREFIX = "accuracy/"
+"""Prefix of the rounds table's columns of one domain's accuracy."""
+
+
+class PrivacySummary(Config):
+    """The guarantee that the ledger gives; numbers are null where the mode has none.
+
+    Attributes:
+        mode: `none`, or the privacy mode.
+        epsilon: The largest over institutions, at `delta`.
+        epsilon_by_institution: Each institution's own.
+        noise_multiplier: Noise standard deviation over the clip norm.
+        clip_norm: L2 bound of one unit's contribution.
+        sampling_rate: Poisson rate of a step.
+        steps: Releases charged.
+        unit: What one neighbouring data set lacks: a `record`, a `client`.
+        adversary: Whom the guarantee holds against.
+    """
+
+    mode: str
+    epsilon: Annotated[float, Field(ge=0.0)] | None
+    delta: Fraction | None
+    epsilon_by_institution: dict[str, Annotated[float, Field(ge=0.0)]]
+    noise_multiplier: Annotated[float, Field(ge=0.0)] | None
+    clip_norm: Annotated[float, Field(ge=0.0)] | None
+    sampling_rate: Fraction | None
+    steps: Count
+    unit: str | None
+    adversary: str | None
+
+    @property
+    def private(self) -> bool:
+        """Whether the run claims a guarantee."""
+        return self.mode != "none"
+
+    @model_validator(mode="after")
+    def _a_private_mode_has_its_epsilon(self) -> PrivacySummary:
+        if self.private and self.epsilon is None:
+            raise ValueError(
+                f"epsilon: null under mode {self.mode!r}; a guarantee needs its number"
+            )
+        return self
+
+
+class CommunicationSummary(Config):
+    """Bytes as encoded, over all institutions; `fp32_...` is the same updates uncompressed."""
+
+    uplink_bytes_per_round: Annotated[float, Field(ge=0.0)]
+    downlink_bytes_per_round: Annotated[float, Field(ge=0.0)]
+    uplink_bytes_total: Annotated[float, Field(ge=0.0)]
+    fp32_uplink_bytes_per_round: Annotated[float, Field(ge=0.0)]
+    codec: str
+
+
+class TimeSummary(Config):
+    """Seconds: the whole command, the executor's start, a steady round, the virtual clock."""
+
+    wall_seconds: Seconds
+    startup_seconds: Seconds
+    seconds_per_round: Seconds
+    simulated_seconds: Seconds
+
+
+class Summary(Config):
+    """`summary.json`: the contract with scripts. `accuracy` and `macro_f1` hold `overall`."""
+
+    paradigm: str = Field(min_length=1)
+    preset: str
+    seed: int
+    executor: str
+    rounds: Count
+    accuracy: dict[str, Fraction]
+    accuracy_by_modality: dict[str, Fraction]
+    macro_f1: dict[str, Fraction]
+    privacy: PrivacySummary
+    communication: CommunicationSummary
+    time: TimeSummary
+    weights_sha256: str
+
+    @model_validator(mode="after")
+    def _pooled_scores_are_there(self) -> Summary:
+        for name, scores in (("accuracy", self.accuracy), ("macro_f1", self.macro_f1)):
+            if OVERALL not in scores:
+                raise ValueError(f"{name}: the key {OVERALL!r} is missing")
+        return self
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains scored, in the order of the file."""
+        return [name for name in self.accuracy if name != OVERALL]
+
+
+class ViewEvaluation(Config):
+    """The score of a model that is shown only these modalities.
+
+    Attributes:
+        confusion: Counts [true class][predicted class] over the domain's test specimens.
+        attention: Mean weight of each modality in the fusion; null where the fusion has none.
+    """
+
+    modalities: tuple[str, ...] = Field(min_length=1)
+    accuracy: Fraction
+    macro_f1: Fraction
+    confusion: list[list[Count]]
+    attention: dict[str, float] | None = None
+
+
+class DomainEvaluation(Config):
+    """One domain's test set: its classes, its size, the scores by modalities shown."""
+
+    classes: list[str]
+    specimens: Count
+    views: list[ViewEvaluation]
+
+    @model_validator(mode="after")
+    def _confusions_are_square(self) -> DomainEvaluation:
+        size = len(self.classes)
+        for view in self.views:
+            if any(len(row) != size for row in view.confusion) or len(view.confusion) != size:
+                shown = "+".join(view.modalities)
+                raise ValueError(f"views.{shown}.confusion: must be {size} x {size}, as classes")
+        return self
+
+    @property
+    def widest(self) -> ViewEvaluation | None:
+        """The view with the most modalities; of equals the first."""
+        return max(self.views, key=lambda view: len(view.modalities), default=None)
+
+
+class InstitutionEvaluation(Config):
+    """An institution's score on its domain's test set with the modalities that it owns."""
+
+    domain: str
+    modalities: tuple[str, ...]
+    accuracy: Fraction
+
+
+class Evaluation(Config):
+    """`evaluation.json`: the final scores in detail."""
+
+    domains: dict[str, DomainEvaluation] = Field({})
+    institutions: dict[str, InstitutionEvaluation] = Field({})
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """One round of `rounds.parquet`.
+
+    Attributes:
+        epsilon: The largest over institutions so far; None when not private.
+        accuracy: Pooled over all domains; None where the round was not evaluated.
+        domain_accuracy: Each domain's, written as columns `accuracy/<domain>`.
+    """
+
+    round: int
+    loss: float | None
+    seconds: float
+    train_seconds: float
+    aggregate_seconds: float
+    evaluate_seconds: float
+    simulated_seconds: float
+    uplink_bytes: int
+    downlink_bytes: int
+    participants: int
+    dropouts: int = 0
+    epsilon: float | None = None
+    accuracy: float | None = None
+    domain_accuracy: Mapping[str, float | None] = field(default_factory=dict)
+    macro_f1: float | None = None
+    validation_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class InstitutionRow:
+    """One institution in one round, of `institutions.parquet`; modalities are comma-joined."""
+
+    round: int
+    institution: str
+    domain: str
+    modalities: tuple[str, ...]
+    specimens: int
+    steps: int
+    loss: float | None
+    train_seconds: float
+    uplink_bytes: int
+    downlink_bytes: int
+    validation_accuracy: float | None = None
+    epsilon: float | None = None
+
+
+_WHOLE = (
+    "round",
+    "uplink_bytes",
+    "downlink_bytes",
+    "participants",
+    "dropouts",
+    "specimens",
+    "steps",
+)
+_TEXT = ("institution", "domain", "modalities")
+
+
+def _schema(row: type[RoundRow] | type[InstitutionRow], *, drop: str = "") -> pa.Schema:
+    kinds = {**dict.fromkeys(_WHOLE, pa.int64()), **dict.fromkeys(_TEXT, pa.string())}
+    names = [entry.name for entry in fields(row) if entry.name != drop]
+    return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
+
+
+ROUNDS: pa.Schema = _schema(RoundRow, drop="domain_accuracy")
+INSTITUTIONS: pa.Schema = _schema(InstitutionRow)
+
+
+def rounds_table(row: RoundRow) -> pa.Table:
+    """Return one round as a table of one row, the domains' columns last."""
+    values = {name: [getattr(row, name)] for name in ROUNDS.names}
+    fixed = pa.table(values, schema=ROUNDS)
+    for domain, value in row.domain_accuracy.items():
+        column = pa.array([value], pa.float64())
+        fixed = fixed.append_column(DOMAIN_PREFIX + domain, column)
+    return fixed
+
+
+def institutions_table(rows: list[InstitutionRow]) -> pa.Table:
+    """Return institutions' rows as a table."""
+    values = {name: [getattr(row, name) for row in rows] for name in INSTITUTIONS.names}
+    values["modalities"] = [",".join(row.modalities) for row in rows]
+    return pa.table(values, schema=INSTITUTIONS)

@@ -1,0 +1,246 @@
+"""A run's folder: written round by round, truncated for a resume, read back validated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.files import write_atomic, write_json, write_text
+from fedfuse_ray.report.reading import (
+    parse,
+    read_json,
+    read_model,
+    read_parquet,
+    read_text,
+    validate,
+)
+from fedfuse_ray.report.schema import (
+    INSTITUTIONS,
+    ROUNDS,
+    Evaluation,
+    InstitutionRow,
+    RoundRow,
+    Summary,
+    institutions_table,
+    rounds_table,
+)
+
+
+class RunStore:
+    """The writer of one run's folder. Each file is replaced as a whole, so a reader sees no part.
+
+    Args:
+        folder: Created when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._rounds: pa.Table | None = None
+        self._institutions: pa.Table | None = None
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the folder's files."""
+        return self.folder / name
+
+    def start(self, config: str, environment: Mapping[str, Any]) -> None:
+        """Begin a fresh run: write its settings and empty tables, remove an older run's results.
+
+        Args:
+            config: The resolved configuration, as YAML.
+            environment: What `fedfuse_ray.report.environment()` collected.
+        """
+        for stale in ("summary.json", "evaluation.json", "report.html"):
+            self.path(stale).unlink(missing_ok=True)
+        write_text(self.path("config.yaml"), config)
+        write_json(self.path("environment.json"), dict(environment))
+        write_text(self.path("privacy_ledger.jsonl"), "")
+        self._write_tables(ROUNDS.empty_table(), INSTITUTIONS.empty_table())
+
+    def append_round(self, row: RoundRow, institutions: Sequence[InstitutionRow]) -> None:
+        """Add one round.
+
+        Institutions are written first: whoever sees a round in `rounds.parquet` finds its
+        institutions too.
+
+        Raises:
+            ValueError: The round does not follow the last one, or an institution's row is of
+                another round.
+        """
+        rounds, known = self._tables()
+        last = pc.max(rounds["round"]).as_py()
+        if last is not None and row.round <= last:
+            raise ValueError(f"round {row.round} does not follow {last}; truncate before a resume")
+        if strays := [entry.institution for entry in institutions if entry.round != row.round]:
+            raise ValueError(f"{strays[0]}'s row is of another round than {row.round}")
+        self._write_tables(
+            _stack(rounds, rounds_table(row)),
+            _stack(known, institutions_table(list(institutions))),
+        )
+
+    def truncate(self, after_round: int) -> None:
+        """Forget what came after a round, to resume from its checkpoint.
+
+        Rows and ledger lines of later rounds go, and so do the finished run's results; ledger
+        lines without a `round` stay.
+        """
+        rounds, institutions = self._tables()
+        self._write_tables(
+            rounds.filter(pc.less_equal(rounds["round"], after_round)),
+            institutions.filter(pc.less_equal(institutions["round"], after_round)),
+        )
+        ledger = read_ledger(self.folder)
+        self.write_ledger(line for line in ledger if line.get("round", after_round) <= after_round)
+        for stale in ("summary.json", "evaluation.json", "report.html"):
+            self.path(stale).unlink(missing_ok=True)
+
+    def write_ledger(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the privacy ledger: one JSON object a line, in the order charged."""
+        lines = [json.dumps(dict(event), allow_nan=False) + "\n" for event in events]
+        write_text(self.path("privacy_ledger.jsonl"), "".join(lines))
+
+    def write_evaluation(self, evaluation: Evaluation | Mapping[str, Any]) -> Evaluation:
+        """Validate and write the final scores.
+
+        Raises:
+            pydantic.ValidationError: A key is missing, unknown or out of bounds.
+        """
+        checked = Evaluation.model_validate(_plain(evaluation))
+        write_json(self.path("evaluation.json"), checked.model_dump(mode="json"))
+        return checked
+
+    def write_summary(self, summary: Summary | Mapping[str, Any]) -> Summary:
+        """Validate and write the summary; the last file of a run.
+
+        Raises:
+            pydantic.ValidationError: A key is missing, unknown or out of bounds.
+        """
+        checked = Summary.model_validate(_plain(summary))
+        write_json(self.path("summary.json"), checked.model_dump(mode="json"))
+        return checked
+
+    def _tables(self) -> tuple[pa.Table, pa.Table]:
+        if self._rounds is None or self._institutions is None:
+            self._rounds = _parquet_or_empty(self.path("rounds.parquet"), ROUNDS)
+            self._institutions = _parquet_or_empty(self.path("institutions.parquet"), INSTITUTIONS)
+        return self._rounds, self._institutions
+
+    def _write_tables(self, rounds: pa.Table, institutions: pa.Table) -> None:
+        _write_parquet(self.path("institutions.parquet"), institutions)
+        _write_parquet(self.path("rounds.parquet"), rounds)
+        self._rounds, self._institutions = rounds, institutions
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run, read back.
+
+    Attributes:
+        rounds: A row a round; no rows for paradigms without rounds.
+        institutions: A row a round and institution.
+        config: The resolved configuration, as YAML text.
+        ledger: The privacy ledger's events.
+    """
+
+    folder: Path
+    summary: Summary
+    evaluation: Evaluation
+    rounds: pa.Table
+    institutions: pa.Table
+    config: str
+    environment: Mapping[str, Any]
+    ledger: tuple[Mapping[str, Any], ...]
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read a finished run's folder.
+
+    Raises:
+        InputError: The folder or a file of it is missing or broken.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(str(folder), "missing", "name the folder of a finished run")
+    return RunResult(
+        folder=folder,
+        summary=read_model(folder / "summary.json", Summary),
+        evaluation=read_model(folder / "evaluation.json", Evaluation),
+        rounds=read_rounds(folder),
+        institutions=read_parquet(folder / "institutions.parquet", INSTITUTIONS),
+        config=read_text(folder / "config.yaml"),
+        environment=read_json(folder / "environment.json"),
+        ledger=read_ledger(folder),
+    )
+
+
+def read_rounds(folder: Path) -> pa.Table:
+    """Read the rounds so far, of a run that may still be going on.
+
+    Raises:
+        InputError: The file is missing or broken.
+    """
+    return read_parquet(Path(folder) / "rounds.parquet", ROUNDS)
+
+
+def read_ledger(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    """Read the privacy ledger; a run without one has charged nothing.
+
+    Raises:
+        InputError: A line is not a JSON object.
+    """
+    path = Path(folder) / "privacy_ledger.jsonl"
+    lines = read_text(path).splitlines() if path.exists() else []
+    return tuple(parse(f"{path}: line {n}", line) for n, line in enumerate(lines, 1) if line)
+
+
+def write_comparison(
+    folder: Path, comparison: Mapping[str, Summary | Mapping[str, Any]]
+) -> dict[str, Summary]:
+    """Validate and write `comparison.json`: a summary by paradigm.
+
+    Raises:
+        pydantic.ValidationError: A summary breaks the contract.
+    """
+    checked = {name: Summary.model_validate(_plain(value)) for name, value in comparison.items()}
+    plain = {name: summary.model_dump(mode="json") for name, summary in checked.items()}
+    write_json(Path(folder) / "comparison.json", plain)
+    return checked
+
+
+def read_comparison(folder: Path) -> dict[str, Summary]:
+    """Read `comparison.json`.
+
+    Raises:
+        InputError: The file is missing or broken.
+    """
+    path = Path(folder) / "comparison.json"
+    return {
+        name: validate(f"{path}: {name}", value, Summary) for name, value in read_json(path).items()
+    }
+
+
+def _plain(value: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model as a plain tree: pydantic does not check again what `model_copy` changed."""
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+def _stack(above: pa.Table, below: pa.Table) -> pa.Table:
+    return pa.concat_tables([above, below], promote_options="default").combine_chunks()
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_atomic(path, lambda file: file.write(sink.getvalue()))
+
+
+def _parquet_or_empty(path: Path, schema: pa.Schema) -> pa.Table:
+    return read_parquet(path, schema) if path.exists() else schema.empty_table()
