@@ -21,6 +21,7 @@ class ExecutionConfig(Config):
         placement: Ray's placement strategy for the actors.
         startup_seconds: Deadline for all actors to be up.
         round_seconds: Deadline of a round.
+        dashboard: Start Ray's dashboard with a local Ray; a cluster has its own.
         evaluate_every: Rounds between evaluations on the test set; the last is always scored.
     """
 
@@ -30,4 +31,5 @@ class ExecutionConfig(Config):
     placement: Literal["PACK", "SPREAD"] = "PACK"
     startup_seconds: float = Field(180.0, gt=0.0)
     round_seconds: float = Field(3600.0, gt=0.0)
+    dashboard: bool = False
     evaluate_every: int = Field(1, ge=1)

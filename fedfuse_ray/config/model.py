@@ -50,7 +50,7 @@ class ModelConfig(Config):
     modality_dropout: float = Field(0.3, ge=0.0, lt=1.0)
     auxiliary_weight: float = Field(0.3, ge=0.0)
     encoder: EncoderConfig = EncoderConfig()
-    encoders: dict[str, EncoderConfig] = {}
+    encoders: dict[str, EncoderConfig] = Field({})
 
     def encoder_for(self, modality: str) -> EncoderConfig:
         """Return the encoder's config of one modality."""

@@ -55,11 +55,9 @@ class _Strategy(Config):
     """
 
     weighting: Literal["specimens", "uniform", "domain"] = "specimens"
-    domain_weights: dict[str, Annotated[float, Field(gt=0.0)]] = {
-        "medical": 0.6,
-        "materials": 0.25,
-        "environmental": 0.15,
-    }
+    domain_weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+        {"medical": 0.6, "materials": 0.25, "environmental": 0.15}
+    )
     server_learning_rate: float = Field(1.0, gt=0.0)
 
 

@@ -1,0 +1,1 @@
+"""The federation as pure logic: no Ray, no files but checkpoints, every state explicit."""

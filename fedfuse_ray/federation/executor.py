@@ -1,0 +1,76 @@
+"""Executors run participants somewhere; the protocol that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.records import Alone, TrainRecord
+from fedfuse_ray.federation.server import Aggregation
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round of training left behind.
+
+    Attributes:
+        records: One for each participant that answered, in participants' order.
+        dropouts: Names of those that did not.
+        aggregation: The server's account.
+        train_seconds: Until the last update had arrived.
+        aggregate_seconds: The server's step.
+    """
+
+    records: tuple[TrainRecord, ...]
+    dropouts: tuple[str, ...]
+    aggregation: Aggregation
+    train_seconds: float
+    aggregate_seconds: float
+
+
+class Executor(Protocol):
+    """Where participants and server live. Results don't depend on which one is used."""
+
+    kind: str
+
+    def start(self, plan: Plan, dataset: Path) -> None:
+        """Bring participants up on the dataset in a folder."""
+        ...
+
+    def load(self, path: Path | None) -> None:
+        """Set the server to a checkpoint, or to the seeded initial weights."""
+        ...
+
+    def train(self, round: int) -> RoundOutcome:
+        """Run one round: broadcast, local training, aggregation."""
+        ...
+
+    def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
+        """Score the global model, each domain's views, in participants' order."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        ...
+
+    def sha256(self) -> str:
+        """Return the digest of the global weights."""
+        ...
+
+    def train_alone(
+        self, names: Sequence[str], views: dict[str, tuple[View, ...]]
+    ) -> Iterator[Alone]:
+        """Train participants without a federation; yields each as it finishes."""
+        ...
+
+    def block_sizes(self) -> dict[str, int]:
+        """Return the number of parameters of each block."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything that `start` took."""
+        ...

@@ -1,0 +1,175 @@
+"""Who takes part in what: everything public that is known before the first round.
+
+The plan is built once from the experiment and the dataset's index, is small, and is all that an
+institution or the server needs besides data and weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fedfuse_ray.config import Experiment
+from fedfuse_ray.config.institutions import HardwareConfig
+from fedfuse_ray.data.dataset import DatasetIndex
+from fedfuse_ray.models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One who trains: an institution, or a pool of institutions.
+
+    Attributes:
+        name: Its name in every table.
+        domain: The domain of its specimens.
+        modalities: The modalities that it owns, in its domain's slot order.
+        members: The institutions whose specimens it trains on; itself, unless it is a pool.
+        specimens: Number of its training specimens, which is public.
+        batch_size: Specimens a local step.
+        num_cpus: Logical CPUs that it asks for.
+        num_gpus: Fraction of a GPU that it asks for.
+    """
+
+    name: str
+    domain: str
+    modalities: tuple[str, ...]
+    members: tuple[str, ...]
+    specimens: int
+    batch_size: int
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Name and modalities, as the Ray dashboard shows them."""
+        return f"{self.name} [{', '.join(self.modalities)}]"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A federation, ready to run.
+
+    Attributes:
+        experiment: The resolved experiment.
+        spec: The network's shape, over all domains.
+        participants: In the order in which every sum is taken.
+        test: Number of test specimens by domain.
+        classes: Class names by domain.
+    """
+
+    experiment: Experiment
+    spec: ModelSpec
+    participants: tuple[Participant, ...]
+    test: dict[str, int]
+    classes: dict[str, tuple[str, ...]]
+
+    @cached_property
+    def by_name(self) -> dict[str, Participant]:
+        """Return the participants by name."""
+        return {p.name: p for p in self.participants}
+
+    @cached_property
+    def owners(self) -> dict[str, tuple[str, ...]]:
+        """Return each block's owners, in participants' order."""
+        owners: dict[str, list[str]] = {}
+        for participant in self.participants:
+            for block in self.blocks_of(participant):
+                owners.setdefault(block, []).append(participant.name)
+        return {block: tuple(names) for block, names in owners.items()}
+
+    @cached_property
+    def fractions(self) -> dict[str, dict[str, float]]:
+        """Return each block's weights over its owners; they sum to one."""
+        raw = {p.name: self._weight(p) for p in self.participants}
+        fractions: dict[str, dict[str, float]] = {}
+        for block, names in self.owners.items():
+            total = sum(raw[name] for name in names)
+            fractions[block] = {name: raw[name] / total for name in names}
+        return fractions
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether institutions keep something between rounds (SCAFFOLD's control variates)."""
+        return self.experiment.strategy.kind == "scaffold"
+
+    def blocks_of(self, participant: Participant) -> tuple[str, ...]:
+        """Return the names of the blocks that a participant owns."""
+        return self.spec.block_names(participant.domain, participant.modalities)
+
+    def test_part(self, participant: Participant) -> tuple[int, int]:
+        """Return (i, n): the participant scores the i-th of n parts of its domain's test set."""
+        peers = [p.name for p in self.participants if p.domain == participant.domain]
+        return peers.index(participant.name), len(peers)
+
+    def _weight(self, participant: Participant) -> float:
+        strategy = self.experiment.strategy
+        if strategy.weighting == "uniform":
+            return 1.0
+        if strategy.weighting == "domain" and participant.domain in strategy.domain_weights:
+            total = self._domain_specimens[participant.domain]
+            return strategy.domain_weights[participant.domain] * participant.specimens / total
+        return float(participant.specimens)
+
+    @cached_property
+    def _domain_specimens(self) -> dict[str, int]:
+        totals: dict[str, int] = {}
+        for p in self.participants:
+            totals[p.domain] = totals.get(p.domain, 0) + p.specimens
+        return totals
+
+
+def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = False) -> Plan:
+    """Build the plan of an experiment on a dataset.
+
+    Args:
+        experiment: The resolved experiment.
+        index: The dataset's index.
+        pooled: One participant a domain, holding all of its institutions' specimens.
+    """
+    spec = ModelSpec(
+        config=experiment.model,
+        domains={name: info.modalities for name, info in index.domains.items()},
+        classes={name: len(info.classes) for name, info in index.domains.items()},
+        shapes=index.shapes,
+        seed=experiment.seed,
+    )
+    participants = tuple(_participants(experiment, index))
+    if pooled:
+        participants = tuple(_pool(participants, index))
+    classes = {name: info.classes for name, info in index.domains.items()}
+    return Plan(experiment, spec, participants, dict(index.test), classes)
+
+
+def _participants(experiment: Experiment, index: DatasetIndex) -> Iterator[Participant]:
+    configured = {i.name: i for i in experiment.institutions}
+    for name, info in index.institutions.items():
+        config = configured.get(name) or configured.get(name.rsplit("-", 1)[0])
+        hardware = config.hardware if config else HardwareConfig()
+        gpus = hardware.num_gpus
+        yield Participant(
+            name=name,
+            domain=info.domain,
+            modalities=info.modalities,
+            members=(name,),
+            specimens=info.train,
+            batch_size=hardware.batch_size or experiment.training.batch_size,
+            num_cpus=hardware.num_cpus,
+            num_gpus=experiment.execution.num_gpus_per_institution if gpus is None else gpus,
+        )
+
+
+def _pool(participants: tuple[Participant, ...], index: DatasetIndex) -> Iterator[Participant]:
+    for domain, info in index.domains.items():
+        members = [p for p in participants if p.domain == domain]
+        if not members:
+            continue
+        largest = max(members, key=lambda p: p.specimens)
+        owned = {m for p in members for m in p.modalities}
+        yield replace(
+            largest,
+            name=domain,
+            modalities=tuple(m for m in info.modalities if m in owned),
+            members=tuple(p.name for p in members),
+            specimens=sum(p.specimens for p in members),
+        )

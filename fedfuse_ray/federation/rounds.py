@@ -1,0 +1,83 @@
+"""The loop over rounds: train, score, tell, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from fedfuse_ray.federation.executor import Executor, RoundOutcome
+from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.plan import Plan
+
+_MOST_FOR_ALL_SUBSETS = 4
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round.
+
+    Attributes:
+        number: From 1.
+        outcome: Training and aggregation.
+        scores: Each participant's counts; None where the round was not evaluated.
+        evaluate_seconds: Wall time of scoring.
+        seconds: Wall time of it all, without the checkpoint.
+    """
+
+    number: int
+    outcome: RoundOutcome
+    scores: list[Scores] | None
+    evaluate_seconds: float
+    seconds: float
+
+
+def run_rounds(plan: Plan, executor: Executor, first: int, checkpoints: Path) -> Iterator[Round]:
+    """Run rounds up to the last, and checkpoint each after the caller has seen it.
+
+    Args:
+        plan: The federation's plan.
+        executor: Started and loaded with the state after round `first - 1`.
+        first: The first round to run.
+        checkpoints: Where checkpoints go.
+    """
+    experiment = plan.experiment
+    last = experiment.training.rounds
+    for number in range(first, last + 1):
+        began = time.perf_counter()
+        outcome = executor.train(number)
+        trained = time.perf_counter()
+        scores = None
+        if number == last or number % experiment.execution.evaluate_every == 0:
+            scores = executor.evaluate(number, round_views(plan))
+        ended = time.perf_counter()
+        yield Round(number, outcome, scores, ended - trained, ended - began)
+        executor.save(checkpoints)
+
+
+def round_views(plan: Plan) -> dict[str, tuple[View, ...]]:
+    """Return what every round is scored on: all modalities, or each alone without fusion."""
+    if plan.spec.config.fusion == "none":
+        return {d: tuple((m,) for m in ms) for d, ms in plan.spec.domains.items()}
+    return {domain: (modalities,) for domain, modalities in plan.spec.domains.items()}
+
+
+def final_views(plan: Plan) -> dict[str, tuple[View, ...]]:
+    """Return what the final model is scored on: every subset of a domain's modalities.
+
+    With more than four modalities only single ones, what institutions own, and all. A model
+    without fusion is shown one modality at a time.
+    """
+    views: dict[str, tuple[View, ...]] = {}
+    for domain, modalities in plan.spec.domains.items():
+        wanted: dict[View, None] = dict.fromkeys((m,) for m in modalities)
+        if plan.spec.config.fusion != "none":
+            if len(modalities) <= _MOST_FOR_ALL_SUBSETS:
+                for size in range(2, len(modalities) + 1):
+                    wanted |= dict.fromkeys(combinations(modalities, size))
+            owned = [p.modalities for p in plan.participants if p.domain == domain]
+            wanted |= dict.fromkeys([*owned, modalities])
+        views[domain] = tuple(wanted)
+    return views

@@ -1,0 +1,105 @@
+"""Specimens as tensors: images of trainable encoders, features of frozen ones, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedfuse_ray.data.specimens import Specimens
+from fedfuse_ray.models.initial import frozen_backbone
+from fedfuse_ray.models.spec import ModelSpec
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class TensorData:
+    """A set of specimens, ready for the network.
+
+    Attributes:
+        modalities: In the order of `present`'s columns.
+        inputs: Modality to images float16 [N, *shape] (often a view of the file), or to features
+            float32 [N, F] where the backbone is frozen.
+        present: Which images there are, bool [N, M].
+        labels: Class indices, int64 [N].
+        device: Where batches go.
+    """
+
+    modalities: tuple[str, ...]
+    inputs: dict[str, torch.Tensor]
+    present: torch.Tensor
+    labels: torch.Tensor
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, rows: torch.Tensor | slice) -> dict[str, torch.Tensor]:
+        """Return the inputs of some specimens as float32, on the device."""
+        return {m: x[rows].to(self.device, torch.float32) for m, x in self.inputs.items()}
+
+
+class BackboneCache:
+    """Frozen backbones of a process, each built once."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._backbones: dict[str, nn.Module] = {}
+
+    def features(self, modality: str, images: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Return frozen features [N, F] of images [N, *shape]."""
+        if modality not in self._backbones:
+            self._backbones[modality] = frozen_backbone(self._spec, modality)
+        backbone = self._backbones[modality].to(device)
+        with torch.inference_mode():
+            chunks = [
+                backbone(images[start : start + _CHUNK].to(device, torch.float32)).cpu()
+                for start in range(0, len(images), _CHUNK)
+            ]
+        if not chunks:
+            return torch.zeros(0, backbone.features)  # type: ignore[call-overload]
+        return torch.cat(chunks).clone()
+
+
+def to_tensors(
+    specimens: Specimens, spec: ModelSpec, backbones: BackboneCache, device: torch.device
+) -> TensorData:
+    """Turn specimens into tensors; images stay as they are stored until a batch asks for them."""
+    inputs = {}
+    for modality in specimens.modalities:
+        images = torch.from_numpy(_writable(specimens.images[modality]))
+        if spec.frozen(modality):
+            inputs[modality] = backbones.features(modality, images, device)
+        else:
+            inputs[modality] = images
+    return TensorData(
+        modalities=specimens.modalities,
+        inputs=inputs,
+        present=torch.from_numpy(specimens.present.copy()),
+        labels=torch.from_numpy(specimens.labels.copy()),
+        device=device,
+    )
+
+
+def _writable(images: np.ndarray) -> np.ndarray:
+    """Return an alias that torch takes without a warning; nobody writes to it.
+
+    Mapped files are read-only, and torch has no read-only tensors.
+    """
+    if images.flags.writeable:
+        return images
+    interface = dict(images.__array_interface__)
+    interface["data"] = (interface["data"][0], False)
+    alias = _Alias(interface, images)
+    return np.asarray(alias)
+
+
+class _Alias:
+    """Holds an array's memory alive under another description of it."""
+
+    def __init__(self, interface: dict[str, object], owner: object) -> None:
+        self.__array_interface__ = interface
+        self.owner = owner

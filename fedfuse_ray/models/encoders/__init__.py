@@ -1,0 +1,72 @@
+"""Backbones: from an image or a signal to a feature vector, one file per family.
+
+Every backbone is free of BatchNorm and of in-place operations, so that gradients can be taken
+sample by sample, and draws no random number in its forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import torch
+from torch import nn
+
+from fedfuse_ray.config.model import EncoderConfig
+from fedfuse_ray.models.encoders.cnn import image_cnn, signal_cnn
+from fedfuse_ray.models.encoders.pretrained import load_backbone_weights, public_weights_path
+
+
+class Backbone(Protocol):
+    """A module with a known number of features."""
+
+    features: int
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Map [B, *shape] to [B, features]."""
+        ...
+
+
+def _torchvision(name: str) -> Callable[[EncoderConfig, tuple[int, ...]], nn.Module]:
+    def build(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
+        from fedfuse_ray.models.encoders.imagenet import build_backbone  # torchvision: 3 s
+
+        frozen_imagenet = config.weights == "torchvision" and not config.trainable
+        return build_backbone(name, shape[0], batch_norm=frozen_imagenet)
+
+    return build
+
+
+BACKBONES: dict[str, Callable[[EncoderConfig, tuple[int, ...]], nn.Module]] = {
+    "cnn": image_cnn,
+    "resnet50": _torchvision("resnet50"),
+    "vgg16": _torchvision("vgg16"),
+    "efficientnet_b0": _torchvision("efficientnet_b0"),
+}
+
+
+def build_backbone(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
+    """Return a backbone for one modality, with random weights from torch's current generator.
+
+    Args:
+        config: The encoder's config.
+        shape: [C, H, W], or [C, L] for a signal, which always gets the one-dimensional CNN.
+    """
+    if len(shape) == 2:
+        return signal_cnn(config, shape)
+    return BACKBONES[config.kind](config, shape)
+
+
+def feature_count(backbone: nn.Module) -> int:
+    """Return the length of a backbone's feature vector."""
+    return cast(Backbone, backbone).features
+
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "build_backbone",
+    "feature_count",
+    "load_backbone_weights",
+    "public_weights_path",
+]

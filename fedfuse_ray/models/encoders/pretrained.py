@@ -1,0 +1,94 @@
+"""Weights that a backbone starts from: public phantoms', torchvision's, or a file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedfuse_ray.config.model import EncoderConfig
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.files import cache_folder
+
+_PUBLIC_VERSION = 1
+
+
+def public_weights_path(config: EncoderConfig, modality: str, shape: tuple[int, ...]) -> Path:
+    """Return where the encoder pre-trained on public phantoms lies, or will lie, in the cache."""
+    architecture = repr((config.kind, config.width, shape, _PUBLIC_VERSION)).encode()
+    digest = hashlib.blake2b(architecture, digest_size=6).hexdigest()
+    return cache_folder() / "encoders" / f"{modality}-{config.kind}-{digest}.pt"
+
+
+def load_backbone_weights(
+    backbone: nn.Module, config: EncoderConfig, modality: str, shape: tuple[int, ...]
+) -> None:
+    """Load what `config.weights` names into a backbone; `random` leaves it as it is.
+
+    A first convolution for another number of channels takes the mean over the loaded channels,
+    scaled to keep its response. Statistics of BatchNorm have no place in GroupNorm and are left.
+
+    Raises:
+        InputError: The weights can't be had, or don't fit.
+    """
+    field = f"model.encoder_for({modality}).weights"
+    if config.weights == "random":
+        return
+    if config.weights == "torchvision":
+        state = _from_torchvision(config, field)
+    elif config.weights == "public":
+        state = _from_file(public_weights_path(config, modality, shape), field)
+    else:
+        state = _from_file(Path(config.weights), field)
+    own = backbone.state_dict()
+    missing = [name for name in own if name not in state]
+    if missing:
+        raise InputError(
+            field, config.weights, f"has no tensor {missing[0]!r}; it fits another encoder"
+        )
+    fitted = {name: _fit(state[name], own[name], name, field) for name in own}
+    backbone.load_state_dict(fitted)
+
+
+def _from_torchvision(config: EncoderConfig, field: str) -> dict[str, torch.Tensor]:
+    if config.kind == "cnn":
+        raise InputError(field, "torchvision", "there are none for `cnn`; use resnet50, ...")
+    from fedfuse_ray.models.encoders.imagenet import torchvision_state
+
+    try:
+        return torchvision_state(config.kind)
+    except OSError as error:
+        raise InputError(
+            field,
+            "torchvision",
+            f"the download failed ({error}); put the file into $TORCH_HOME/hub/checkpoints",
+        ) from None
+
+
+def _from_file(path: Path, field: str) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(
+            field, path, "no such file; use random, public, torchvision or a file's path"
+        ) from None
+    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+        raise InputError(field, path, f"is not a state dict that torch can load: {error}") from None
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise InputError(field, path, "must hold a state dict: names to tensors")
+    return state
+
+
+def _fit(loaded: torch.Tensor, own: torch.Tensor, name: str, field: str) -> torch.Tensor:
+    if loaded.shape == own.shape:
+        return loaded
+    is_stem = loaded.ndim == own.ndim >= 3 and loaded.shape[0] == own.shape[0]
+    if is_stem and loaded.shape[2:] == own.shape[2:]:
+        channels = own.shape[1]
+        mean = loaded.mean(dim=1, keepdim=True) * (loaded.shape[1] / channels)
+        return mean.expand(own.shape).clone()
+    raise InputError(
+        field, name, f"has shape {list(loaded.shape)} where {list(own.shape)} is needed"
+    )

@@ -1,0 +1,54 @@
+"""Weights before the first round, and frozen backbones: drawn block by block from the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import nn
+
+from fedfuse_ray import rng
+from fedfuse_ray.blocks import Blocks, Vector
+from fedfuse_ray.models.encoders import build_backbone, load_backbone_weights
+from fedfuse_ray.models.net import build_block
+from fedfuse_ray.models.spec import ENCODER, ModelSpec
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, *keys: str | int) -> Iterator[None]:
+    """Run torch's initialisers on a stream of their own, and put the global one back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.derive(seed, purpose, *keys) >> 1)
+        yield
+
+
+def initial_blocks(spec: ModelSpec) -> Blocks:
+    """Return the first weights of every block of the federation."""
+    names: dict[str, None] = {}
+    for domain, modalities in spec.domains.items():
+        names |= dict.fromkeys(spec.block_names(domain, modalities))
+    return {name: _initial(spec, name) for name in names}
+
+
+def frozen_backbone(spec: ModelSpec, modality: str) -> nn.Module:
+    """Return a modality's frozen backbone, the same wherever it is built."""
+    config = spec.config.encoder_for(modality)
+    with seeded(spec.seed, "frozen backbone", modality):
+        backbone = build_backbone(config, spec.shapes[modality])
+    load_backbone_weights(backbone, config, modality, spec.shapes[modality])
+    return backbone.eval().requires_grad_(False)
+
+
+def _initial(spec: ModelSpec, name: str) -> Vector:
+    with seeded(spec.seed, "initial weights", name):
+        block = build_block(spec, name)
+    modality = name.removeprefix(ENCODER)
+    if name.startswith(ENCODER) and modality in spec.shapes and not spec.frozen(modality):
+        config = spec.config.encoder_for(modality)
+        backbone = cast(nn.Module, block.backbone)
+        load_backbone_weights(backbone, config, modality, spec.shapes[modality])
+    flat = torch.cat([p.detach().reshape(-1) for p in block.parameters()])
+    values: Vector = flat.numpy()
+    return values
