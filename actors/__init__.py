@@ -1,0 +1,1 @@
+"""Thin Ray actors around `fedfuse_ray.federation`, and the executor that drives them."""

@@ -1,0 +1,74 @@
+"""The Ray instance: joined or started once a process, and what its nodes offer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.placement import Node
+from fedfuse_ray.config import ExecutionConfig
+
+ACTOR_LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
+"""What a call raises when the process that should answer it is gone."""
+
+_SLICE_SECONDS = 1.0
+
+
+def connect(execution: ExecutionConfig) -> None:
+    """Join the cluster that `RAY_ADDRESS` names, or this process's Ray, or start one here.
+
+    A local Ray has as many logical CPUs as this process may use cores.
+    """
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(address="auto", **options)
+        return
+    ray.init(
+        num_cpus=len(os.sched_getaffinity(0)),
+        include_dashboard=execution.dashboard,
+        **options,
+    )
+    _tighten_token()
+
+
+def nodes() -> tuple[Node, ...]:
+    """Return what each live node offers in all, whoever uses it now."""
+    return tuple(
+        Node(
+            name=str(entry["NodeManagerHostname"]),
+            num_cpus=float(entry["Resources"].get("CPU", 0.0)),
+            num_gpus=float(entry["Resources"].get("GPU", 0.0)),
+        )
+        for entry in ray.nodes()
+        if entry["Alive"]
+    )
+
+
+def wait(refs: Sequence[Any], deadline: float) -> list[Any]:
+    """Wait until all are ready, or some are and a second has passed; empty after the deadline.
+
+    Args:
+        refs: Object references.
+        deadline: On the clock of `time.monotonic`.
+    """
+    while True:
+        left = deadline - time.monotonic()
+        timeout = max(0.0, min(_SLICE_SECONDS, left))
+        ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=timeout)
+        if ready or left <= 0:
+            return list(ready)
+
+
+def _tighten_token() -> None:
+    """Let nobody else on this machine read Ray's access token, where Ray has written one."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file() and token.stat().st_mode & 0o077:
+        token.chmod(0o600)

@@ -1,0 +1,85 @@
+"""The actor that hosts one institution, or several.
+
+It keeps no state between rounds: weights and institutions' states come in by reference and go out
+by reference, so a call that is tried again after a crash gives the identical answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.records import Alone, TrainRecord
+
+Payloads = list[npt.NDArray[np.uint8]]
+States = dict[str, Blocks]
+
+
+class InstitutionActor:
+    """Hosts the named participants of a plan.
+
+    Args:
+        label: What the Ray dashboard shows; constant, since Ray reads it once.
+        plan: The federation's plan.
+        dataset: The dataset's folder; generated anew where a node lacks it.
+        names: The participants that live here.
+    """
+
+    def __init__(self, label: str, plan: Plan, dataset: str, names: Sequence[str]) -> None:
+        from actors.dataset import dataset_on_this_node
+        from fedfuse_ray.federation import public_encoders
+        from fedfuse_ray.federation.institution import Institution, NetCache, pin_threads
+
+        pin_threads()
+        self._label = label
+        self._plan = plan
+        public_encoders.ensure(plan.spec)
+        data = dataset_on_this_node(plan, Path(dataset))
+        nets = NetCache(plan)
+        self._institutions = {
+            name: Institution(plan, plan.by_name[name], data, nets) for name in names
+        }
+
+    def __repr__(self) -> str:
+        return self._label
+
+    def ready(self) -> int:
+        """Answer once the actor is up, with its process id."""
+        return os.getpid()
+
+    def initial(self) -> Blocks:
+        """Return the seeded initial weights."""
+        from fedfuse_ray.models import initial_blocks
+
+        return initial_blocks(self._plan.spec)
+
+    def train(
+        self, round: int, broadcast: Blocks, states: States
+    ) -> tuple[Payloads, States, list[TrainRecord]]:
+        """Train every institution here; returns payloads, new states, and records."""
+        trained = [
+            institution.train(round, broadcast, states.get(name, {}))
+            for name, institution in self._institutions.items()
+        ]
+        payloads = [np.frombuffer(t.payload, np.uint8) for t in trained]
+        kept = {t.record.institution: t.state for t in trained if t.state}
+        return payloads, kept, [t.record for t in trained]
+
+    def evaluate(self, weights: Blocks, views: dict[str, tuple[View, ...]]) -> list[Scores]:
+        """Score weights by every institution here."""
+        return [
+            institution.evaluate(weights, views[institution.participant.domain])
+            for institution in self._institutions.values()
+        ]
+
+    def train_alone(self, name: str, views: dict[str, tuple[View, ...]]) -> Alone:
+        """Train one participant without a federation."""
+        institution = self._institutions[name]
+        return institution.train_alone(views[institution.participant.domain])

@@ -1,0 +1,260 @@
+"""The executor that runs participants as Ray actors.
+
+Weights and updates move between actors by reference; the driver sees only records of a few bytes.
+Actors may die at any time: hosts keep no state, and the server's is in the last checkpoint, so a
+call is simply made again and gives the identical answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
+
+from actors.cluster import ACTOR_LOST, connect, nodes, wait
+from actors.institution import InstitutionActor
+from actors.parameter_server import ParameterServerActor
+from actors.placement import Host, check_fit, lay_out
+from actors.server_handle import ServerHandle
+from fedfuse_ray.config import ExecutionConfig
+from fedfuse_ray.errors import DeadlineError, FedfuseError, InstitutionError, ResourceError
+from fedfuse_ray.federation.executor import RoundOutcome
+from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.records import Alone
+
+_ATTEMPTS = 8
+_PAUSE_SECONDS = 0.2
+
+_Institution = ray.remote(InstitutionActor)
+_ParameterServer = ray.remote(ParameterServerActor)
+
+
+class RayExecutor:
+    """Hosts, a parameter server, and the calls between them.
+
+    Args:
+        execution: How actors are laid out, and how long anything may take.
+    """
+
+    kind = "ray"
+
+    def __init__(self, execution: ExecutionConfig) -> None:
+        self._execution = execution
+        self._group: Any = None
+        self._layout: tuple[Host, ...] = ()
+        self._hosts: dict[str, Any] = {}
+        self._states: dict[str, Any] = {}
+
+    def start(self, plan: Plan, dataset: Path) -> None:
+        """Join Ray, check the fit, then bring all actors up.
+
+        Raises:
+            ResourceError: The cluster can't hold the federation.
+            DeadlineError: The actors were not up in time.
+        """
+        connect(self._execution)
+        self._plan = plan
+        offered = nodes()
+        self._layout = lay_out(plan.participants, offered, self._execution.institutions_per_actor)
+        check_fit(self._layout, offered)
+        self._group = self._reserve()
+        namespace = f"fedfuse-{uuid.uuid4().hex[:8]}"
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        server = _ParameterServer.options(
+            name="parameter-server",
+            namespace=namespace,
+            num_cpus=0,
+            max_restarts=-1,
+            scheduling_strategy=here,
+        ).remote(plan)
+        self._server = ServerHandle(server, self._execution.round_seconds)
+        for index, host in enumerate(self._layout):
+            self._hosts[host.name] = _Institution.options(
+                name=host.name,
+                namespace=namespace,
+                num_cpus=host.num_cpus,
+                num_gpus=host.num_gpus,
+                max_restarts=-1,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    self._group, placement_group_bundle_index=index
+                ),
+            ).remote(host.label, plan, str(dataset), host.participants)
+        self._call_hosts(
+            lambda host: self._hosts[host].ready.options(name=f"start: {host}").remote(),
+            "start-up",
+            self._execution.startup_seconds,
+        )
+
+    def load(self, path: Path | None) -> None:
+        """Set the server to a checkpoint, or to the seeded initial weights."""
+        first = next(iter(self._hosts.values()))
+        initial = None if path else first.initial.options(name="initial weights").remote()
+        self._server.load(path, initial)
+        self._states = {}
+        if path and self._plan.keeps_state:
+            self._states = {h.name: self._server.states(h.participants) for h in self._layout}
+
+    def train(self, round: int) -> RoundOutcome:
+        """Run one round; an actor that dies is started again and asked again."""
+        began = time.monotonic()
+        weights = self._server.broadcast()
+        payloads: dict[str, Any] = {}
+        states: dict[str, Any] = {}
+
+        def call(host: str) -> Any:
+            payloads[host], states[host], records = (
+                self._hosts[host]
+                .train.options(num_returns=3, name=f"round {round}: {host}")
+                .remote(round, weights, self._states.get(host, {}))
+            )
+            return records
+
+        answers = self._call_hosts(call, f"round {round}", self._execution.round_seconds)
+        collected = time.monotonic()
+        aggregation = self._server.aggregate(round, [payloads[h.name] for h in self._layout])
+        self._states = states if self._plan.keeps_state else {}
+        records = {r.institution: r for answer in answers.values() for r in answer}
+        return RoundOutcome(
+            records=tuple(records[p.name] for p in self._plan.participants),
+            dropouts=(),
+            aggregation=aggregation,
+            train_seconds=collected - began,
+            aggregate_seconds=time.monotonic() - collected,
+        )
+
+    def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
+        """Score the global model on all hosts."""
+        weights = self._server.broadcast()
+        answers = self._call_hosts(
+            lambda host: (
+                self._hosts[host]
+                .evaluate.options(name=f"round {round}: evaluate {host}")
+                .remote(weights, views)
+            ),
+            f"evaluation after round {round}",
+            self._execution.round_seconds,
+        )
+        scores = {s.name: s for answer in answers.values() for s in answer}
+        return [scores[p.name] for p in self._plan.participants]
+
+    def save(self, folder: Path) -> None:
+        """Have the server write a checkpoint."""
+        self._server.save(folder, list(self._states.values()))
+
+    def sha256(self) -> str:
+        """Return the digest of the global weights."""
+        return self._server.sha256()
+
+    def block_sizes(self) -> dict[str, int]:
+        """Return the number of parameters of each block."""
+        return self._server.block_sizes()
+
+    def train_alone(
+        self, names: Sequence[str], views: dict[str, tuple[View, ...]]
+    ) -> Iterator[Alone]:
+        """Train participants side by side, the largest first; yields each as it finishes."""
+        where = {name: host.name for host in self._layout for name in host.participants}
+        attempts = dict.fromkeys(names, 0)
+
+        def call(name: str) -> Any:
+            attempts[name] += 1
+            actor = self._hosts[where[name]]
+            return actor.train_alone.options(name=f"alone: {name}").remote(name, views)
+
+        sizes = {name: -self._plan.by_name[name].specimens for name in names}
+        waiting = {call(name): name for name in sorted(names, key=lambda name: sizes[name])}
+        while waiting:
+            done, _ = ray.wait(list(waiting), timeout=self._execution.round_seconds)
+            if not done:
+                late = ", ".join(waiting.values())
+                raise DeadlineError(f"training alone took longer than round_seconds: {late}")
+            name = waiting.pop(done[0])
+            try:
+                yield ray.get(done[0])
+            except ACTOR_LOST as error:
+                _give_up_after(attempts[name], name, error)
+                time.sleep(_PAUSE_SECONDS)
+                waiting[call(name)] = name
+            except ray.exceptions.RayTaskError as error:
+                raise _cause(error, name) from None
+
+    def close(self) -> None:
+        """Stop the actors that this executor started."""
+        actors = list(self._hosts.values())
+        if self._hosts:
+            actors.append(self._server.actor)
+        for actor in actors:
+            with contextlib.suppress(Exception):
+                ray.kill(actor)
+        if self._group is not None:
+            remove_placement_group(self._group)
+        self._hosts, self._group = {}, None
+
+    def _reserve(self) -> Any:
+        bundles = [_bundle(host) for host in self._layout]
+        group = placement_group(bundles, strategy=self._execution.placement)
+        if not group.wait(self._execution.startup_seconds):
+            table = ray.util.placement_group_table(group)
+            reason = table.get("stats", {}).get("scheduling_state", "unknown")
+            remove_placement_group(group)
+            raise ResourceError(
+                f"Ray could not place {len(bundles)} actors within "
+                f"{self._execution.startup_seconds:g} s ({reason}); others may hold the cluster"
+            )
+        return group
+
+    def _call_hosts(self, call: Callable[[str], Any], what: str, seconds: float) -> dict[str, Any]:
+        """Call every host, again where a process died; returns the answers by host."""
+        deadline = time.monotonic() + seconds
+        waiting = {call(host.name): host.name for host in self._layout}
+        attempts = dict.fromkeys(self._hosts, 1)
+        answers: dict[str, Any] = {}
+        while waiting:
+            ready = wait(list(waiting), deadline)
+            if not ready:
+                late = [
+                    n for h in self._layout if h.name in waiting.values() for n in h.participants
+                ]
+                raise DeadlineError(
+                    f"{what}: no answer within {seconds:g} s from {', '.join(late)}"
+                )
+            for ref in ready:
+                host = waiting.pop(ref)
+                try:
+                    answers[host] = ray.get(ref)
+                except ACTOR_LOST as error:
+                    _give_up_after(attempts[host], host, error)
+                    attempts[host] += 1
+                    time.sleep(_PAUSE_SECONDS)
+                    waiting[call(host)] = host
+                except ray.exceptions.RayTaskError as error:
+                    raise _cause(error, host) from None
+        return answers
+
+
+def _bundle(host: Host) -> dict[str, float]:
+    wanted = {"CPU": host.num_cpus, "GPU": host.num_gpus}
+    # A bundle must ask for something, also where institutions ask for no CPU.
+    return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0.001}
+
+
+def _give_up_after(attempts: int, who: str, error: Exception) -> None:
+    if attempts >= _ATTEMPTS:
+        raise InstitutionError(who, f"its process died {attempts} times; last: {error}") from None
+
+
+def _cause(error: ray.exceptions.RayTaskError, who: str) -> FedfuseError:
+    """Return what the project raised inside an actor, or the traceback of what it did not."""
+    cause = error.cause
+    return cause if isinstance(cause, FedfuseError) else InstitutionError(who, str(error))

@@ -1,0 +1,125 @@
+"""The driver's hold on the parameter server: each call answers, also when the server dies.
+
+The server's state after a round is the last checkpoint plus that round's payloads, which lie in
+Ray's object store; a server that was started again is brought there and asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.cluster import ACTOR_LOST
+from fedfuse_ray.errors import DeadlineError, FedfuseError, NotReadyError
+from fedfuse_ray.federation.server import Aggregation
+
+_ATTEMPTS = 8
+_PAUSE_SECONDS = 0.2
+
+
+class ServerHandle:
+    """Calls one parameter-server actor.
+
+    Args:
+        actor: The actor.
+        seconds: Deadline of a call.
+    """
+
+    def __init__(self, actor: Any, seconds: float) -> None:
+        self.actor = actor
+        self._seconds = seconds
+        self._checkpoint: Path | None = None
+        self._initial: Any = None
+        self._pending: tuple[int, list[Any]] | None = None
+        self._aggregated = False
+        self._broadcast: Any = None
+
+    def load(self, path: Path | None, initial: Any) -> None:
+        """Set the server to a checkpoint, or to the referenced initial weights."""
+        self._checkpoint, self._initial = path, initial
+        self._pending, self._aggregated, self._broadcast = None, False, None
+        self._call(self._set_state, "load")
+
+    def states(self, names: Sequence[str]) -> Any:
+        """Return a reference to the named institutions' states in the loaded checkpoint."""
+        return self.actor.states.options(name="institutions' states").remote(list(names))
+
+    def broadcast(self) -> Any:
+        """Return a reference to the blocks that institutions need; the same one within a round."""
+        if self._broadcast is None:
+            self._call(self._ask_broadcast, "broadcast")
+        return self._broadcast
+
+    def aggregate(self, round: int, payloads: list[Any]) -> Aggregation:
+        """Have the server aggregate referenced payloads."""
+        self._pending, self._aggregated = (round, payloads), False
+        aggregation: Aggregation = self._call(self._aggregate, f"round {round}: aggregation")
+        self._aggregated, self._broadcast = True, None
+        return aggregation
+
+    def save(self, folder: Path, states: list[Any]) -> None:
+        """Have the server write a checkpoint, from which it can be brought back."""
+        path = self._call(
+            lambda: self.actor.save.options(name="checkpoint").remote(str(folder), *states),
+            "checkpoint",
+        )
+        self._checkpoint, self._pending, self._aggregated = Path(path), None, False
+
+    def sha256(self) -> str:
+        """Return the digest of the global weights."""
+        return str(self._call(lambda: self.actor.sha256.remote(), "digest"))
+
+    def block_sizes(self) -> dict[str, int]:
+        """Return the number of parameters of each block."""
+        return dict(self._call(lambda: self.actor.block_sizes.remote(), "block sizes"))
+
+    def _set_state(self) -> Any:
+        if self._checkpoint is None:
+            return self.actor.initialise.remote(self._initial)
+        return self.actor.restore.remote(str(self._checkpoint))
+
+    def _aggregate(self) -> Any:
+        round, payloads = self._pending or (0, [])
+        task = self.actor.aggregate.options(name=f"round {round}: aggregate")
+        return task.remote(round, *payloads)
+
+    def _ask_broadcast(self) -> Any:
+        """Keep the reference to the blocks; the second answer says that they are there."""
+        task = self.actor.broadcast.options(name="broadcast", num_returns=2)
+        self._broadcast, answered = task.remote()
+        return answered
+
+    def _call(self, call: Callable[[], Any], what: str) -> Any:
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._get(call(), what)
+            except ACTOR_LOST:
+                time.sleep(_PAUSE_SECONDS)
+                with contextlib.suppress(*ACTOR_LOST):
+                    self._revive(what)
+            except NotReadyError:
+                self._revive(what)
+        raise FedfuseError(f"the parameter server died {_ATTEMPTS} times during {what}")
+
+    def _revive(self, what: str) -> None:
+        self._get(self._set_state(), what)
+        if self._aggregated:
+            self._get(self._aggregate(), what)
+
+    def _get(self, ref: Any, what: str) -> Any:
+        try:
+            return ray.get(ref, timeout=self._seconds)
+        except ray.exceptions.GetTimeoutError:
+            raise DeadlineError(
+                f"{what}: the parameter server did not answer within {self._seconds:g} s "
+                "(execution.round_seconds)"
+            ) from None
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, FedfuseError):
+                raise error.cause from None
+            raise FedfuseError(f"the parameter server failed in {what}:\n{error}") from None
