@@ -42,6 +42,10 @@ class ProtocolError(FedfuseError):
     """A payload that does not belong to this round: altered, replayed, or of unknown origin."""
 
 
+class NotReadyError(FedfuseError):
+    """A process that was started again has not been given its state yet."""
+
+
 class DeadlineError(FedfuseError):
     """A wait ran out of its time."""
 

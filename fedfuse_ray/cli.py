@@ -1,0 +1,126 @@
+"""The command line: `python -m fedfuse_ray COMMAND`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from fedfuse_ray.config import json_schema
+from fedfuse_ray.data_commands import app as data_app
+from fedfuse_ray.reading import read_experiment
+from fedfuse_ray.terminal import TerminalProgress, exit_status
+
+app = typer.Typer(
+    help="Simulate privacy-preserving federated cross-modal fusion in scientific imaging.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data_app, name="data")
+
+Source = Annotated[
+    str, typer.Argument(metavar="[PRESET|FILE]", help="A preset, a YAML file, or a manifest.")
+]
+Manifest = Annotated[
+    Path | None, typer.Option("--data", metavar="MANIFEST", help="Your images, not the preset's.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a setting.")
+]
+Seed = Annotated[int | None, typer.Option(help="Root of every random stream.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", help="Print the result only.")]
+ExecutorKind = Annotated[
+    Literal["ray", "serial"] | None, typer.Option(help="Actors, or all in this process.")
+]
+
+
+@app.command("run")
+def run_command(
+    source: Source = "demo",
+    data: Manifest = None,
+    paradigm: Annotated[str | None, typer.Option(help="What is trained.")] = None,
+    settings: Settings = None,
+    executor: ExecutorKind = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Continue an interrupted run.")
+    ] = None,
+    no_progress: NoProgress = False,
+) -> None:
+    """Run one experiment, and write its result folder with a report."""
+    from fedfuse_ray import running
+    from fedfuse_ray.report import run_table
+
+    with TerminalProgress(quiet=no_progress) as progress:
+        if resume is not None:
+            summary = running.resume(resume, progress=progress)
+            folder = resume
+        else:
+            experiment = read_experiment(
+                source,
+                data=data,
+                settings=settings,
+                seed=seed,
+                paradigm=paradigm,
+                executor=executor,
+            )
+            folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
+            summary = running.run(experiment, folder, progress=progress)
+    console = Console()
+    console.print(run_table(summary))
+    console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
+
+
+@app.command("compare")
+def compare_command(
+    source: Source = "demo",
+    data: Manifest = None,
+    paradigms: Annotated[
+        str | None, typer.Option(metavar="p1,p2", help="Which paradigms; default all.")
+    ] = None,
+    settings: Settings = None,
+    executor: ExecutorKind = None,
+    seed: Seed = None,
+    out: Out = None,
+    no_progress: NoProgress = False,
+) -> None:
+    """Run several paradigms on the same data, and put them in one table."""
+    from fedfuse_ray.comparing import PARADIGMS, compare
+    from fedfuse_ray.report import comparison_table
+
+    experiment = read_experiment(source, data=data, settings=settings, seed=seed, executor=executor)
+    folder = out or Path("runs") / f"{experiment.preset}-comparison"
+    chosen = [p.strip() for p in paradigms.split(",") if p.strip()] if paradigms else PARADIGMS
+    with TerminalProgress(quiet=no_progress) as progress:
+        comparison = compare(experiment, folder, paradigms=chosen, progress=progress)
+    console = Console()
+    console.print(comparison_table(comparison))
+    console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder.")],
+) -> None:
+    """Write a result folder's report again."""
+    from fedfuse_ray.report import write_report
+
+    print(f"Report: {write_report(folder)}")
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of config files, for editors."""
+    sys.stdout.write(json_schema())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    return exit_status(lambda: app(arguments, standalone_mode=False))

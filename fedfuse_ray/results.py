@@ -1,0 +1,215 @@
+"""From what a run returned to the rows and the summary that its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from fedfuse_ray.federation.metrics import accuracy, macro_f1
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.records import Alone
+from fedfuse_ray.federation.rounds import Round
+from fedfuse_ray.federation.scoring import (
+    OVERALL,
+    FinalScores,
+    round_scores,
+    validation_accuracy,
+)
+from fedfuse_ray.report.schema import (
+    CommunicationSummary,
+    DomainEvaluation,
+    Evaluation,
+    InstitutionEvaluation,
+    InstitutionRow,
+    PrivacySummary,
+    RoundRow,
+    Summary,
+    TimeSummary,
+    ViewEvaluation,
+)
+
+_NO_PRIVACY = PrivacySummary(
+    mode="none",
+    epsilon=None,
+    delta=None,
+    epsilon_by_institution={},
+    noise_multiplier=None,
+    clip_norm=None,
+    sampling_rate=None,
+    steps=0,
+    unit=None,
+    adversary=None,
+)
+
+
+def round_rows(plan: Plan, finished: Round) -> tuple[RoundRow, list[InstitutionRow]]:
+    """Return a round's row of `rounds.parquet`, and its institutions' rows."""
+    outcome = finished.outcome
+    records = outcome.records
+    scored = round_scores(plan, finished.scores) if finished.scores else {}
+    f1 = round_scores(plan, finished.scores, macro_f1)[OVERALL] if finished.scores else None
+    validation = {s.name: s.correct / s.total for s in finished.scores or () if s.total}
+    specimens = [plan.by_name[r.institution].specimens for r in records]
+    row = RoundRow(
+        round=finished.number,
+        loss=float(np.average([r.loss for r in records], weights=specimens)),
+        seconds=finished.seconds,
+        train_seconds=outcome.train_seconds,
+        aggregate_seconds=outcome.aggregate_seconds,
+        evaluate_seconds=finished.evaluate_seconds,
+        simulated_seconds=max(r.seconds for r in records) + outcome.aggregate_seconds,
+        uplink_bytes=sum(r.uplink_bytes for r in records),
+        downlink_bytes=sum(r.downlink_bytes for r in records),
+        participants=len(records),
+        dropouts=len(outcome.dropouts),
+        accuracy=scored.get(OVERALL),
+        domain_accuracy={d: scored.get(d) for d in plan.spec.domains},
+        macro_f1=f1,
+        validation_accuracy=validation_accuracy(finished.scores or ()),
+    )
+    institutions = [
+        InstitutionRow(
+            round=finished.number,
+            institution=r.institution,
+            domain=plan.by_name[r.institution].domain,
+            modalities=plan.by_name[r.institution].modalities,
+            specimens=plan.by_name[r.institution].specimens,
+            steps=r.steps,
+            loss=r.loss,
+            train_seconds=r.seconds,
+            uplink_bytes=r.uplink_bytes,
+            downlink_bytes=r.downlink_bytes,
+            validation_accuracy=validation.get(r.institution),
+        )
+        for r in records
+    ]
+    return row, institutions
+
+
+def alone_rows(
+    plan: Plan, trained: Sequence[Alone]
+) -> Iterator[tuple[RoundRow, list[InstitutionRow]]]:
+    """Yield a row for each epoch, over the participants that still trained then."""
+    for epoch in range(1, max(len(a.losses) for a in trained) + 1):
+        still = [a for a in trained if len(a.losses) >= epoch]
+        institutions = [_alone_row(plan, a, epoch) for a in still]
+        weights = [row.specimens for row in institutions]
+        seconds = sum(row.train_seconds for row in institutions)
+        yield (
+            RoundRow(
+                round=epoch,
+                loss=float(np.average([a.losses[epoch - 1] for a in still], weights=weights)),
+                seconds=seconds,
+                train_seconds=seconds,
+                aggregate_seconds=0.0,
+                evaluate_seconds=0.0,
+                simulated_seconds=max(row.train_seconds for row in institutions),
+                uplink_bytes=0,
+                downlink_bytes=0,
+                participants=len(still),
+                domain_accuracy=dict.fromkeys(plan.spec.domains),
+                validation_accuracy=float(
+                    np.average([a.validation[epoch - 1] for a in still], weights=weights)
+                ),
+            ),
+            institutions,
+        )
+
+
+def evaluation(plan: Plan, scores: FinalScores) -> Evaluation:
+    """Return the final scores in detail, as `evaluation.json` holds them."""
+    domains = {}
+    for domain, modalities in plan.spec.domains.items():
+        domains[domain] = DomainEvaluation(
+            classes=list(plan.classes[domain]),
+            specimens=plan.test[domain],
+            views=[
+                ViewEvaluation(
+                    modalities=view.view,
+                    accuracy=accuracy(view.confusion),
+                    macro_f1=macro_f1(view.confusion),
+                    confusion=view.confusion.tolist(),
+                    attention=None
+                    if view.attention is None
+                    else dict(zip(modalities, view.attention.tolist(), strict=True)),
+                )
+                for view in scores.views[domain]
+            ],
+        )
+    institutions = {
+        name: InstitutionEvaluation(
+            domain=plan.by_name[name].domain,
+            modalities=plan.by_name[name].modalities,
+            accuracy=value,
+        )
+        for name, value in scores.institutions.items()
+    }
+    return Evaluation(domains=domains, institutions=institutions)
+
+
+def summarise(
+    plan: Plan, scores: FinalScores, rounds: pa.Table, digest: str, fp32_uplink_bytes: int
+) -> Summary:
+    """Return the summary, but for the wall and start-up times.
+
+    Args:
+        plan: The federation's plan.
+        scores: The final scores.
+        rounds: The rounds table.
+        digest: Digest of the final weights.
+        fp32_uplink_bytes: What a round's blocks weigh as plain fp32; 0 where nothing was sent.
+    """
+    experiment = plan.experiment
+    count = rounds.num_rows
+    uplink = sum(rounds["uplink_bytes"].to_pylist())
+    downlink = sum(rounds["downlink_bytes"].to_pylist())
+    seconds = rounds["seconds"].to_pylist()
+    return Summary(
+        paradigm=experiment.paradigm,
+        preset=experiment.preset,
+        seed=experiment.seed,
+        executor=experiment.execution.executor,
+        rounds=count,
+        accuracy=scores.accuracy,
+        accuracy_by_modality=scores.by_modality,
+        macro_f1=scores.macro_f1,
+        privacy=_NO_PRIVACY,
+        communication=CommunicationSummary(
+            uplink_bytes_per_round=uplink / max(1, count),
+            downlink_bytes_per_round=downlink / max(1, count),
+            uplink_bytes_total=uplink,
+            fp32_uplink_bytes_per_round=fp32_uplink_bytes,
+            codec="fp32" if uplink else "none",
+        ),
+        time=TimeSummary(
+            wall_seconds=0.0,
+            startup_seconds=0.0,
+            seconds_per_round=float(np.median(seconds[1:] or seconds)) if seconds else 0.0,
+            simulated_seconds=sum(rounds["simulated_seconds"].to_pylist()),
+        ),
+        weights_sha256=digest,
+    )
+
+
+def fp32_uplink_bytes(plan: Plan, sizes: Mapping[str, int]) -> int:
+    """Return the bytes of a round's blocks as plain fp32, without headers."""
+    return sum(4 * sizes[block] for p in plan.participants for block in plan.blocks_of(p))
+
+
+def _alone_row(plan: Plan, alone: Alone, epoch: int) -> InstitutionRow:
+    participant = plan.by_name[alone.scores.name]
+    return InstitutionRow(
+        round=epoch,
+        institution=participant.name,
+        domain=participant.domain,
+        modalities=participant.modalities,
+        specimens=participant.specimens,
+        steps=-(-participant.specimens // participant.batch_size),
+        loss=alone.losses[epoch - 1],
+        train_seconds=alone.seconds / len(alone.losses),
+        uplink_bytes=0,
+        downlink_bytes=0,
+        validation_accuracy=alone.validation[epoch - 1],
+    )

@@ -1,0 +1,204 @@
+"""One experiment from config to report: prepare, start, run the rounds, write the folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedfuse_ray import blocks
+from fedfuse_ray.config import Experiment, dump, load
+from fedfuse_ray.data.dataset import Dataset, prepare
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation import alone_store, paradigms, public_encoders
+from fedfuse_ray.federation import checkpoint as checkpoints
+from fedfuse_ray.federation.executor import Executor
+from fedfuse_ray.federation.plan import Plan, make_plan
+from fedfuse_ray.federation.records import Alone
+from fedfuse_ray.federation.rounds import Round, final_views, run_rounds
+from fedfuse_ray.federation.scoring import alone_scores, final_scores
+from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
+from fedfuse_ray.report.store import read_rounds
+from fedfuse_ray.results import alone_rows, evaluation, fp32_uplink_bytes, round_rows, summarise
+
+_CHECKPOINTS = "checkpoints"
+
+
+class Progress(Protocol):
+    """Who is told how a run goes."""
+
+    def stage(self, text: str) -> None:
+        """A stage began."""
+        ...
+
+    def advanced(self, done: int, total: int, what: str, accuracy: float | None) -> None:
+        """A round, or a participant that trains alone, is done."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, text: str) -> None:
+        """Do nothing."""
+
+    def advanced(self, done: int, total: int, what: str, accuracy: float | None) -> None:
+        """Do nothing."""
+
+
+def run(
+    experiment: Experiment,
+    out: Path,
+    *,
+    executor: Executor | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Run an experiment and write its folder.
+
+    Args:
+        experiment: What to run.
+        out: The result folder; an older run's results in it are replaced.
+        executor: Where to run; by default what `execution.executor` names.
+        resume: Continue from the folder's last checkpoint instead.
+        progress: Who is told.
+
+    Raises:
+        InputError: The experiment or its data can't be used.
+        InstitutionError: An institution failed; carries its traceback.
+    """
+    began = time.perf_counter()
+    progress = progress or Silent()
+    experiment = paradigms.resolve(experiment)
+    store = RunStore(out)
+    if not resume:
+        store.start(dump(experiment), environment())
+        checkpoints.clear(out / _CHECKPOINTS)
+    progress.stage("Preparing specimens")
+    data = experiment.data
+    dataset = prepare(
+        data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
+    )
+    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
+    public_encoders.ensure(plan.spec, progress.stage)
+    executor = executor or make_executor(experiment)
+    with closing(executor):
+        return _run(_Run(plan, dataset, executor, store, progress, began), resume)
+
+
+def resume(
+    folder: Path, *, executor: Executor | None = None, progress: Progress | None = None
+) -> Summary:
+    """Continue a run that was interrupted, to the identical result.
+
+    Raises:
+        InputError: The folder holds no run.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise InputError("--resume", folder, "no run was started there: config.yaml is missing")
+    return run(load(config), folder, executor=executor, resume=True, progress=progress)
+
+
+def make_executor(experiment: Experiment) -> Executor:
+    """Return the executor that the config names. Ray is imported only when it is asked for."""
+    if experiment.execution.executor == "serial":
+        from fedfuse_ray.federation.serial import SerialExecutor
+
+        return SerialExecutor()
+    from actors.ray_executor import RayExecutor
+
+    return RayExecutor(experiment.execution)
+
+
+@dataclass(frozen=True)
+class _Run:
+    plan: Plan
+    dataset: Dataset
+    executor: Executor
+    store: RunStore
+    progress: Progress
+    began: float
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.store.folder / _CHECKPOINTS
+
+
+def _run(run: _Run, resume: bool) -> Summary:
+    run.progress.stage(f"Starting {len(run.plan.participants)} participants")
+    starting = time.perf_counter()
+    run.executor.start(run.plan, run.dataset.folder)
+    startup = time.perf_counter() - starting
+    if paradigms.trains_alone(run.plan.experiment):
+        return _alone(run, startup)
+    return _federation(run, startup, resume)
+
+
+def _federation(run: _Run, startup: float, resume: bool) -> Summary:
+    total = run.plan.experiment.training.rounds
+    path = checkpoints.latest(run.checkpoints, total) if resume else None
+    done = checkpoints.round_of(path) if path else 0
+    if resume:
+        run.store.truncate(done)
+    run.executor.load(path)
+    run.progress.stage(f"Training {total} rounds")
+    for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints):
+        _tell(run, finished, total)
+    digest = run.executor.sha256()
+    fp32_bytes = fp32_uplink_bytes(run.plan, run.executor.block_sizes())
+    scores = final_scores(run.plan, run.executor.evaluate(total, final_views(run.plan)))
+    run.store.write_evaluation(evaluation(run.plan, scores))
+    rounds = read_rounds(run.store.folder)
+    return _finish(run, summarise(run.plan, scores, rounds, digest, fp32_bytes), startup)
+
+
+def _tell(run: _Run, finished: Round, total: int) -> None:
+    row, institutions = round_rows(run.plan, finished)
+    run.store.append_round(row, institutions)
+    run.progress.advanced(finished.number, total, "round", row.accuracy)
+
+
+def _alone(run: _Run, startup: float) -> Summary:
+    names = [p.name for p in run.plan.participants]
+    run.progress.stage(f"Training {len(names)} participants apart")
+    finished = {name: a for name, a in _each_alone(run, names)}
+    ordered = [finished[name] for name in names]
+    scores = alone_scores(run.plan, [a.scores for a in ordered])
+    run.store.truncate(0)
+    for row, institutions in alone_rows(run.plan, ordered):
+        run.store.append_round(row, institutions)
+    run.store.write_evaluation(evaluation(run.plan, scores))
+    digest = blocks.sha256(
+        {f"{a.scores.name}|{name}": v for a in ordered for name, v in a.weights.items()}
+    )
+    rounds = read_rounds(run.store.folder)
+    return _finish(run, summarise(run.plan, scores, rounds, digest, 0), startup)
+
+
+def _each_alone(run: _Run, names: list[str]) -> Iterator[tuple[str, Alone]]:
+    """Yield each participant's training, from an interrupted run's folder or done now."""
+    kept = {name: alone_store.read(run.checkpoints, name) for name in names}
+    missing = [name for name in names if kept[name] is None]
+    count = 0
+    for name in names:
+        if (alone := kept[name]) is not None:
+            count += 1
+            yield name, alone
+    for alone in run.executor.train_alone(missing, final_views(run.plan)):
+        count += 1
+        alone_store.save(run.checkpoints, alone)
+        run.progress.advanced(count, len(names), alone.scores.name, None)
+        yield alone.scores.name, alone
+
+
+def _finish(run: _Run, summary: Summary, startup: float) -> Summary:
+    wall = time.perf_counter() - run.began
+    timed = summary.time.model_copy(update={"wall_seconds": wall, "startup_seconds": startup})
+    summary = run.store.write_summary(summary.model_copy(update={"time": timed}))
+    run.progress.stage("Writing the report")
+    write_run_report(run.store.folder)
+    return summary
