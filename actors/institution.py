@@ -17,8 +17,10 @@ from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, TrainRecord
+from fedfuse_ray.federation.secure_round import Answer
 
 Payloads = list[npt.NDArray[np.uint8]]
+Messages = list[tuple[str, npt.NDArray[np.uint8]]]
 States = dict[str, Blocks]
 
 
@@ -71,6 +73,17 @@ class InstitutionActor:
         payloads = [np.frombuffer(t.payload, np.uint8) for t in trained]
         kept = {t.record.institution: t.state for t in trained if t.state}
         return payloads, kept, [t.record for t in trained]
+
+    def secure_step(
+        self, step: str, round: int, answer: Answer, broadcast: Blocks
+    ) -> tuple[Messages, list[TrainRecord]]:
+        """Let every institution here take one step of a secure round."""
+        replies = {
+            name: institution.secure_step(step, round, answer, broadcast)
+            for name, institution in self._institutions.items()
+        }
+        messages = [(name, np.frombuffer(r.message, np.uint8)) for name, r in replies.items()]
+        return messages, [r.record for r in replies.values() if r.record is not None]
 
     def evaluate(self, weights: Blocks, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score weights by every institution here."""

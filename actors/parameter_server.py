@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from fedfuse_ray.errors import NotReadyError
 from fedfuse_ray.federation import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.secure_round import Answer, Revealed
 from fedfuse_ray.federation.server import Aggregation, Server
+
+SecureOutcome = tuple[dict[str, int], tuple[str, ...]]
+"""Bytes sent by each institution, and who dropped out."""
 
 
 class ParameterServerActor:
@@ -54,6 +59,27 @@ class ParameterServerActor:
         """Return what institutions need for the next round, and the last round."""
         return self._running.broadcast(), self._running.round
 
+    def release(self) -> tuple[Blocks, int]:
+        """Return the model to be scored, and the last round."""
+        return self._running.released(), self._running.round
+
+    def secure_step(
+        self, step: str, round: int, *messages: list[tuple[str, npt.NDArray[np.uint8]]]
+    ) -> tuple[Answer, int]:
+        """Close one step of a secure round; returns the answer to the members, and the round."""
+        return self._running.secure_step(step, round, _flat(messages)), round
+
+    def reveal(
+        self, round: int, *messages: list[tuple[str, npt.NDArray[np.uint8]]]
+    ) -> tuple[Revealed, SecureOutcome]:
+        """Close the last step of a secure round; returns the sums, and what the driver may see."""
+        revealed = self._running.reveal(round, _flat(messages))
+        return revealed, (revealed.uplink_bytes, revealed.dropouts)
+
+    def aggregate_revealed(self, round: int, revealed: Revealed) -> Aggregation:
+        """Step along a secure round's sums."""
+        return self._running.aggregate_revealed(round, revealed)
+
     def aggregate(self, round: int, *payloads: list[npt.NDArray[np.uint8]]) -> Aggregation:
         """Aggregate the payloads of all hosts."""
         flat = [payload.data for host in payloads for payload in host]
@@ -78,3 +104,9 @@ class ParameterServerActor:
         if self._server is None:
             raise NotReadyError("the parameter server was not initialised")
         return self._server
+
+
+def _flat(
+    messages: Sequence[list[tuple[str, npt.NDArray[np.uint8]]]],
+) -> list[tuple[str, memoryview]]:
+    return [(name, data.data) for host in messages for name, data in host]

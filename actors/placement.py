@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedfuse_ray.errors import ResourceError
-from fedfuse_ray.federation.plan import Participant
+from fedfuse_ray.federation.participant import Participant
 
 _SLACK = 1e-6
 

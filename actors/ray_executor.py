@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,19 @@ from actors.parameter_server import ParameterServerActor
 from actors.placement import Host, check_fit, lay_out
 from actors.server_handle import ServerHandle
 from fedfuse_ray.config import ExecutionConfig
-from fedfuse_ray.errors import DeadlineError, FedfuseError, InstitutionError, ResourceError
+from fedfuse_ray.errors import (
+    DeadlineError,
+    FedfuseError,
+    InstitutionError,
+    NotReadyError,
+    ResourceError,
+    RestartError,
+)
 from fedfuse_ray.federation.executor import RoundOutcome
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone
+from fedfuse_ray.federation.records import Alone, TrainRecord, with_uplink
+from fedfuse_ray.federation.secure_round import STEPS
 
 _ATTEMPTS = 8
 _PAUSE_SECONDS = 0.2
@@ -107,6 +115,8 @@ class RayExecutor:
 
     def train(self, round: int) -> RoundOutcome:
         """Run one round; an actor that dies is started again and asked again."""
+        if self._plan.privacy is not None and self._plan.privacy.distributed:
+            return self._train_securely(round)
         began = time.monotonic()
         weights = self._server.broadcast()
         payloads: dict[str, Any] = {}
@@ -133,9 +143,69 @@ class RayExecutor:
             aggregate_seconds=time.monotonic() - collected,
         )
 
+    def _train_securely(self, round: int) -> RoundOutcome:
+        """Run one round under secure aggregation; from its first step where a process died."""
+        began = time.monotonic()
+        for _ in range(_ATTEMPTS):
+            try:
+                revealed, (uplink, dropouts), records = self._secure_steps(round)
+                break
+            except (*ACTOR_LOST, NotReadyError, RestartError):
+                time.sleep(_PAUSE_SECONDS)
+        else:
+            raise FedfuseError(f"round {round}: processes died {_ATTEMPTS} times; giving up")
+        collected = time.monotonic()
+        aggregation = self._server.aggregate_revealed(round, revealed)
+        ordered = [records[p.name] for p in self._plan.participants if p.name in records]
+        return RoundOutcome(
+            records=with_uplink(ordered, uplink),
+            dropouts=dropouts,
+            aggregation=aggregation,
+            train_seconds=collected - began,
+            aggregate_seconds=time.monotonic() - collected,
+        )
+
+    def _secure_steps(self, round: int) -> tuple[Any, Any, dict[str, TrainRecord]]:
+        """Return a reference to the sums, who sent what and who was lost, and the records."""
+        weights = self._server.broadcast()
+        deadline = time.monotonic() + self._execution.round_seconds
+        answer: Any = b""
+        records: dict[str, TrainRecord] = {}
+        for step in STEPS:
+            asked = {
+                host: actor.secure_step.options(
+                    num_returns=2, name=f"round {round}: {step}: {host}"
+                ).remote(step, round, answer, weights)
+                for host, actor in self._hosts.items()
+            }
+            self._await({told: host for host, (_, told) in asked.items()}, step, deadline)
+            for host, (_, told) in asked.items():
+                records |= {r.institution: r for r in _fetch(told, host)}
+            messages = [asked[host.name][0] for host in self._layout]
+            if step != STEPS[-1]:
+                answer = self._server.secure_step(step, round, messages)
+        revealed, outcome = self._server.reveal(round, messages)
+        return revealed, outcome, records
+
+    def _await(self, waiting: dict[Any, str], what: str, deadline: float) -> None:
+        """Wait for all; some may be ready because their process died."""
+        while waiting:
+            ready = wait(list(waiting), deadline)
+            if not ready:
+                raise DeadlineError(
+                    self._late(waiting.values(), what, self._execution.round_seconds)
+                )
+            for ref in ready:
+                del waiting[ref]
+
+    def _late(self, hosts: Iterable[str], what: str, seconds: float) -> str:
+        named = set(hosts)
+        late = [n for h in self._layout if h.name in named for n in h.participants]
+        return f"{what}: no answer within {seconds:g} s from {', '.join(late)}"
+
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model on all hosts."""
-        weights = self._server.broadcast()
+        weights = self._server.release()
         answers = self._call_hosts(
             lambda host: (
                 self._hosts[host]
@@ -181,13 +251,11 @@ class RayExecutor:
                 raise DeadlineError(f"training alone took longer than round_seconds: {late}")
             name = waiting.pop(done[0])
             try:
-                yield ray.get(done[0])
+                yield _fetch(done[0], name)
             except ACTOR_LOST as error:
                 _give_up_after(attempts[name], name, error)
                 time.sleep(_PAUSE_SECONDS)
                 waiting[call(name)] = name
-            except ray.exceptions.RayTaskError as error:
-                raise _cause(error, name) from None
 
     def close(self) -> None:
         """Stop the actors that this executor started."""
@@ -223,24 +291,24 @@ class RayExecutor:
         while waiting:
             ready = wait(list(waiting), deadline)
             if not ready:
-                late = [
-                    n for h in self._layout if h.name in waiting.values() for n in h.participants
-                ]
-                raise DeadlineError(
-                    f"{what}: no answer within {seconds:g} s from {', '.join(late)}"
-                )
+                raise DeadlineError(self._late(waiting.values(), what, seconds))
             for ref in ready:
                 host = waiting.pop(ref)
                 try:
-                    answers[host] = ray.get(ref)
+                    answers[host] = _fetch(ref, host)
                 except ACTOR_LOST as error:
                     _give_up_after(attempts[host], host, error)
                     attempts[host] += 1
                     time.sleep(_PAUSE_SECONDS)
                     waiting[call(host)] = host
-                except ray.exceptions.RayTaskError as error:
-                    raise _cause(error, host) from None
         return answers
+
+
+def _fetch(ref: Any, who: str) -> Any:
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error, who) from None
 
 
 def _bundle(host: Host) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from actors.cluster import ACTOR_LOST
-from fedfuse_ray.errors import DeadlineError, FedfuseError, NotReadyError
+from fedfuse_ray.errors import DeadlineError, FedfuseError, NotReadyError, RestartError
 from fedfuse_ray.federation.server import Aggregation
 
 _ATTEMPTS = 8
@@ -35,9 +35,10 @@ class ServerHandle:
         self._seconds = seconds
         self._checkpoint: Path | None = None
         self._initial: Any = None
-        self._pending: tuple[int, list[Any]] | None = None
+        self._pending: Callable[[], Any] | None = None
         self._aggregated = False
         self._broadcast: Any = None
+        self._released: Any = None
 
     def load(self, path: Path | None, initial: Any) -> None:
         """Set the server to a checkpoint, or to the referenced initial weights."""
@@ -55,12 +56,41 @@ class ServerHandle:
             self._call(self._ask_broadcast, "broadcast")
         return self._broadcast
 
+    def release(self) -> Any:
+        """Return a reference to the model that is to be scored."""
+        self._call(self._ask_release, "release")
+        return self._released
+
     def aggregate(self, round: int, payloads: list[Any]) -> Aggregation:
         """Have the server aggregate referenced payloads."""
-        self._pending, self._aggregated = (round, payloads), False
-        aggregation: Aggregation = self._call(self._aggregate, f"round {round}: aggregation")
-        self._aggregated, self._broadcast = True, None
-        return aggregation
+        task = self.actor.aggregate.options(name=f"round {round}: aggregate")
+        return self._aggregate(lambda: task.remote(round, *payloads), round)
+
+    def aggregate_revealed(self, round: int, revealed: Any) -> Aggregation:
+        """Have the server step along a secure round's referenced sums."""
+        task = self.actor.aggregate_revealed.options(name=f"round {round}: aggregate")
+        return self._aggregate(lambda: task.remote(round, revealed), round)
+
+    def secure_step(self, step: str, round: int, messages: list[Any]) -> Any:
+        """Have the server close a step of a secure round; returns a reference to its answer.
+
+        Raises:
+            RestartError: The server died; the round has to begin anew.
+        """
+        task = self.actor.secure_step.options(name=f"round {round}: {step}", num_returns=2)
+        answer, closed = task.remote(step, round, *messages)
+        self._get_once(closed, step)
+        return answer
+
+    def reveal(self, round: int, messages: list[Any]) -> tuple[Any, Any]:
+        """Have the server close the last step; returns a reference to the sums, and the outcome.
+
+        Raises:
+            RestartError: The server died; the round has to begin anew.
+        """
+        task = self.actor.reveal.options(name=f"round {round}: reveal", num_returns=2)
+        revealed, outcome = task.remote(round, *messages)
+        return revealed, self._get_once(outcome, "reveal")
 
     def save(self, folder: Path, states: list[Any]) -> None:
         """Have the server write a checkpoint, from which it can be brought back."""
@@ -83,10 +113,22 @@ class ServerHandle:
             return self.actor.initialise.remote(self._initial)
         return self.actor.restore.remote(str(self._checkpoint))
 
-    def _aggregate(self) -> Any:
-        round, payloads = self._pending or (0, [])
-        task = self.actor.aggregate.options(name=f"round {round}: aggregate")
-        return task.remote(round, *payloads)
+    def _aggregate(self, call: Callable[[], Any], round: int) -> Aggregation:
+        self._pending, self._aggregated = call, False
+        aggregation: Aggregation = self._call(call, f"round {round}: aggregation")
+        self._aggregated, self._broadcast = True, None
+        return aggregation
+
+    def _ask_release(self) -> Any:
+        task = self.actor.release.options(name="release", num_returns=2)
+        self._released, answered = task.remote()
+        return answered
+
+    def _get_once(self, ref: Any, what: str) -> Any:
+        try:
+            return self._get(ref, what)
+        except (*ACTOR_LOST, NotReadyError) as error:
+            raise RestartError(f"the parameter server was lost in {what}: {error}") from None
 
     def _ask_broadcast(self) -> Any:
         """Keep the reference to the blocks; the second answer says that they are there."""
@@ -108,8 +150,8 @@ class ServerHandle:
 
     def _revive(self, what: str) -> None:
         self._get(self._set_state(), what)
-        if self._aggregated:
-            self._get(self._aggregate(), what)
+        if self._aggregated and self._pending is not None:
+            self._get(self._pending(), what)
 
     def _get(self, ref: Any, what: str) -> Any:
         try:

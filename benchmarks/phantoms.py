@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.results import Result, on_one_thread, parser, publish, yardstick
 from fedfuse_ray.config import DomainConfig, Experiment, PhantomData, load
 from fedfuse_ray.data.phantoms import generate
 
@@ -41,58 +35,39 @@ def seconds(data: PhantomData, institutions: Any, seed: int) -> tuple[float, flo
     return time.perf_counter() - start, time.process_time() - used
 
 
-def measure(preset: str, specimens: int, repeats: int) -> dict[str, Any]:
-    """Return specimens per second by domain: the median and all repeats, domains interleaved."""
+def measure(preset: str, specimens: int, repeats: int) -> Result:
+    """Generate `repeats` times, domains interleaved; ratios are to the yardstick, by specimen."""
     experiment = load(preset)
     domains = list(experiment.data.domains) if isinstance(experiment.data, PhantomData) else []
     walls: dict[str, list[float]] = {domain: [] for domain in domains}
-    processor: dict[str, list[float]] = {domain: [] for domain in domains}
+    ratios: dict[str, list[float]] = {f"{domain}/yardstick": [] for domain in domains}
     for repeat in range(repeats):
         for domain in domains:
             data, institutions = only(experiment, domain, specimens)
+            stick = yardstick()
             wall, used = seconds(data, institutions, repeat)
-            walls[domain].append(specimens / wall)
-            processor[domain].append(specimens / used)
-    return {
-        domain: {
-            "specimens_per_second": round(statistics.median(values), 1),
-            "specimens_per_processor_second": round(statistics.median(processor[domain]), 1),
-            "repeats": [round(value, 1) for value in values],
-        }
-        for domain, values in walls.items()
-    }
+            walls[domain].append(wall)
+            ratios[f"{domain}/yardstick"].append(1000 * used / specimens / stick)
+    rates = {domain: round(specimens / min(values)) for domain, values in walls.items()}
+    return Result(
+        benchmark="phantoms",
+        config={"preset": preset, "specimens": specimens, "repeats": repeats},
+        ratios=ratios,
+        seconds=walls,
+        details={"specimens_per_second_at_best": rates},
+    )
 
 
-def on_one_thread() -> None:
-    """Start this script again with one thread, which numpy reads when it is loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    if any(os.environ.get(name) != "1" for name in names):
-        os.execve(sys.executable, sys.orig_argv, os.environ | dict.fromkeys(names, "1"))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="demo")
-    parser.add_argument("--specimens", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--preset", default="demo")
+    made.add_argument("--specimens", type=int, default=2000)
+    made.add_argument("--repeats", type=int, default=5)
+    options = made.parse_args(arguments)
+    if options.quick:
+        options.preset, options.specimens, options.repeats = "tiny", 60, 1
     on_one_thread()
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    result = {
-        "benchmark": "phantoms",
-        "preset": arguments.preset,
-        "specimens": arguments.specimens,
-        "commit": commit,
-        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "threads": 1},
-        "domains": measure(arguments.preset, arguments.specimens, arguments.repeats),
-    }
-    text = json.dumps(result, indent=2)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
-    print(text)
+    publish(measure(options.preset, options.specimens, options.repeats), options.out)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from fedfuse_ray.account_command import account_command
 from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
-from fedfuse_ray.reading import read_experiment
+from fedfuse_ray.reading import paradigm_names, read_experiment
 from fedfuse_ray.terminal import TerminalProgress, exit_status
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command("account")(account_command)
 
 Source = Annotated[
     str, typer.Argument(metavar="[PRESET|FILE]", help="A preset, a YAML file, or a manifest.")
@@ -92,14 +94,18 @@ def compare_command(
     no_progress: NoProgress = False,
 ) -> None:
     """Run several paradigms on the same data, and put them in one table."""
-    from fedfuse_ray.comparing import PARADIGMS, compare
+    from fedfuse_ray.comparing import compare
     from fedfuse_ray.report import comparison_table
 
-    experiment = read_experiment(source, data=data, settings=settings, seed=seed, executor=executor)
-    folder = out or Path("runs") / f"{experiment.preset}-comparison"
-    chosen = [p.strip() for p in paradigms.split(",") if p.strip()] if paradigms else PARADIGMS
+    experiments = [
+        read_experiment(
+            source, data=data, settings=settings, seed=seed, paradigm=name, executor=executor
+        )
+        for name in paradigm_names(paradigms)
+    ]
+    folder = out or Path("runs") / f"{experiments[0].preset}-comparison"
     with TerminalProgress(quiet=no_progress) as progress:
-        comparison = compare(experiment, folder, paradigms=chosen, progress=progress)
+        comparison = compare(experiments, folder, progress=progress)
     console = Console()
     console.print(comparison_table(comparison))
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)

@@ -4,45 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
-from fedfuse_ray.config import Experiment, Paradigm
+from fedfuse_ray.config import Experiment
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.report import Summary, write_comparison, write_comparison_report
 from fedfuse_ray.running import Progress, run
 
-PARADIGMS: tuple[str, ...] = get_args(Paradigm)
-
 
 def compare(
-    experiment: Experiment,
-    out: Path,
-    *,
-    paradigms: Sequence[str] = PARADIGMS,
-    progress: Progress | None = None,
+    experiments: Sequence[Experiment], out: Path, *, progress: Progress | None = None
 ) -> dict[str, Summary]:
-    """Run an experiment under each paradigm, and write one table over all.
+    """Run experiments that differ in their paradigm, and write one table over all.
 
     Args:
-        experiment: What to run; its own paradigm is ignored.
+        experiments: One for each paradigm, in the table's order; `load(source, paradigm=...)`
+            reads a source's recipe for a paradigm.
         out: Gets a result folder for each paradigm, `comparison.json` and `report.html`.
-        paradigms: Which, in order.
         progress: Who is told.
 
     Raises:
-        InputError: An unknown paradigm, or none.
+        InputError: No experiment, or two of one paradigm.
     """
-    for name in paradigms:
-        if name not in PARADIGMS:
-            raise InputError("--paradigms", name, f"choose among {', '.join(PARADIGMS)}")
-    if not paradigms:
-        raise InputError("--paradigms", "", f"name at least one of {', '.join(PARADIGMS)}")
+    names = [experiment.paradigm for experiment in experiments]
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            "--paradigms", ",".join(names), "name each paradigm once, and at least one"
+        )
     comparison: dict[str, Summary] = {}
-    for name in paradigms:
+    for experiment in experiments:
         if progress is not None:
-            progress.stage(f"Paradigm {name}")
-        chosen = experiment.model_copy(update={"paradigm": name})
-        comparison[name] = run(chosen, out / name, progress=progress)
+            progress.stage(f"Paradigm {experiment.paradigm}")
+        folder = out / experiment.paradigm
+        comparison[experiment.paradigm] = run(experiment, folder, progress=progress)
     write_comparison(out, comparison)
     write_comparison_report(out, comparison)
     return comparison

@@ -46,6 +46,10 @@ class NotReadyError(FedfuseError):
     """A process that was started again has not been given its state yet."""
 
 
+class RestartError(FedfuseError):
+    """A party of a round in several steps was lost; the round begins anew, identically."""
+
+
 class DeadlineError(FedfuseError):
     """A wait ran out of its time."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from fedfuse_ray.config import Experiment, load
+from fedfuse_ray.config import Experiment, Paradigm, load
 from fedfuse_ray.errors import InputError
 
 _MANIFESTS = (".csv", ".parquet", ".pq")
@@ -37,6 +38,24 @@ def read_experiment(
         if data is not None:
             raise InputError("--data", data, f"{source} is a manifest already; name one of them")
         source, data = "real", Path(source)
-    named = {"seed": seed, "paradigm": paradigm, "execution.executor": executor}
+    named = {"seed": seed, "execution.executor": executor}
     options = [f"{name}={value}" for name, value in named.items() if value is not None]
-    return load(source, [*(settings or ()), *options], manifest=data)
+    return load(source, [*(settings or ()), *options], paradigm=paradigm, manifest=data)
+
+
+def paradigm_names(listed: str | None) -> list[str]:
+    """Return the paradigms of `--paradigms a,b`; all when it was not given.
+
+    Raises:
+        InputError: An unknown one, or none.
+    """
+    known = get_args(Paradigm)
+    if listed is None:
+        return list(known)
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise InputError("--paradigms", name, f"choose among {', '.join(known)}")
+    if not names:
+        raise InputError("--paradigms", listed, f"name at least one of {', '.join(known)}")
+    return names

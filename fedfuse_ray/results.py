@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -44,17 +45,27 @@ _NO_PRIVACY = PrivacySummary(
 )
 
 
-def round_rows(plan: Plan, finished: Round) -> tuple[RoundRow, list[InstitutionRow]]:
-    """Return a round's row of `rounds.parquet`, and its institutions' rows."""
+def round_rows(
+    plan: Plan, finished: Round, epsilon: float | None, epsilons: Mapping[str, float]
+) -> tuple[RoundRow, list[InstitutionRow]]:
+    """Return a round's row of `rounds.parquet`, and its institutions' rows.
+
+    Args:
+        plan: The federation's plan.
+        finished: The round.
+        epsilon: The largest epsilon so far, if the run is private.
+        epsilons: Each institution's.
+    """
     outcome = finished.outcome
     records = outcome.records
     scored = round_scores(plan, finished.scores) if finished.scores else {}
     f1 = round_scores(plan, finished.scores, macro_f1)[OVERALL] if finished.scores else None
     validation = {s.name: s.correct / s.total for s in finished.scores or () if s.total}
-    specimens = [plan.by_name[r.institution].specimens for r in records]
+    trained = [r for r in records if r.steps]
+    specimens = [plan.by_name[r.institution].specimens for r in trained]
     row = RoundRow(
         round=finished.number,
-        loss=float(np.average([r.loss for r in records], weights=specimens)),
+        loss=float(np.average([r.loss for r in trained], weights=specimens)) if trained else None,
         seconds=finished.seconds,
         train_seconds=outcome.train_seconds,
         aggregate_seconds=outcome.aggregate_seconds,
@@ -62,11 +73,12 @@ def round_rows(plan: Plan, finished: Round) -> tuple[RoundRow, list[InstitutionR
         simulated_seconds=max(r.seconds for r in records) + outcome.aggregate_seconds,
         uplink_bytes=sum(r.uplink_bytes for r in records),
         downlink_bytes=sum(r.downlink_bytes for r in records),
-        participants=len(records),
+        participants=len(trained),
         dropouts=len(outcome.dropouts),
         accuracy=scored.get(OVERALL),
         domain_accuracy={d: scored.get(d) for d in plan.spec.domains},
         macro_f1=f1,
+        epsilon=epsilon,
         validation_accuracy=validation_accuracy(finished.scores or ()),
     )
     institutions = [
@@ -77,11 +89,12 @@ def round_rows(plan: Plan, finished: Round) -> tuple[RoundRow, list[InstitutionR
             modalities=plan.by_name[r.institution].modalities,
             specimens=plan.by_name[r.institution].specimens,
             steps=r.steps,
-            loss=r.loss,
+            loss=r.loss if r.steps else None,
             train_seconds=r.seconds,
             uplink_bytes=r.uplink_bytes,
             downlink_bytes=r.downlink_bytes,
             validation_accuracy=validation.get(r.institution),
+            epsilon=epsilons.get(r.institution),
         )
         for r in records
     ]
@@ -181,7 +194,7 @@ def summarise(
             downlink_bytes_per_round=downlink / max(1, count),
             uplink_bytes_total=uplink,
             fp32_uplink_bytes_per_round=fp32_uplink_bytes,
-            codec="fp32" if uplink else "none",
+            codec=_codec(plan) if uplink else "none",
         ),
         time=TimeSummary(
             wall_seconds=0.0,
@@ -193,9 +206,40 @@ def summarise(
     )
 
 
+def privacy_summary(
+    plan: Plan, epsilon: float | None, epsilons: Mapping[str, float], rounds: int
+) -> PrivacySummary:
+    """Return the guarantee as the ledger gives it.
+
+    Where institutions differ, the noise multiplier, rate and steps are those of the one with the
+    largest epsilon, so that these three numbers give that epsilon back.
+    """
+    terms = plan.privacy
+    if terms is None or epsilon is None:
+        return _NO_PRIVACY
+    worst = max(epsilons, key=lambda name: epsilons[name])
+    release = terms.releases[worst]
+    return PrivacySummary(
+        mode=terms.config.mode,
+        epsilon=epsilon,
+        delta=terms.config.delta,
+        epsilon_by_institution=dict(epsilons),
+        noise_multiplier=release.noise_multiplier,
+        clip_norm=math.hypot(*terms.clip_norms.values()),
+        sampling_rate=release.sampling_rate,
+        steps=release.steps * rounds,
+        unit=terms.config.unit,
+        adversary=terms.config.adversary,
+    )
+
+
 def fp32_uplink_bytes(plan: Plan, sizes: Mapping[str, int]) -> int:
     """Return the bytes of a round's blocks as plain fp32, without headers."""
     return sum(4 * sizes[block] for p in plan.participants for block in plan.blocks_of(p))
+
+
+def _codec(plan: Plan) -> str:
+    return "modint" if plan.privacy is not None and plan.privacy.distributed else "fp32"
 
 
 def _alone_row(plan: Plan, alone: Alone, epoch: int) -> InstitutionRow:

@@ -12,17 +12,26 @@ from typing import Protocol
 from fedfuse_ray import blocks
 from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.errors import BudgetSpentError, InputError
 from fedfuse_ray.federation import alone_store, paradigms, public_encoders
 from fedfuse_ray.federation import checkpoint as checkpoints
+from fedfuse_ray.federation.charging import Charging
 from fedfuse_ray.federation.executor import Executor
 from fedfuse_ray.federation.plan import Plan, make_plan
 from fedfuse_ray.federation.records import Alone
-from fedfuse_ray.federation.rounds import Round, final_views, run_rounds
+from fedfuse_ray.federation.rounds import final_views, run_rounds
 from fedfuse_ray.federation.scoring import alone_scores, final_scores
+from fedfuse_ray.privacy.ledger import append_events, read_ledger
 from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
 from fedfuse_ray.report.store import read_rounds
-from fedfuse_ray.results import alone_rows, evaluation, fp32_uplink_bytes, round_rows, summarise
+from fedfuse_ray.results import (
+    alone_rows,
+    evaluation,
+    fp32_uplink_bytes,
+    privacy_summary,
+    round_rows,
+    summarise,
+)
 
 _CHECKPOINTS = "checkpoints"
 
@@ -145,21 +154,31 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     if resume:
         run.store.truncate(done)
     run.executor.load(path)
+    ledger_path = run.store.path("privacy_ledger.jsonl")
+    charging = Charging.open(run.plan, read_ledger(ledger_path) if resume else None)
+
+    def charge(number: int) -> None:
+        charging.charge(number)
+        append_events(ledger_path, charging.events(number))
+
     run.progress.stage(f"Training {total} rounds")
-    for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints):
-        _tell(run, finished, total)
+    for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints, charge):
+        done = finished.number
+        row, institutions = round_rows(run.plan, finished, charging.epsilon, charging.epsilons)
+        run.store.append_round(row, institutions)
+        run.progress.advanced(done, total, "round", row.accuracy)
+    if done < total:
+        run.progress.stage(f"The privacy budget is spent after {done} of {total} rounds")
+    if not done:
+        raise BudgetSpentError("the privacy budget does not allow a single round; grant more")
     digest = run.executor.sha256()
     fp32_bytes = fp32_uplink_bytes(run.plan, run.executor.block_sizes())
     scores = final_scores(run.plan, run.executor.evaluate(total, final_views(run.plan)))
     run.store.write_evaluation(evaluation(run.plan, scores))
     rounds = read_rounds(run.store.folder)
-    return _finish(run, summarise(run.plan, scores, rounds, digest, fp32_bytes), startup)
-
-
-def _tell(run: _Run, finished: Round, total: int) -> None:
-    row, institutions = round_rows(run.plan, finished)
-    run.store.append_round(row, institutions)
-    run.progress.advanced(finished.number, total, "round", row.accuracy)
+    summary = summarise(run.plan, scores, rounds, digest, fp32_bytes)
+    guarantee = privacy_summary(run.plan, charging.epsilon, charging.epsilons, done)
+    return _finish(run, summary.model_copy(update={"privacy": guarantee}), startup)
 
 
 def _alone(run: _Run, startup: float) -> Summary:

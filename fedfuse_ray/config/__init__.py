@@ -6,6 +6,7 @@ from fedfuse_ray.config.experiment import Experiment, Paradigm
 from fedfuse_ray.config.institutions import HardwareConfig, InstitutionConfig
 from fedfuse_ray.config.loading import dump, json_schema, load, preset_names, validate
 from fedfuse_ray.config.model import EncoderConfig, FusionKind, ModelConfig
+from fedfuse_ray.config.privacy import PrivacyConfig
 from fedfuse_ray.config.training import StrategyConfig, TrainingConfig
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ModelConfig",
     "Paradigm",
     "PhantomData",
+    "PrivacyConfig",
     "SkewConfig",
     "StrategyConfig",
     "TrainingConfig",

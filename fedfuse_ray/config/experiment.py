@@ -12,9 +12,15 @@ from fedfuse_ray.config.data import DataConfig, PhantomData
 from fedfuse_ray.config.execution import ExecutionConfig
 from fedfuse_ray.config.institutions import InstitutionConfig
 from fedfuse_ray.config.model import ModelConfig
+from fedfuse_ray.config.privacy import PrivacyConfig
 from fedfuse_ray.config.training import FedAvgConfig, StrategyConfig, TrainingConfig
 
-Paradigm = Literal["centralized", "isolated", "federated", "fedfuse_nonprivate"]
+Paradigm = Literal[
+    "centralized", "isolated", "federated", "federated_dp", "fedfuse", "fedfuse_nonprivate"
+]
+PRIVATE_PARADIGMS = frozenset({"federated_dp", "fedfuse"})
+
+_VGG_SMALLEST = 32
 
 
 class Experiment(Config):
@@ -24,6 +30,7 @@ class Experiment(Config):
         preset: Name of the preset or file that this came from.
         seed: Root of every random stream.
         paradigm: What is trained: see `fedfuse_ray.federation.paradigms`.
+        privacy: What is protected; only under `fedfuse` and `federated_dp`.
         replicas: Each listed institution stands for so many alike, each with as much data of its
             own; for scaling tests.
     """
@@ -37,6 +44,7 @@ class Experiment(Config):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig
     strategy: StrategyConfig = FedAvgConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="after")
@@ -48,6 +56,40 @@ class Experiment(Config):
             if not self.institutions:
                 raise ValueError("institutions: none listed; a federation needs at least one")
             _check_ownership(self.data, self.institutions)
+        return self
+
+    @model_validator(mode="after")
+    def _encoders_fit_images(self) -> Experiment:
+        configs = {"encoder": self.model.encoder}
+        configs |= {f"encoders.{name}": c for name, c in self.model.encoders.items()}
+        for name, config in configs.items():
+            if config.kind == "vgg16" and self.data.image_size < _VGG_SMALLEST:
+                raise ValueError(
+                    f"model.{name}.kind: 'vgg16' halves images five times; set data.image_size to "
+                    f"{_VGG_SMALLEST} or more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_fits_paradigm(self) -> Experiment:
+        private = self.paradigm in PRIVATE_PARADIGMS
+        if private and not self.privacy.enabled:
+            raise ValueError(
+                f"privacy.mode: 'none' under paradigm {self.paradigm!r}; choose a mode, or the "
+                "paradigm fedfuse_nonprivate or federated"
+            )
+        if self.privacy.enabled and not private:
+            raise ValueError(
+                f"privacy.mode: {self.privacy.mode!r} under paradigm {self.paradigm!r}, which "
+                "protects nothing; set it to none, or choose fedfuse or federated_dp"
+            )
+        if self.privacy.enabled and self.strategy.kind == "scaffold":
+            raise ValueError(
+                "strategy.kind: 'scaffold' sends control variates, which no privacy mode covers; "
+                "use fedavg, fedprox, fedadam or fedyogi"
+            )
+        if self.privacy.enabled:
+            self.privacy.noise_factors(self.training.rounds)
         return self
 
 

@@ -15,11 +15,12 @@ import yaml
 from pydantic import ValidationError
 
 from fedfuse_ray.config.data import DataConfig
-from fedfuse_ray.config.experiment import Experiment
+from fedfuse_ray.config.experiment import Experiment, Paradigm
 from fedfuse_ray.config.training import StrategyConfig
 from fedfuse_ray.errors import InputError
 
 _UNIONS: dict[str, Any] = {"data": DataConfig, "strategy": StrategyConfig}
+_DEFAULT_KINDS = {"data": "phantoms", "strategy": "fedavg"}
 
 
 def preset_names() -> list[str]:
@@ -33,14 +34,22 @@ def preset_names() -> list[str]:
 
 
 def load(
-    source: str | Path, overrides: Iterable[str] = (), *, manifest: Path | None = None
+    source: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    paradigm: str | None = None,
+    manifest: Path | None = None,
 ) -> Experiment:
     """Read a preset or a YAML file and apply overrides.
+
+    A file may hold a recipe for each paradigm, `paradigms: {fedfuse: {training: {...}}}`; the one
+    of the paradigm that runs is merged over the rest, under the overrides.
 
     Args:
         source: A preset's name, or the path of a YAML file, which may say `extends: PRESET`. A
             relative `data.path` in a file starts at the file's folder.
         overrides: `dotted.name=value`, the value in YAML; later ones win.
+        paradigm: Overrides the file's paradigm.
         manifest: The user's images; they replace the source's specimens and institutions.
 
     Raises:
@@ -51,6 +60,8 @@ def load(
         sizes = {k: v for k, v in tree["data"].items() if k in ("image_size", "signal_length")}
         tree["data"] = {"kind": "manifest", "path": str(manifest), **sizes}
         tree["institutions"] = []
+    overrides = list(overrides)
+    _choose_recipe(tree, overrides, paradigm)
     for text in overrides:
         apply_override(tree, text)
     _anchor(tree, Path.cwd())
@@ -58,9 +69,16 @@ def load(
 
 
 def validate(tree: Mapping[str, Any]) -> Experiment:
-    """Turn a plain tree into an `Experiment`; the first error becomes an `InputError`."""
+    """Turn a plain tree into an `Experiment`; the first error becomes an `InputError`.
+
+    A group that names no `kind` is of the default one.
+    """
+    filled = dict(tree)
+    for group, kind in _DEFAULT_KINDS.items():
+        if isinstance(filled.get(group), dict):
+            filled[group] = {"kind": kind, **filled[group]}
     try:
-        return Experiment.model_validate(tree)
+        return Experiment.model_validate(filled)
     except ValidationError as error:
         raise _one_line(error) from None
 
@@ -136,6 +154,28 @@ def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if parent is not None:
         tree["preset"] = Path(source).stem
     return tree
+
+
+def _choose_recipe(tree: dict[str, Any], overrides: list[str], paradigm: str | None) -> None:
+    """Merge the recipe of the paradigm that will run, in place."""
+    named = [text.partition("=")[2] for text in overrides if text.startswith("paradigm=")]
+    if paradigm is not None:
+        named.append(paradigm)
+    if named:
+        tree["paradigm"] = named[-1]
+        overrides[:] = [text for text in overrides if not text.startswith("paradigm=")]
+    recipes = tree.pop("paradigms", {})
+    if not isinstance(recipes, dict):
+        raise InputError("paradigms", recipes, "map a paradigm's name to settings")
+    if strangers := sorted(set(recipes) - set(get_args(Paradigm))):
+        raise InputError("paradigms", strangers[0], f"choose among {', '.join(get_args(Paradigm))}")
+    chosen = tree.get("paradigm", Experiment.model_fields["paradigm"].default)
+    recipe = recipes.get(chosen) or {}
+    if not isinstance(recipe, dict):
+        raise InputError(f"paradigms.{chosen}", recipe, "must hold settings")
+    merged = _merge(tree, recipe)
+    tree.clear()
+    tree.update(merged)
 
 
 def _anchor(tree: dict[str, Any], folder: Path) -> None:

@@ -53,6 +53,17 @@ class AdaptiveClippingConfig(Config):
     count_noise: float = Field(5.0, gt=0.5, le=1e6)
 
 
+class SecureAggregationConfig(Config):
+    """Secure aggregation (Bonawitz et al., 2017), which `record-distributed` runs under.
+
+    Attributes:
+        threshold: Fraction of the institutions that must stay to the end of a round, or nothing is
+            revealed; above a half.
+    """
+
+    threshold: float = Field(2 / 3, gt=0.5, le=1.0)
+
+
 class PrivacyConfig(Config):
     """Differential privacy of a run.
 
@@ -78,6 +89,7 @@ class PrivacyConfig(Config):
         mechanism: `gaussian` (rounded to integers under secure aggregation: fast, accounted as
             the continuous Gaussian), or `skellam` and `discrete-gaussian`, whose guarantee is
             proved for the integers that are sent.
+        secure_aggregation: The protocol's terms, under `record-distributed`.
     """
 
     mode: PrivacyMode = "none"
@@ -93,6 +105,7 @@ class PrivacyConfig(Config):
         "constant"
     )
     mechanism: Mechanism = "gaussian"
+    secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
 
     @property
     def enabled(self) -> bool:

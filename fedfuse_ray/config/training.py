@@ -52,6 +52,8 @@ class _Strategy(Config):
             domain's owners by specimens).
         domain_weights: A domain's weight under `weighting: domain`.
         server_learning_rate: Factor on the averaged update.
+        average_last: Fraction of the rounds, at the end, whose models are averaged into the one
+            that is scored and released (Polyak and Juditsky, 1992); 0 releases the last.
     """
 
     weighting: Literal["specimens", "uniform", "domain"] = "specimens"
@@ -59,6 +61,7 @@ class _Strategy(Config):
         {"medical": 0.6, "materials": 0.25, "environmental": 0.15}
     )
     server_learning_rate: float = Field(1.0, gt=0.0)
+    average_last: float = Field(0.0, ge=0.0, le=1.0)
 
 
 class FedAvgConfig(_Strategy):

@@ -62,7 +62,7 @@ class Dataset:
         self.folder = folder
         try:
             self.index = _read_index(folder / _INDEX)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FedfuseError(f"dataset {folder} can't be read: {error}") from None
 
     def split(self, split: Split, institutions: Sequence[str]) -> Specimens:

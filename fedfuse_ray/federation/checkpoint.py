@@ -6,9 +6,6 @@ round that is tried again, gives the identical result and spends no privacy budg
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import numpy.typing as npt
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import FedfuseError
-from fedfuse_ray.files import write_atomic
+from fedfuse_ray.federation import archive
 
 _KEPT = 2
 
@@ -62,40 +59,33 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     arrays |= {f"strategy|{name}": vector for name, vector in checkpoint.strategy.items()}
     for who, state in checkpoint.institutions.items():
         arrays |= {f"institution|{who}|{name}": vector for name, vector in state.items()}
-    meta = np.frombuffer(json.dumps({"round": checkpoint.round}).encode(), np.uint8)
     path = path_of(folder, checkpoint.round)
-    buffer = io.BytesIO()
-    np.savez(buffer, **{"meta": meta, **arrays})  # type: ignore[arg-type]
-    write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+    archive.write(path, {"round": checkpoint.round}, arrays)
     for old in sorted(folder.glob("round-*.npz"))[:-_KEPT]:
         old.unlink(missing_ok=True)
     return path
 
 
 def read(path: Path) -> Checkpoint:
-    """Read a checkpoint; the archive's checksums are verified.
+    """Read a checkpoint; its digest is verified.
 
     Raises:
         FedfuseError: The file is missing, truncated or altered.
     """
+    meta, arrays = archive.read(path)
     weights: Blocks = {}
     strategy: Blocks = {}
     institutions: dict[str, Blocks] = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            meta = json.loads(archive["meta"].tobytes())
-            for key in archive.files:
-                kind, _, name = key.partition("|")
-                if kind == "weights":
-                    weights[name] = archive[key]
-                elif kind == "strategy":
-                    strategy[name] = archive[key]
-                elif kind == "institution":
-                    who, _, block = name.partition("|")
-                    institutions.setdefault(who, {})[block] = archive[key]
-        return Checkpoint(meta["round"], weights, strategy, institutions)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FedfuseError(f"checkpoint {path} can't be read: {error}") from None
+    for key, vector in arrays.items():
+        kind, _, name = key.partition("|")
+        if kind == "weights":
+            weights[name] = vector
+        elif kind == "strategy":
+            strategy[name] = vector
+        else:
+            who, _, block = name.partition("|")
+            institutions.setdefault(who, {})[block] = vector
+    return Checkpoint(meta["round"], weights, strategy, institutions)
 
 
 def latest(folder: Path, at_most: int) -> Path | None:

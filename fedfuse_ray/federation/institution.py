@@ -14,13 +14,24 @@ import torch
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.data.specimens import Specimens
-from fedfuse_ray.errors import InstitutionError
+from fedfuse_ray.errors import InstitutionError, NotReadyError
 from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.alone import train_alone
-from fedfuse_ray.federation.local import LocalTraining, Prediction, predict
+from fedfuse_ray.federation.local import LocalTraining, Prediction, RoundResult, predict
 from fedfuse_ray.federation.metrics import Scores, View
-from fedfuse_ray.federation.plan import Participant, Plan
-from fedfuse_ray.federation.records import Alone, Trained, TrainRecord
+from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.private_gradients import joint_step, run_private_round
+from fedfuse_ray.federation.private_transforms import takes_part
+from fedfuse_ray.federation.records import Alone, SecureReply, Trained, TrainRecord
+from fedfuse_ray.federation.secure_round import (
+    MASK,
+    STEPS,
+    Answer,
+    Member,
+    noisy_words,
+    terms_of,
+)
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES
 from fedfuse_ray.federation.tensors import BackboneCache, TensorData, to_tensors
 from fedfuse_ray.federation.transforms import apply_chain, build_chain
@@ -44,6 +55,8 @@ def _blamed(
     def wrapped(self: Institution, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(self, *args, **kwargs)
+        except NotReadyError:
+            raise
         except Exception:
             raise InstitutionError(self.participant.name, traceback.format_exc()) from None
 
@@ -88,6 +101,7 @@ class Institution:
         self._device = torch.device("cuda" if use_gpu else "cpu")
         self._chain = build_chain(plan)
         self._owned = plan.blocks_of(participant)
+        self._member: Member | None = None
         strategy = plan.experiment.strategy
         self._rule = STRATEGIES[strategy.kind](strategy).local
 
@@ -101,7 +115,13 @@ class Institution:
             state: What this institution kept from its last round.
         """
         began = time.perf_counter()
-        result = self._training(broadcast).run_round(round, self._rule, broadcast, state)
+        training, terms = self._training(broadcast), self.plan.privacy
+        if terms is not None and not takes_part(terms, training.seed, training.name, round):
+            result = RoundResult({}, {}, 0.0, 0)
+        elif terms is not None and terms.local:
+            result = run_private_round(training, round, terms)
+        else:
+            result = training.run_round(round, self._rule, broadcast, state)
         blocks = apply_chain(self._chain, result.update, self.participant.name, round)
         payload = wire.pack(
             wire.Message(
@@ -113,16 +133,55 @@ class Institution:
                 steps=result.steps,
             )
         )
+        return Trained(payload, result.state, self._record(result, broadcast, len(payload), began))
+
+    def _record(
+        self, result: RoundResult, broadcast: Blocks, uplink_bytes: int, began: float
+    ) -> TrainRecord:
         wanted = [name for name in broadcast if name.removeprefix(CONTROL) in self._owned]
-        record = TrainRecord(
+        return TrainRecord(
             institution=self.participant.name,
             loss=result.loss,
             steps=result.steps,
-            uplink_bytes=len(payload),
+            uplink_bytes=uplink_bytes,
             downlink_bytes=sum(broadcast[name].nbytes for name in wanted),
             seconds=time.perf_counter() - began,
         )
-        return Trained(payload, result.state, record)
+
+    @_blamed
+    def secure_step(self, step: str, round: int, answer: Answer, broadcast: Blocks) -> SecureReply:
+        """Take one step of a round under secure aggregation.
+
+        The record comes with the step that sends the update. A step is only ever taken once: a
+        round that was cut off begins anew, with the same keys, noise and update.
+
+        Args:
+            step: One of `secure_round.STEPS`, in order.
+            round: From 1.
+            answer: What the server answered the step before with; empty at first.
+            broadcast: The server's blocks.
+
+        Raises:
+            NotReadyError: The round was begun by a process that is gone.
+        """
+        if step == STEPS[0]:
+            sizes = {name: vector.size for name, vector in broadcast.items()}
+            self._member = Member(self.plan, self.participant.name, sizes, round)
+        member = self._member
+        if member is None or member.round != round:
+            raise NotReadyError(f"{self.participant.name} has not begun round {round}")
+        if step != MASK:
+            return SecureReply(member.step(step, answer), None)
+        began = time.perf_counter()
+        terms = terms_of(self.plan)
+        training = self._training(broadcast)
+        result = joint_step(training, round, terms)
+        words = noisy_words(
+            result.update, self.participant.name, round, self.plan, member.terms.modulus_bits
+        )
+        message = member.step(step, answer, words)
+        record = self._record(result, broadcast, len(message), began)
+        return SecureReply(message, record)
 
     @_blamed
     def evaluate(self, weights: Blocks, views: Sequence[View]) -> Scores:

@@ -5,6 +5,8 @@
 | `centralized`        | one pool a domain, all its data   | fusion, as ours     |
 | `isolated`           | each institution, its own data    | fusion, as ours     |
 | `federated`          | all together, FedAvg              | one a modality      |
+| `federated_dp`       | the same under DP                 | one a modality      |
+| `fedfuse`            | all together, DP, secure sums     | fusion              |
 | `fedfuse_nonprivate` | all together, block-wise          | fusion              |
 
 All are scored on the same test specimens.
@@ -14,12 +16,13 @@ from __future__ import annotations
 
 from fedfuse_ray.config import Experiment
 
+_ONE_MODEL_A_MODALITY = frozenset({"federated", "federated_dp"})
 WITHOUT_FEDERATION = frozenset({"centralized", "isolated"})
 
 
 def resolve(experiment: Experiment) -> Experiment:
     """Return the experiment with what its paradigm fixes."""
-    if experiment.paradigm != "federated":
+    if experiment.paradigm not in _ONE_MODEL_A_MODALITY:
         return experiment
     model = experiment.model.model_copy(update={"fusion": "none"})
     return experiment.model_copy(update={"model": model})

@@ -13,37 +13,10 @@ from functools import cached_property
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.institutions import HardwareConfig
 from fedfuse_ray.data.dataset import DatasetIndex
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.federation.privacy_terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
-
-
-@dataclass(frozen=True)
-class Participant:
-    """One who trains: an institution, or a pool of institutions.
-
-    Attributes:
-        name: Its name in every table.
-        domain: The domain of its specimens.
-        modalities: The modalities that it owns, in its domain's slot order.
-        members: The institutions whose specimens it trains on; itself, unless it is a pool.
-        specimens: Number of its training specimens, which is public.
-        batch_size: Specimens a local step.
-        num_cpus: Logical CPUs that it asks for.
-        num_gpus: Fraction of a GPU that it asks for.
-    """
-
-    name: str
-    domain: str
-    modalities: tuple[str, ...]
-    members: tuple[str, ...]
-    specimens: int
-    batch_size: int
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-
-    @property
-    def label(self) -> str:
-        """Name and modalities, as the Ray dashboard shows them."""
-        return f"{self.name} [{', '.join(self.modalities)}]"
 
 
 @dataclass(frozen=True)
@@ -56,6 +29,7 @@ class Plan:
         participants: In the order in which every sum is taken.
         test: Number of test specimens by domain.
         classes: Class names by domain.
+        privacy: The terms under which the run is private, if it is.
     """
 
     experiment: Experiment
@@ -63,6 +37,7 @@ class Plan:
     participants: tuple[Participant, ...]
     test: dict[str, int]
     classes: dict[str, tuple[str, ...]]
+    privacy: PrivacyTerms | None = None
 
     @cached_property
     def by_name(self) -> dict[str, Participant]:
@@ -106,7 +81,7 @@ class Plan:
         strategy = self.experiment.strategy
         if strategy.weighting == "uniform":
             return 1.0
-        if strategy.weighting == "domain" and participant.domain in strategy.domain_weights:
+        if strategy.weighting == "domain":
             total = self._domain_specimens[participant.domain]
             return strategy.domain_weights[participant.domain] * participant.specimens / total
         return float(participant.specimens)
@@ -126,6 +101,9 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         experiment: The resolved experiment.
         index: The dataset's index.
         pooled: One participant a domain, holding all of its institutions' specimens.
+
+    Raises:
+        InputError: Domains are to be weighted, and one has no weight.
     """
     spec = ModelSpec(
         config=experiment.model,
@@ -134,11 +112,33 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         shapes=index.shapes,
         seed=experiment.seed,
     )
+    _check_domain_weights(experiment, index)
     participants = tuple(_participants(experiment, index))
     if pooled:
         participants = tuple(_pool(participants, index))
     classes = {name: info.classes for name, info in index.domains.items()}
-    return Plan(experiment, spec, participants, dict(index.test), classes)
+    plan = Plan(experiment, spec, participants, dict(index.test), classes)
+    terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
+    return replace(plan, privacy=terms)
+
+
+def _dimension(plan: Plan) -> int:
+    """Return the parameters of the institution that sends most."""
+    from fedfuse_ray.models import block_sizes  # torch: only private runs need it here
+
+    sizes = block_sizes(plan.spec)
+    return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
+
+
+def _check_domain_weights(experiment: Experiment, index: DatasetIndex) -> None:
+    strategy = experiment.strategy
+    missing = [name for name in index.domains if name not in strategy.domain_weights]
+    if strategy.weighting == "domain" and missing:
+        raise InputError(
+            "strategy.domain_weights",
+            ", ".join(strategy.domain_weights),
+            f"give {missing[0]!r} a weight too, or set strategy.weighting=specimens",
+        )
 
 
 def _participants(experiment: Experiment, index: DatasetIndex) -> Iterator[Participant]:

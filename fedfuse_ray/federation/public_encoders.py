@@ -9,21 +9,34 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedfuse_ray import rng
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import write_atomic
 from fedfuse_ray.models.spec import ModelSpec
 
+if TYPE_CHECKING:
+    import torch
+
+_EPOCHS = 32
 _SPECIMENS = 6144
-_EPOCHS = 12
 _BATCH = 64
 _LEARNING_RATE = 2e-3
+_SCANNERS = 0.6
 _SEED = 20_230_608
 
 
-def ensure(spec: ModelSpec, tell: Callable[[str], None] = lambda text: None) -> None:
+def ensure(
+    spec: ModelSpec, tell: Callable[[str], None] = lambda text: None, into: Path | None = None
+) -> None:
     """Pre-train, once for each architecture, what the spec asks of `public` weights.
+
+    Args:
+        spec: The network.
+        tell: Called before each encoder that has to be trained.
+        into: Where new weights go; the cache by default.
 
     Raises:
         InputError: A modality without a forward model has no public phantoms.
@@ -38,44 +51,59 @@ def ensure(spec: ModelSpec, tell: Callable[[str], None] = lambda text: None) -> 
         if not path.is_file():
             tell(f"Pre-training the {modality} encoder on public phantoms")
             state = _pretrain(spec, modality)
+            if into is not None:
+                path = into / path.name
             write_atomic(path, lambda file, state=state: file.write(state))  # type: ignore[misc]
 
 
 def _pretrain(spec: ModelSpec, modality: str) -> bytes:
-    """Train a backbone to regress the factors; returns its state dict as torch saves it."""
+    """Train a backbone to read the factors, on fresh phantoms every epoch; returns its state."""
     import torch
     from torch import nn
 
-    from fedfuse_ray.data.phantoms import FORWARD_MODELS, Resolution, public
-    from fedfuse_ray.models.encoders import build_backbone, feature_count
+    from fedfuse_ray.models.encoders import FactorReader, build_backbone, feature_count
     from fedfuse_ray.models.initial import seeded
+
+    config, shape = spec.config.encoder_for(modality), spec.shapes[modality]
+    torch.set_num_threads(1)
+    with seeded(_SEED, "public encoder", modality):
+        plain = config.model_copy(update={"weights": "random"})
+        backbone = build_backbone(plain, shape)
+        reader = FactorReader(backbone, feature_count(backbone))
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=_LEARNING_RATE)
+    steps = _EPOCHS * -(-_SPECIMENS // _BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for epoch in range(_EPOCHS):
+        images, factors = _phantoms(modality, shape, epoch)
+        for rows in torch.split(torch.arange(_SPECIMENS), _BATCH):
+            loss = nn.functional.mse_loss(reader(images[rows].float()), factors[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    buffer = io.BytesIO()
+    torch.save(reader.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def _phantoms(
+    modality: str, shape: tuple[int, ...], epoch: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an epoch's public phantoms, float16 [N, *shape], and their factors [N, 3]."""
+    import torch
+
+    from fedfuse_ray.data.phantoms import FORWARD_MODELS, Resolution, public
 
     if modality not in FORWARD_MODELS:
         known = ", ".join(FORWARD_MODELS)
         raise InputError(
             f"model.encoders.{modality}.weights", "public", f"phantoms exist for: {known}"
         )
-    config, shape = spec.config.encoder_for(modality), spec.shapes[modality]
-    torch.set_num_threads(1)
-    resolution = Resolution(image_size=shape[-1], signal_length=shape[-1])
-    images, factors = public(modality, _SPECIMENS, seed=_SEED, resolution=resolution)
-    with seeded(_SEED, "public encoder", modality):
-        backbone = build_backbone(config, shape)
-        head = nn.Linear(feature_count(backbone), factors.shape[1])
-    inputs, targets = torch.from_numpy(images), torch.from_numpy(factors)
-    parameters = [*backbone.parameters(), *head.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE)
-    steps = _EPOCHS * -(-_SPECIMENS // _BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = rng.generator(_SEED, "public batches", modality)
-    for _ in range(_EPOCHS):
-        for rows in torch.split(torch.from_numpy(generator.permutation(_SPECIMENS)), _BATCH):
-            guess = head(backbone(inputs[rows].float()))
-            loss = nn.functional.mse_loss(guess, targets[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    buffer = io.BytesIO()
-    torch.save(backbone.state_dict(), buffer)
-    return buffer.getvalue()
+    images, factors = public(
+        modality,
+        _SPECIMENS,
+        seed=rng.derive(_SEED, "public phantoms", epoch) >> 1,
+        resolution=Resolution(image_size=shape[-1], signal_length=shape[-1]),
+        feature=_SCANNERS,
+    )
+    return torch.from_numpy(images), torch.from_numpy(factors)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.metrics import Scores
@@ -39,6 +40,14 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class SecureReply:
+    """An institution's answer to one step of a secure round; the record comes with the update."""
+
+    message: bytes
+    record: TrainRecord | None
+
+
+@dataclass(frozen=True)
 class Alone:
     """A participant that trained without a federation.
 
@@ -57,3 +66,10 @@ class Alone:
     best_epoch: int
     weights: Blocks
     seconds: float
+
+
+def with_uplink(
+    records: Iterable[TrainRecord], uplink_bytes: Mapping[str, int]
+) -> tuple[TrainRecord, ...]:
+    """Return the records with all that their institutions sent in a round of several messages."""
+    return tuple(replace(r, uplink_bytes=uplink_bytes[r.institution]) for r in records)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from fedfuse_ray.errors import BudgetSpentError
 from fedfuse_ray.federation.executor import Executor, RoundOutcome
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
@@ -34,18 +35,31 @@ class Round:
     seconds: float
 
 
-def run_rounds(plan: Plan, executor: Executor, first: int, checkpoints: Path) -> Iterator[Round]:
+def run_rounds(
+    plan: Plan,
+    executor: Executor,
+    first: int,
+    checkpoints: Path,
+    charge: Callable[[int], None],
+) -> Iterator[Round]:
     """Run rounds up to the last, and checkpoint each after the caller has seen it.
+
+    A spent budget ends the rounds; what was trained so far is kept.
 
     Args:
         plan: The federation's plan.
         executor: Started and loaded with the state after round `first - 1`.
         first: The first round to run.
         checkpoints: Where checkpoints go.
+        charge: Called before each round; raises `BudgetSpentError` where it must not happen.
     """
     experiment = plan.experiment
     last = experiment.training.rounds
     for number in range(first, last + 1):
+        try:
+            charge(number)
+        except BudgetSpentError:
+            return
         began = time.perf_counter()
         outcome = executor.train(number)
         trained = time.perf_counter()

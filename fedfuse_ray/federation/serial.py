@@ -14,7 +14,8 @@ from fedfuse_ray.federation.executor import RoundOutcome
 from fedfuse_ray.federation.institution import Institution, NetCache, pin_threads
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone
+from fedfuse_ray.federation.records import Alone, TrainRecord, with_uplink
+from fedfuse_ray.federation.secure_round import STEPS, Answer
 from fedfuse_ray.federation.server import Server
 from fedfuse_ray.models import initial_blocks
 
@@ -45,6 +46,8 @@ class SerialExecutor:
 
     def train(self, round: int) -> RoundOutcome:
         """Run one round."""
+        if self._plan.privacy is not None and self._plan.privacy.distributed:
+            return self._train_securely(round)
         began = time.perf_counter()
         broadcast = self._server.broadcast()
         trained = [
@@ -62,9 +65,33 @@ class SerialExecutor:
             aggregate_seconds=time.perf_counter() - collected,
         )
 
+    def _train_securely(self, round: int) -> RoundOutcome:
+        began = time.perf_counter()
+        broadcast = self._server.broadcast()
+        answer: Answer = b""
+        records: list[TrainRecord] = []
+        messages: list[tuple[str, bytes | memoryview]] = []
+        for step in STEPS:
+            replies = [i.secure_step(step, round, answer, broadcast) for i in self._participants]
+            names = [i.participant.name for i in self._participants]
+            messages = [(n, r.message) for n, r in zip(names, replies, strict=True)]
+            records += [r.record for r in replies if r.record is not None]
+            if step != STEPS[-1]:
+                answer = self._server.secure_step(step, round, messages)
+        revealed = self._server.reveal(round, messages)
+        collected = time.perf_counter()
+        aggregation = self._server.aggregate_revealed(round, revealed)
+        return RoundOutcome(
+            records=with_uplink(records, revealed.uplink_bytes),
+            dropouts=revealed.dropouts,
+            aggregation=aggregation,
+            train_seconds=collected - began,
+            aggregate_seconds=time.perf_counter() - collected,
+        )
+
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model."""
-        weights = self._server.weights
+        weights = self._server.released()
         return [i.evaluate(weights, views[i.participant.domain]) for i in self._participants]
 
     def save(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +10,22 @@ import numpy as np
 
 from fedfuse_ray import blocks as blocks_
 from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.errors import NotReadyError, ProtocolError
 from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.secure_round import (
+    STEPS,
+    Answer,
+    Gathering,
+    Revealed,
+    mean_gradients,
+)
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
+
+_CODEC = "fp32"
+_AVERAGE = "average/"
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Server:
         self._chain = build_chain(plan)
         strategy = plan.experiment.strategy
         self._strategy = STRATEGIES[strategy.kind](strategy)
+        self._gathering: Gathering | None = None
         self._state = dict(checkpoint.strategy) or self._strategy.init(self.weights)
 
     def broadcast(self) -> Blocks:
@@ -62,9 +74,12 @@ class Server:
         refused: list[tuple[str, str]] = []
         for payload in payloads:
             try:
-                message = self._admit(wire.unpack(payload), round, messages)
+                message = wire.unpack(payload)
             except ProtocolError as error:
-                refused.append(_refusal(error))
+                refused.append(("unknown", str(error)))
+                continue
+            if objection := self._objection(message, round, messages):
+                refused.append((message.institution, objection))
                 continue
             messages[message.institution], sizes[message.institution] = message, len(payload)
         if not messages:
@@ -72,42 +87,113 @@ class Server:
                 f"round {round} received no update that could be accepted: {refused}"
             )
         ordered = [messages[p.name] for p in self.plan.participants if p.name in messages]
-        self.weights, self._state = self._strategy.apply(
-            self._state, self.weights, self._sum(ordered, round)
-        )
-        self.round = round
+        self._advance(round, self._sum(ordered, round))
         return Aggregation({m.institution: sizes[m.institution] for m in ordered}, tuple(refused))
+
+    def secure_step(
+        self, step: str, round: int, messages: Sequence[tuple[str, bytes | memoryview]]
+    ) -> Answer:
+        """Take the members' messages of one step of a secure round, and answer them.
+
+        Raises:
+            ProtocolError: `round` is not the next one, or too few members are left.
+            NotReadyError: The round was begun by a process that is gone.
+        """
+        if round != self.round + 1:
+            raise ProtocolError(f"round {round} can't follow round {self.round}")
+        if step == STEPS[0]:
+            sizes = {name: vector.size for name, vector in self.weights.items()}
+            self._gathering = Gathering(self.plan, sizes, round)
+        return self._gathered(round).step(step, messages)
+
+    def reveal(self, round: int, messages: Sequence[tuple[str, bytes | memoryview]]) -> Revealed:
+        """Take the members' last messages and return the sums, which change nothing yet."""
+        revealed = self._gathered(round).reveal(messages)
+        self._gathering = None
+        return revealed
+
+    def aggregate_revealed(self, round: int, revealed: Revealed) -> Aggregation:
+        """Step along a secure round's sums."""
+        if round != self.round + 1:
+            raise ProtocolError(f"round {round} can't follow round {self.round}")
+        means = mean_gradients(revealed, self.plan)
+        everyone = {name: len(self.plan.owners[name]) for name in means}
+        aggregate = Aggregate(
+            mean=means,
+            steps=dict.fromkeys(means, 1.0),
+            participation={n: len(revealed.owners[n]) / everyone[n] for n in means},
+        )
+        self._advance(round, aggregate)
+        return Aggregation(revealed.uplink_bytes, revealed.refused)
+
+    def _gathered(self, round: int) -> Gathering:
+        if self._gathering is None or self._gathering.round != round:
+            raise NotReadyError(f"the server has not begun round {round}")
+        return self._gathering
+
+    def _advance(self, round: int, aggregate: Aggregate) -> None:
+        """Let the strategy step, and average the last models where that is asked for."""
+        self.weights, self._state = self._strategy.apply(self._state, self.weights, aggregate)
+        self.round = round
+        experiment = self.plan.experiment
+        rounds, fraction = experiment.training.rounds, experiment.strategy.average_last
+        first = rounds - math.ceil(fraction * rounds) + 1
+        if round < first:
+            return
+        share = np.float32(1 / (round - first + 1))
+        for name, vector in self.weights.items():
+            mean = self._state.get(_AVERAGE + name, np.zeros_like(vector))
+            self._state[_AVERAGE + name] = mean + share * (vector - mean)
+
+    def released(self) -> Blocks:
+        """Return the model that is scored and given out: the last, or an average of the last."""
+        averaged = {
+            name.removeprefix(_AVERAGE): vector
+            for name, vector in self._state.items()
+            if name.startswith(_AVERAGE)
+        }
+        return self.weights | averaged
 
     def checkpoint(self, institutions: Mapping[str, Blocks]) -> Checkpoint:
         """Return the state after the last round."""
         return Checkpoint(self.round, self.weights, self._state, dict(institutions))
 
     def sha256(self) -> str:
-        """Return the digest of the global weights."""
-        return blocks_.sha256(self.weights)
+        """Return the digest of the released weights."""
+        return blocks_.sha256(self.released())
 
-    def _admit(
+    def _objection(
         self, message: wire.Message, round: int, seen: Mapping[str, wire.Message]
-    ) -> wire.Message:
-        who = message.institution
-        participant = self.plan.by_name.get(who)
+    ) -> str | None:
+        """Return why an update can't be in the round's sum, or None."""
+        participant = self.plan.by_name.get(message.institution)
         if participant is None:
-            raise ProtocolError(f"{who}: not a participant of this federation")
+            return "not a participant of this federation"
         if message.round != round:
-            raise ProtocolError(f"{who}: sent an update of round {message.round} in round {round}")
-        if who in seen:
-            raise ProtocolError(f"{who}: sent two updates in round {round}")
+            return f"sent an update of round {message.round} in round {round}"
+        if message.institution in seen:
+            return f"sent two updates in round {round}"
+        if message.codec != _CODEC:
+            return f"encoded its update as {message.codec}, where {_CODEC} was agreed"
         owned = set(self.plan.blocks_of(participant))
-        for name in message.blocks:
+        for name, payload in message.blocks.items():
             if name.removeprefix(CONTROL) not in owned:
-                raise ProtocolError(f"{who}: sent the block {name}, which it does not own")
-            if message.sizes[name] != self.weights[name.removeprefix(CONTROL)].size:
-                raise ProtocolError(f"{who}: sent {message.sizes[name]} values as block {name}")
-        return message
+                return f"sent the block {name}, which it does not own"
+            size = self.weights[name.removeprefix(CONTROL)].size
+            if message.sizes[name] != size or len(payload) != 4 * size:
+                return (
+                    f"sent {len(payload)} bytes for {message.sizes[name]} values as block {name}, "
+                    f"which has {size}"
+                )
+        return None
 
     def _sum(self, messages: Sequence[wire.Message], round: int) -> Aggregate:
         sums: Blocks = {}
         survivors: dict[str, tuple[str, ...]] = {}
+        if self.plan.privacy is not None and self.plan.privacy.config.mode == "client":
+            # A sample may be empty; the noise is released all the same.
+            sums = {name: np.zeros_like(vector) for name, vector in self.weights.items()}
+            survivors = dict.fromkeys(sums, ())
         steps = {m.institution: m.steps for m in messages}
         for message in messages:
             for name, payload in message.blocks.items():
@@ -127,9 +213,6 @@ class Server:
     def _mean_steps(self, block: str, who: tuple[str, ...], steps: Mapping[str, int]) -> float:
         fractions = self.plan.fractions[block.removeprefix(CONTROL)]
         total = sum(fractions[name] for name in who)
+        if not total:
+            return 0.0
         return sum(fractions[name] * steps[name] for name in who) / total
-
-
-def _refusal(error: ProtocolError) -> tuple[str, str]:
-    who, separator, reason = str(error).partition(": ")
-    return (who, reason) if separator else ("unknown", str(error))

@@ -14,6 +14,12 @@ import numpy as np
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.private_transforms import (
+    ClipUpdate,
+    ExpectedMean,
+    NoiseSum,
+    NoiseUpdate,
+)
 from fedfuse_ray.federation.strategies import CONTROL
 
 Survivors = Mapping[str, tuple[str, ...]]
@@ -60,13 +66,20 @@ class Weigh:
 
 def build_chain(plan: Plan) -> tuple[UpdateTransform, ...]:
     """Return the transforms of an experiment, in the institution's order."""
+    terms, seed = plan.privacy, plan.experiment.seed
+    if terms is not None and terms.config.mode == "client":
+        return (ClipUpdate(terms.config.clip_norm), ExpectedMean(terms), NoiseSum(terms, seed))
+    if terms is not None and terms.config.mode == "local-update":
+        return (ClipUpdate(terms.config.clip_norm), NoiseUpdate(terms, seed), ExpectedMean(terms))
     return (Weigh(plan.fractions),)
 
 
 def apply_chain(
     chain: tuple[UpdateTransform, ...], blocks: Blocks, institution: str, round: int
 ) -> Blocks:
-    """Run an update through the chain."""
+    """Run an update through the chain; one without blocks stays so."""
+    if not blocks:
+        return blocks
     for transform in chain:
         blocks = transform.apply(blocks, institution, round)
     return blocks

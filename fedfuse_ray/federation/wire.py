@@ -76,26 +76,46 @@ def unpack(data: bytes | memoryview) -> Message:
     if _digest([body]) != bytes(digest):
         raise ProtocolError("the update was altered on its way: its digest does not fit")
     try:
-        header = json.loads(bytes(body[_PREFIX.size : _PREFIX.size + length]))
-        payload = body[_PREFIX.size + length :]
-        blocks: dict[str, memoryview] = {}
-        sizes: dict[str, int] = {}
-        offset = 0
-        for name, nbytes, size in header["blocks"]:
-            blocks[name], sizes[name] = payload[offset : offset + nbytes], size
-            offset += nbytes
-        if offset != len(payload):
-            raise ValueError("the block table does not cover the payload")
-        return Message(
-            institution=header["institution"],
-            round=header["round"],
-            codec=header["codec"],
-            blocks=blocks,
-            sizes=sizes,
-            steps=header["steps"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        return _read(body, length)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError(f"the update's header can't be read: {error}") from None
+
+
+def _read(body: memoryview, length: int) -> Message:
+    """Read header and payloads. A digest that fits says nothing about who computed it."""
+    header = json.loads(bytes(body[_PREFIX.size : _PREFIX.size + length]))
+    payload = body[_PREFIX.size + length :]
+    blocks: dict[str, memoryview] = {}
+    sizes: dict[str, int] = {}
+    offset = 0
+    for name, nbytes, size in header["blocks"]:
+        if name in blocks:
+            raise ValueError(f"the block {name} stands twice")
+        end = offset + _count(nbytes)
+        blocks[_text(name)], sizes[name] = payload[offset:end], _count(size)
+        offset = end
+    if offset != len(payload):
+        raise ValueError("the block table does not cover the payload")
+    return Message(
+        institution=_text(header["institution"]),
+        round=_count(header["round"]),
+        codec=_text(header["codec"]),
+        blocks=blocks,
+        sizes=sizes,
+        steps=_count(header["steps"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _digest(parts: list[bytes | memoryview]) -> bytes:

@@ -5,7 +5,6 @@ Taxonomy of early, late and intermediate fusion: Baltrusaitis et al., 2019, arXi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -37,16 +36,15 @@ class AttentionFusion(nn.Module):
     def __init__(self, dim: int, slots: int) -> None:
         super().__init__()
         self.score = nn.Linear(dim, dim)
-        self.query = nn.Parameter(torch.zeros(dim))
+        self.query = nn.Parameter(torch.randn(dim))
         self.hidden = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
-        self._scale = 1 / math.sqrt(dim)
 
     def forward(
         self, embeddings: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fuse [B, M, D] under a mask [B, M]."""
-        scores = torch.tanh(self.score(embeddings)) @ self.query * self._scale
+        scores = torch.tanh(self.score(embeddings)) @ self.query
         weights = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1) * mask
         count = mask.sum(dim=1, keepdim=True)
         # Evidence of independent modalities adds up, so the mean is scaled by how many there are.

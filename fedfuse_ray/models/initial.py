@@ -32,6 +32,16 @@ def initial_blocks(spec: ModelSpec) -> Blocks:
     return {name: _initial(spec, name) for name in names}
 
 
+def block_sizes(spec: ModelSpec) -> dict[str, int]:
+    """Return the number of parameters of every block, without drawing any."""
+    names: dict[str, None] = {}
+    for domain, modalities in spec.domains.items():
+        names |= dict.fromkeys(spec.block_names(domain, modalities))
+    with torch.device("meta"):
+        blocks = {name: build_block(spec, name) for name in names}
+    return {name: sum(p.numel() for p in block.parameters()) for name, block in blocks.items()}
+
+
 def frozen_backbone(spec: ModelSpec, modality: str) -> nn.Module:
     """Return a modality's frozen backbone, the same wherever it is built."""
     config = spec.config.encoder_for(modality)

@@ -2,7 +2,7 @@
 
 from fedfuse_ray.report.comparison import write_comparison_report, write_report
 from fedfuse_ray.report.console import comparison_table, run_table
-from fedfuse_ray.report.html import write_run_report
+from fedfuse_ray.report.html import write_figure, write_run_report
 from fedfuse_ray.report.provenance import environment
 from fedfuse_ray.report.schema import (
     DomainEvaluation,
@@ -38,6 +38,7 @@ __all__ = [
     "run_table",
     "write_comparison",
     "write_comparison_report",
+    "write_figure",
     "write_report",
     "write_run_report",
 ]

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
+
 from fedfuse_ray.files import write_text
 from fedfuse_ray.report import figures
 from fedfuse_ray.report.page import (
@@ -53,6 +55,13 @@ def write_run_report(folder: Path) -> Path:
     path = run.folder / "report.html"
     write_text(path, run_page(run))
     return path
+
+
+def write_figure(path: Path, title: str, figure: go.Figure, caption: str) -> None:
+    """Write one figure as a page of its own."""
+    charts = Charts()
+    drawn = section("figure", title, caption, charts.add(figure, caption))
+    write_text(path, document(title, f"<main>{drawn}</main>", charts))
 
 
 def run_page(run: RunResult) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from fedfuse_ray.config.model import EncoderConfig
 from fedfuse_ray.models.encoders.cnn import image_cnn, signal_cnn
 from fedfuse_ray.models.encoders.pretrained import load_backbone_weights, public_weights_path
+from fedfuse_ray.models.encoders.reader import FactorReader
 
 
 class Backbone(Protocol):
@@ -48,13 +49,17 @@ BACKBONES: dict[str, Callable[[EncoderConfig, tuple[int, ...]], nn.Module]] = {
 def build_backbone(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
     """Return a backbone for one modality, with random weights from torch's current generator.
 
+    One that is frozen with `public` weights ends in what it was pre-trained for, the factors.
+
     Args:
         config: The encoder's config.
         shape: [C, H, W], or [C, L] for a signal, which always gets the one-dimensional CNN.
     """
-    if len(shape) == 2:
-        return signal_cnn(config, shape)
-    return BACKBONES[config.kind](config, shape)
+    backbone = (
+        signal_cnn(config, shape) if len(shape) == 2 else BACKBONES[config.kind](config, shape)
+    )
+    reads_factors = config.weights == "public" and not config.trainable
+    return FactorReader(backbone, feature_count(backbone)) if reads_factors else backbone
 
 
 def feature_count(backbone: nn.Module) -> int:
@@ -65,6 +70,7 @@ def feature_count(backbone: nn.Module) -> int:
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "FactorReader",
     "build_backbone",
     "feature_count",
     "load_backbone_weights",

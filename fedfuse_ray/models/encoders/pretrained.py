@@ -11,15 +11,23 @@ from torch import nn
 from fedfuse_ray.config.model import EncoderConfig
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import cache_folder
+from fedfuse_ray.models.encoders.reader import FactorReader
 
 _PUBLIC_VERSION = 1
+SHIPPED = Path(__file__).parent / "public"
+"""Pre-trained weights that come with the package; `python -m benchmarks.pretrain` makes them."""
 
 
 def public_weights_path(config: EncoderConfig, modality: str, shape: tuple[int, ...]) -> Path:
-    """Return where the encoder pre-trained on public phantoms lies, or will lie, in the cache."""
+    """Return where the encoder pre-trained on public phantoms lies, or will lie.
+
+    The package ships those of the presets; others are made once and kept in the cache.
+    """
     architecture = repr((config.kind, config.width, shape, _PUBLIC_VERSION)).encode()
     digest = hashlib.blake2b(architecture, digest_size=6).hexdigest()
-    return cache_folder() / "encoders" / f"{modality}-{config.kind}-{digest}.pt"
+    name = f"{modality}-{config.kind}-{digest}.pt"
+    shipped = SHIPPED / name
+    return shipped if shipped.is_file() else cache_folder() / "encoders" / name
 
 
 def load_backbone_weights(
@@ -40,6 +48,8 @@ def load_backbone_weights(
         state = _from_torchvision(config, field)
     elif config.weights == "public":
         state = _from_file(public_weights_path(config, modality, shape), field)
+        if not isinstance(backbone, FactorReader):
+            state = {name.removeprefix("backbone."): value for name, value in state.items()}
     else:
         state = _from_file(Path(config.weights), field)
     own = backbone.state_dict()

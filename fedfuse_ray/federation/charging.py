@@ -1,0 +1,67 @@
+"""Charging the ledger: before a round releases anything, and never twice for the same round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.privacy.budget import Account
+from fedfuse_ray.privacy.ledger import Ledger, PrivacyEvent
+
+
+@dataclass
+class Charging:
+    """A run's account, round by round.
+
+    A round that is run again after a crash is the identical release, down to its noise, so the
+    ledger of a resumed run holds it once.
+
+    Attributes:
+        plan: The federation's plan.
+        account: The account so far; None where nothing is private.
+    """
+
+    plan: Plan
+    account: Account | None
+
+    @classmethod
+    def open(cls, plan: Plan, ledger: Ledger | None = None) -> Charging:
+        """Open the account of a run, over an earlier ledger when it is resumed.
+
+        Raises:
+            BudgetSpentError: The earlier ledger already exceeds the budget.
+        """
+        if plan.privacy is None:
+            return cls(plan, None)
+        config = plan.privacy.config
+        return cls(plan, Account.open(config.delta, config.target_epsilon, ledger))
+
+    def charge(self, round: int) -> None:
+        """Charge what a round is going to release.
+
+        Raises:
+            BudgetSpentError: It would exceed the budget, and must not happen.
+        """
+        if self.account is not None:
+            self.account = self.account.charge(self.events(round))
+
+    def events(self, round: int) -> list[PrivacyEvent]:
+        """Return a round's releases, in participants' order."""
+        terms = self.plan.privacy
+        if terms is None:
+            return []
+        return [
+            event
+            for participant in self.plan.participants
+            for event in terms.events(participant.name, self.plan.blocks_of(participant), round)
+        ]
+
+    @property
+    def epsilon(self) -> float | None:
+        """The largest epsilon so far; None where nothing is private."""
+        return None if self.account is None else self.account.epsilon
+
+    @property
+    def epsilons(self) -> dict[str, float]:
+        """Epsilon by institution."""
+        return {} if self.account is None else dict(self.account.epsilons)

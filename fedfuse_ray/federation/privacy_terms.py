@@ -1,0 +1,197 @@
+"""The terms under which a run is private: public, fixed before the first round.
+
+From them every party derives the same noise, the same sampling rates, and the ledger's events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from fedfuse_ray.config import Experiment, PrivacyConfig
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.privacy.calibration import calibrate, calibrate_noise_multiplier
+from fedfuse_ray.privacy.clipping import JOINT, assign_groups
+from fedfuse_ray.privacy.integer_noise import IntegerScale, concentrated_terms, integer_scale
+from fedfuse_ray.privacy.ledger import PrivacyEvent
+from fedfuse_ray.privacy.mechanisms import effective_tolerance, group_noise_stds
+from fedfuse_ray.privacy.sampling import sampling_rate, steps_per_epoch
+
+_WIDEST_MODULUS = 32
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one institution releases in every round.
+
+    Attributes:
+        noise_multiplier: sigma, before the schedule's factor.
+        sampling_rate: Poisson rate of its records (of the institution itself under `client`).
+        steps: Noisy steps a round.
+    """
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class PrivacyTerms:
+    """The privacy of a run.
+
+    Attributes:
+        config: The privacy config.
+        factors: Each round's factor on the noise multiplier.
+        releases: By institution.
+        owners: Each block's owners.
+        dimension: Coordinates of the largest release; for integer mechanisms.
+    """
+
+    config: PrivacyConfig
+    factors: tuple[float, ...]
+    releases: Mapping[str, Release]
+    owners: Mapping[str, tuple[str, ...]]
+    dimension: int
+
+    @property
+    def distributed(self) -> bool:
+        """Whether a round is one joint step under secure aggregation."""
+        return self.config.mode == "record-distributed"
+
+    @property
+    def local(self) -> bool:
+        """Whether institutions run DP-SGD by themselves."""
+        return self.config.mode == "record-local"
+
+    @cached_property
+    def clip_norms(self) -> dict[str, float]:
+        """C by clipping group."""
+        groups = self.config.groups
+        if not groups:
+            return {JOINT: self.config.clip_norm}
+        return {name: group.clip_norm for name, group in groups.items()}
+
+    def groups(self, blocks: Sequence[str]) -> dict[str, str]:
+        """Return the clipping group of each block."""
+        return assign_groups(blocks, list(self.config.groups))
+
+    def sigma(self, institution: str, round: int) -> float:
+        """Return the noise multiplier of an institution's release in a round."""
+        return self.releases[institution].noise_multiplier * self.factors[round - 1]
+
+    def noise_stds(self, sigma: float) -> dict[str, float]:
+        """Return the noise's standard deviation on the sum, by clipping group."""
+        if not self.config.groups:
+            return {JOINT: sigma * self.config.clip_norm}
+        groups = {n: (g.clip_norm, g.noise_scale) for n, g in self.config.groups.items()}
+        return group_noise_stds(sigma, groups)
+
+    def shares(self, block: str) -> int:
+        """Return K_b - t_b: of how many shares the noise of a block is made."""
+        owners = len(self.owners[block])
+        return owners - effective_tolerance(owners, self.config.tolerated_dropouts)
+
+    @cached_property
+    def scale(self) -> IntegerScale:
+        """Integer units of gradients, and what rounding adds to the sensitivity."""
+        clip = math.hypot(*self.clip_norms.values())
+        return integer_scale(clip, self.dimension)
+
+    def events(self, institution: str, blocks: tuple[str, ...], round: int) -> list[PrivacyEvent]:
+        """Return what an institution's release in a round is charged as."""
+        release = self.releases[institution]
+        return [self._event(institution, blocks, round, release, release.noise_multiplier)]
+
+    def _event(
+        self, who: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
+    ) -> PrivacyEvent:
+        sigma *= self.factors[round - 1]
+        mechanism = self.config.mechanism
+        rho = xi = None
+        if mechanism != "gaussian":
+            shares = max(self.shares(block) for block in self.owners)
+            rho, xi = concentrated_terms(mechanism, sigma, self.scale, shares)
+        return PrivacyEvent(
+            round=round,
+            institution=who,
+            blocks=blocks,
+            mechanism=mechanism,
+            noise_multiplier=sigma,
+            sampling_rate=release.sampling_rate,
+            count=release.steps,
+            unit=self.config.unit,
+            rho=rho,
+            xi=xi,
+        )
+
+    def modulus_bits(self, records: int) -> int:
+        """Return the width of the modulus in which no sum wraps around.
+
+        Raises:
+            InputError: It would be wider than 32 bits.
+        """
+        sigma = max(r.noise_multiplier for r in self.releases.values()) * max(self.factors)
+        bits = self.scale.modulus_bits(records, sigma)
+        if bits > _WIDEST_MODULUS:
+            raise InputError(
+                "privacy.clip_norm",
+                self.config.clip_norm,
+                f"sums of {records} records in {self.dimension} coordinates need {bits} bits, of "
+                f"{_WIDEST_MODULUS}; sample records or shrink the model",
+            )
+        return max(8, bits)
+
+
+def make_terms(
+    experiment: Experiment,
+    participants: Sequence[Participant],
+    owners: Mapping[str, tuple[str, ...]],
+    dimension: Callable[[], int],
+) -> PrivacyTerms | None:
+    """Return the terms of an experiment, calibrated to its budget; None where nothing is private.
+
+    Args:
+        experiment: The experiment.
+        participants: Its participants; their numbers of specimens are public.
+        owners: Each block's owners.
+        dimension: Returns the coordinates of the largest release.
+    """
+    config = experiment.privacy
+    if not config.enabled:
+        return None
+    rounds = experiment.training.rounds
+    terms = PrivacyTerms(
+        config=config,
+        factors=config.noise_factors(rounds),
+        releases={},
+        owners=owners,
+        dimension=dimension() if config.mode == "record-distributed" else 1,
+    )
+    releases = {p.name: _release(experiment, p, terms) for p in participants}
+    return PrivacyTerms(config, terms.factors, releases, owners, terms.dimension)
+
+
+def _release(experiment: Experiment, participant: Participant, terms: PrivacyTerms) -> Release:
+    config, training = experiment.privacy, experiment.training
+    rate, steps = config.sampling_rate, 1
+    if terms.local:
+        rate = sampling_rate(participant.batch_size, participant.specimens)
+        per_epoch = steps_per_epoch(participant.batch_size, participant.specimens)
+        steps = training.local_epochs * per_epoch
+    if config.noise_multiplier is not None:
+        return Release(config.noise_multiplier, rate, steps)
+    target = float(config.target_epsilon or 0.0)
+    if config.mechanism == "gaussian":
+        sigma = calibrate_noise_multiplier(
+            target, config.delta, rate, steps * training.rounds, terms.factors
+        )
+    else:
+        shape = Release(1.0, rate, steps)
+        rounds = range(1, training.rounds + 1)
+        sigma = calibrate(
+            lambda s: [terms._event("any", (), r, shape, s) for r in rounds], target, config.delta
+        )
+    return Release(sigma, rate, steps)

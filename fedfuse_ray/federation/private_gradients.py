@@ -1,0 +1,170 @@
+"""Per-record gradients of the training loss, clipped and summed.
+
+A record is a specimen: all its images, the modality dropout drawn for it, and its auxiliary losses
+go into one gradient over all blocks, which is clipped as one. Nothing in the network mixes
+specimens, so the gradients are taken by `torch.func.vmap`, which can't get that wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from fedfuse_ray import rng
+from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.federation.local import (
+    LocalTraining,
+    RoundResult,
+    drop_modalities,
+    learning_rate,
+    training_loss,
+)
+from fedfuse_ray.federation.optimizer import FlatOptimizer
+from fedfuse_ray.federation.privacy_terms import PrivacyTerms
+from fedfuse_ray.models import CrossModalNet
+from fedfuse_ray.privacy.clipping import ClippedSum, clip_and_sum_torch
+from fedfuse_ray.privacy.mechanisms import gaussian_noise
+from fedfuse_ray.privacy.sampling import expected_batch, poisson_sample
+
+_CHUNK_FLOATS = 1 << 24
+
+
+class _Loss(nn.Module):
+    """The loss of one specimen, as a module that `functional_call` takes."""
+
+    def __init__(self, net: CrossModalNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self,
+        inputs: dict[str, torch.Tensor],
+        present: torch.Tensor,
+        shown: torch.Tensor,
+        label: torch.Tensor,
+    ) -> torch.Tensor:
+        batch = {name: x[None] for name, x in inputs.items()}
+        return training_loss(self.net, batch, present[None], shown[None], label[None])[0]
+
+
+def clipped_gradient_sum(
+    training: LocalTraining,
+    rows: torch.Tensor,
+    generator: np.random.Generator,
+    clip_norms: dict[str, float],
+    groups: dict[str, str] | None,
+) -> tuple[ClippedSum, float]:
+    """Return the clipped sum of the records' gradients, and the sum of their losses.
+
+    Args:
+        training: Network, data and config.
+        rows: Indices of the records, possibly none.
+        generator: Draws the modality dropout.
+        clip_norms: C by clipping group.
+        groups: Group of every block; None clips jointly.
+
+    Returns:
+        Sums by block, and the summed loss, which is not protected: it must not leave.
+    """
+    net = training.net
+    size = max(1, _CHUNK_FLOATS // max(1, net.flat.numel()))
+    shown = drop_modalities(training.data.present[rows], training.model.modality_dropout, generator)
+    sums: Blocks = {
+        name: np.zeros(stop - start, np.float32) for name, (start, stop) in net.offsets.items()
+    }
+    norms: dict[str, list[Any]] = {name: [] for name in clip_norms}
+    total = 0.0
+    for chunk, hidden in zip(torch.split(rows, size), torch.split(shown, size), strict=True):
+        gradients, losses = _per_record(training, chunk, hidden)
+        clipped = clip_and_sum_torch(gradients, clip_norms, groups)
+        for name, vector in clipped.sums.items():
+            sums[name] += vector
+        for name, values in clipped.norms.items():
+            norms[name].append(values)
+        total += float(losses.sum())
+    joined = {n: np.concatenate(v) if v else np.zeros(0) for n, v in norms.items()}
+    return ClippedSum(sums, joined), total
+
+
+def joint_step(training: LocalTraining, round: int, terms: PrivacyTerms) -> RoundResult:
+    """Return one institution's part of a joint step: the clipped sum of *negative* gradients.
+
+    No noise is in it yet. The records are a Poisson sample at the public rate; the sum over all
+    institutions is divided by the expected batch at the server.
+    """
+    size, rate = len(training.data), terms.releases[training.name].sampling_rate
+    rows = poisson_sample(size, rate, training.seed, training.name, round)
+    generator = rng.generator(training.seed, "private training", training.name, round)
+    groups = terms.groups(training.net.names)
+    clipped, total = clipped_gradient_sum(
+        training, torch.from_numpy(rows), generator, terms.clip_norms, groups
+    )
+    update = {name: -vector for name, vector in clipped.sums.items()}
+    return RoundResult(update, {}, total / max(1, len(rows)), 1)
+
+
+def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) -> RoundResult:
+    """Run a round of DP-SGD at one institution, with full noise of its own.
+
+    Abadi et al., 2016, arXiv 1607.00133, Algorithm 1, with Poisson sampling at the rate that the
+    ledger is charged with, and the sum divided by the expected batch.
+    """
+    net, config = training.net, training.training
+    release = terms.releases[training.name]
+    size = len(training.data)
+    start = net.flat.clone()
+    optimizer = FlatOptimizer(config, net.flat, net.gradient)
+    stds = terms.noise_stds(terms.sigma(training.name, round))
+    groups = terms.groups(net.names)
+    generator = rng.generator(training.seed, "private training", training.name, round)
+    noise = rng.generator(training.seed, "local noise", training.name, round)
+    per_epoch = release.steps // config.local_epochs
+    loss = 0.0
+    for step in range(release.steps):
+        epoch = (round - 1) * config.local_epochs + step // per_epoch
+        optimizer.learning_rate = learning_rate(config, epoch, config.rounds * config.local_epochs)
+        rows = poisson_sample(
+            size, release.sampling_rate, training.seed, training.name, round, step
+        )
+        clipped, total = clipped_gradient_sum(
+            training, torch.from_numpy(rows), generator, terms.clip_norms, groups
+        )
+        noisy = {
+            name: vector + gaussian_noise(vector.size, stds[groups[name]], noise)
+            for name, vector in clipped.sums.items()
+        }
+        batch = expected_batch(release.sampling_rate, size)
+        net.gradient.copy_(net.join(noisy) / batch)
+        optimizer.step()
+        loss += total / batch
+    return RoundResult(net.split(net.flat - start), {}, loss / release.steps, release.steps)
+
+
+def _per_record(
+    training: LocalTraining, rows: torch.Tensor, shown: torch.Tensor
+) -> tuple[dict[str, list[torch.Tensor]], torch.Tensor]:
+    """Return each block's per-record gradients, one [B, ...] a parameter, and losses [B]."""
+    net, data = training.net, training.data
+    module = _Loss(net)
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+    def loss(weights: dict[str, torch.Tensor], *record: Any) -> torch.Tensor:
+        value: torch.Tensor = functional_call(module, weights, record)
+        return value
+
+    gradients, losses = vmap(grad_and_value(loss), in_dims=(None, 0, 0, 0, 0))(
+        parameters,
+        data.batch(rows),
+        data.present[rows].to(data.device),
+        shown.to(data.device),
+        data.labels[rows].to(data.device),
+    )
+    by_block: dict[str, list[torch.Tensor]] = {name: [] for name in net.names}
+    for block in net.names:
+        prefix = f"net.blocks.{block}."
+        by_block[block] = [gradients[n] for n in parameters if n.startswith(prefix)]
+    return by_block, losses

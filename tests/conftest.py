@@ -1,0 +1,45 @@
+"""What all tests share: one torch thread, a cache of their own, one Ray instance."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+import torch
+
+
+def pytest_configure() -> None:
+    # One thread, here and in every process that a test starts: the same sums everywhere, and no
+    # quarrel over two cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Keep datasets and encoders away from the user's cache, and share them among tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("FEDFUSE_RAY_CACHE")
+    os.environ["FEDFUSE_RAY_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["FEDFUSE_RAY_CACHE"]
+    else:
+        os.environ["FEDFUSE_RAY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def ray_address(cache):
+    """Start one Ray instance of two CPUs for the whole session; returns its address."""
+    import ray
+
+    ray.init(
+        num_cpus=2,
+        num_gpus=0,
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()

@@ -1,0 +1,221 @@
+"""What every fusion keeps to: modules by name, and kinds of the whole network."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from federations import spec_of
+
+from fedfuse_ray.config import FusionKind
+from fedfuse_ray.models import CrossModalNet, initial_blocks
+from fedfuse_ray.models.fusion import FUSIONS
+from fedfuse_ray.models.spec import FUSION, WITHOUT_FUSION_BLOCK
+
+DIM, SLOTS, BATCH = 6, 3, 7
+MODALITIES = ("ct", "mri")
+KINDS = get_args(FusionKind)
+
+
+@pytest.fixture(params=FUSIONS)
+def fusion(request):
+    torch.manual_seed(1)
+    module = FUSIONS[request.param](DIM, SLOTS)
+    for parameter in module.parameters():  # Also what begins at zero must obey.
+        torch.nn.init.normal_(parameter, std=0.5)
+    return module
+
+
+def inputs(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(BATCH, SLOTS, DIM, generator=generator)
+    mask = torch.rand(BATCH, SLOTS, generator=generator) < 0.6
+    mask[:, 0] |= ~mask.any(dim=1)
+    return embeddings, mask
+
+
+def test_every_kind_has_a_module_or_needs_none():
+    assert set(KINDS) == set(FUSIONS) | WITHOUT_FUSION_BLOCK
+
+
+def test_one_vector_a_specimen_and_weights_of_the_present(fusion):
+    embeddings, mask = inputs()
+    fused, weights = fusion(embeddings, mask)
+    assert fused.shape == (BATCH, DIM)
+    assert weights.shape == (BATCH, SLOTS)
+    assert (weights >= 0).all()
+    assert not weights[~mask].any()
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(BATCH))
+
+
+@pytest.mark.parametrize("content", [0.0, 5.0, -1e4])
+def test_what_is_absent_has_no_influence(fusion, content):
+    embeddings, mask = inputs()
+    embeddings.requires_grad_()
+    fused, weights = fusion(embeddings, mask)
+    fused.sum().backward()
+    assert not embeddings.grad[~mask].any()
+    assert embeddings.grad[mask].abs().sum() > 0
+    other = torch.where(mask[..., None], embeddings.detach(), torch.tensor(content))
+    fused_other, weights_other = fusion(other, mask)
+    torch.testing.assert_close(fused_other, fused)
+    torch.testing.assert_close(weights_other, weights)
+
+
+def test_what_is_present_has_influence(fusion):
+    embeddings, mask = inputs()
+    other = embeddings.clone()
+    other[mask] += 1
+    assert not torch.allclose(fusion(embeddings, mask)[0], fusion(other, mask)[0], atol=1e-3)
+
+
+def test_a_specimen_does_not_feel_its_batch(fusion):
+    embeddings, mask = inputs()
+    fused, weights = fusion(embeddings, mask)
+    order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(0))
+    again, weights_again = fusion(embeddings[order], mask[order])
+    torch.testing.assert_close(again, fused[order])
+    torch.testing.assert_close(weights_again, weights[order])
+
+
+def test_nothing_present_gives_finite_numbers_and_no_weight(fusion):
+    embeddings, mask = inputs()
+    fused, weights = fusion(embeddings, torch.zeros_like(mask))
+    assert torch.isfinite(fused).all()
+    assert not weights.any()
+
+
+def test_fewer_modalities_than_slots_are_taken(fusion):
+    embeddings, mask = inputs()
+    mask[:, -1] = False
+    mask[:, 0] = True
+    narrow, _ = fusion(embeddings[:, :-1], mask[:, :-1])
+    torch.testing.assert_close(narrow, fusion(embeddings, mask)[0])
+
+
+@pytest.mark.parametrize("kind", ["attention", "mean"])
+def test_the_order_of_modalities_does_not_matter(kind):
+    torch.manual_seed(1)
+    module = FUSIONS[kind](DIM, SLOTS)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    embeddings, mask = inputs()
+    order = torch.tensor([2, 0, 1])
+    fused, weights = module(embeddings, mask)
+    permuted, weights_permuted = module(embeddings[:, order], mask[:, order])
+    torch.testing.assert_close(permuted, fused)
+    torch.testing.assert_close(weights_permuted, weights[:, order])
+
+
+def test_attention_favours_what_it_scores_higher():
+    torch.manual_seed(0)
+    module = FUSIONS["attention"](DIM, SLOTS)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    embeddings, _ = inputs()
+    _, weights = module(embeddings, torch.ones(BATCH, SLOTS, dtype=torch.bool))
+    assert (weights - 1 / SLOTS).abs().max() > 0.05
+
+
+# The whole network, whatever its fusion.
+
+
+def net_of(kind, modalities=MODALITIES, seed=0):
+    spec = spec_of(kind, seed=seed)
+    net = CrossModalNet(spec, "medical", modalities)
+    net.set_blocks(initial_blocks(spec))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        net.flat.add_(0.05 * torch.randn(len(net.flat), generator=generator))
+    return net
+
+
+def images(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {m: torch.rand(BATCH, 1, 16, 16, generator=generator) for m in MODALITIES}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_networks_logits_do_not_depend_on_what_is_not_shown(kind):
+    net = net_of(kind)
+    mask = torch.tensor([[True, False]]).expand(BATCH, -1)
+    shown, other = images(0), images(1)
+    mixed = {"ct": shown["ct"], "mri": other["mri"]}
+    with torch.no_grad():
+        logits, weights = net.classify(net.embed(shown), mask)
+        same, _ = net.classify(net.embed(mixed), mask)
+        different, _ = net.classify(net.embed(other), mask)
+    assert logits.shape == (BATCH, 3)
+    torch.testing.assert_close(logits, same)
+    assert not torch.allclose(logits, different, atol=1e-3)
+    torch.testing.assert_close(weights, mask.float())
+
+
+OWNERS = [
+    pytest.param(kind, marks=pytest.mark.xfail(strict=True, reason="slots are the owner's own"))
+    if kind == "concat"
+    else kind
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize("kind", OWNERS)
+def test_an_owner_of_less_computes_what_an_owner_of_all_is_shown(kind):
+    """A participant without a modality, and one that has it hidden, are the same network."""
+    wide = net_of(kind)
+    narrow = CrossModalNet(wide.spec, "medical", ("mri",))
+    narrow.set_blocks(wide.get_blocks())
+    batch = images()
+    with torch.no_grad():
+        wide_logits, _ = wide.classify(
+            wide.embed(batch), torch.tensor([[False, True]]).expand(BATCH, -1)
+        )
+        narrow_logits, _ = narrow.classify(
+            narrow.embed({"mri": batch["mri"]}), torch.ones(BATCH, 1, dtype=torch.bool)
+        )
+    torch.testing.assert_close(
+        torch.log_softmax(narrow_logits, 1), torch.log_softmax(wide_logits, 1)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_learns(kind):
+    from fedfuse_ray.federation.local import training_loss
+
+    net = net_of(kind)
+    present = torch.ones(BATCH, 2, dtype=torch.bool)
+    labels = torch.arange(BATCH) % 3
+    training_loss(net, images(), present, present, labels).sum().backward()
+    for name, (start, stop) in net.offsets.items():
+        assert net.gradient[start:stop].abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fusion_block_is_there_where_it_has_parameters(kind):
+    names = net_of(kind).names
+    assert (FUSION in names) is (kind not in WITHOUT_FUSION_BLOCK)
+
+
+@pytest.mark.parametrize("kind", ["late", "none"])
+def test_late_fusion_averages_probabilities(kind):
+    net, batch = net_of(kind), images()
+    with torch.no_grad():
+        embedded = net.embed(batch)
+        both, _ = net.classify(embedded, torch.ones(BATCH, 2, dtype=torch.bool))
+        each = [
+            torch.softmax(net.classify(embedded, m[None].expand(BATCH, -1))[0], dim=1)
+            for m in torch.eye(2, dtype=torch.bool)
+        ]
+    torch.testing.assert_close(torch.softmax(both, dim=1), (each[0] + each[1]) / 2)
+
+
+def test_early_fusion_folds_signals_onto_the_images_grid():
+    spec = spec_of("early")
+    net = CrossModalNet(spec, "materials", ("rgb", "line"))
+    net.set_blocks(initial_blocks(spec))
+    batch = {"rgb": torch.rand(2, 3, 16, 16), "line": torch.rand(2, 1, 64)}
+    stacked = net.embed(batch)
+    assert stacked.shape == (2, 4, 16, 16)
+    logits, _ = net.classify(stacked, torch.ones(2, 2, dtype=torch.bool))
+    assert logits.shape == (2, 4)
