@@ -42,18 +42,22 @@ def exit_status(command: Callable[[], object]) -> int:
 
 
 class TerminalProgress:
-    """A live bar on a terminal, plain lines elsewhere (a job's log), nothing with `quiet`."""
+    """A live bar on a terminal, plain lines elsewhere (a job's log), nothing with `quiet`.
+
+    Plain lines go to standard output, which leaves standard error to errors.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True)
+        terminal = Console(stderr=True)
+        self._console = Console()
         self._quiet = quiet
-        self._live = self._console.is_terminal and not quiet
+        self._live = terminal.is_terminal and not quiet
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
-            console=self._console,
+            console=terminal,
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, state="", start=True)
@@ -69,7 +73,8 @@ class TerminalProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._live:
+            self._bar.stop()
 
     def stage(self, text: str) -> None:
         """A stage began."""

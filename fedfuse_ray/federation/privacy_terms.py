@@ -76,7 +76,8 @@ class PrivacyTerms:
 
     def groups(self, blocks: Sequence[str]) -> dict[str, str]:
         """Return the clipping group of each block."""
-        return assign_groups(blocks, list(self.config.groups))
+        assigned = assign_groups(list(self.owners), list(self.config.groups))
+        return {block: assigned[block] for block in blocks}
 
     def sigma(self, institution: str, round: int) -> float:
         """Return the noise multiplier of an institution's release in a round."""
@@ -170,6 +171,7 @@ def make_terms(
         owners=owners,
         dimension=dimension() if config.mode == "record-distributed" else 1,
     )
+    terms.groups(())  # a group without blocks, or a block without a group, is said before training
     releases = {p.name: _release(experiment, p, terms) for p in participants}
     return PrivacyTerms(config, terms.factors, releases, owners, terms.dimension)
 

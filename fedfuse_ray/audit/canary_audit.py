@@ -1,0 +1,161 @@
+"""The one-run audit: how much privacy the releases lost at least, with 95% confidence.
+
+The attack scores each canary by its log-likelihood ratio under the claimed noise, guesses that the
+highest took part and the lowest did not, and abstains on the rest. The error probability is shared
+out over tests that are fixed beforehand: half of it for all canaries together, the other half for
+the canaries of each block and for those spread over blocks, so that a fault in one small block does
+not drown. Source: Steinke, Nasr and Jagielski, 2023, arXiv 2305.08846, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fedfuse_ray import rng
+from fedfuse_ray.audit.bound import Guesses, epsilon_lower_bound
+from fedfuse_ray.audit.canaries import HostCanaries, draw_canaries
+from fedfuse_ray.audit.releases import released_variances, releases, reseeded
+from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.secure_round import terms_of
+
+EVERY = "all canaries"
+SIGNIFICANCE = 0.05
+
+# On each side, of all canaries and of one block's: few and sure guesses prove most about all.
+_GUESSED, _GUESSED_IN_BLOCK = 0.05, 0.25
+
+
+@dataclass(frozen=True)
+class CanaryTest:
+    """What one group of canaries shows.
+
+    Attributes:
+        group: `EVERY`, a block's name, or `canaries.JOINT`.
+        guesses: The attack's outcome.
+        significance: This test's part of the error probability.
+        lower_bound: Epsilon is at least this, unless a chance of `significance` came true.
+    """
+
+    group: str
+    guesses: Guesses
+    significance: float
+    lower_bound: float
+
+
+@dataclass(frozen=True)
+class CanaryAudit:
+    """The audit's finding.
+
+    Attributes:
+        epsilon: What the ledger claims.
+        delta: At which delta.
+        rounds: Rounds that were released.
+        tests: All tests; together they err with probability `SIGNIFICANCE` at most.
+    """
+
+    epsilon: float
+    delta: float
+    rounds: int
+    tests: tuple[CanaryTest, ...]
+
+    @property
+    def worst(self) -> CanaryTest:
+        """The test with the largest lower bound."""
+        return max(self.tests, key=lambda test: test.lower_bound)
+
+    @property
+    def lower_bound(self) -> float:
+        """What epsilon is at least."""
+        return self.worst.lower_bound
+
+    @property
+    def passed(self) -> bool:
+        """Whether the ledger's claim is compatible with what was seen."""
+        return self.lower_bound <= self.epsilon
+
+
+def audit_canaries(
+    plan: Plan,
+    sizes: Mapping[str, int],
+    *,
+    epsilon: float,
+    rounds: int,
+    canaries: int,
+    seed: int,
+) -> CanaryAudit:
+    """Audit the releases of a plan.
+
+    Args:
+        plan: The federation's plan, with privacy terms.
+        sizes: Parameters of each block.
+        epsilon: What the ledger claims.
+        rounds: How many rounds were released.
+        canaries: m.
+        seed: Draws canaries, inclusions and noise anew.
+
+    Raises:
+        InputError: A privacy mode, or a model, that canaries can't audit.
+    """
+    terms = terms_of(plan)
+    generator = rng.generator(seed, "canaries")
+    hosts = draw_canaries(plan, terms, sizes, canaries, generator)
+    fresh = reseeded(plan, rng.derive(seed, "canary noise") >> 1)
+    scores = _scores(fresh, hosts, sizes, rounds)
+    included = np.concatenate([host.included for host in hosts])
+    groups = np.concatenate([host.groups for host in hosts])
+    tests = _tests(scores, included, groups, terms.config.delta)
+    return CanaryAudit(epsilon, terms.config.delta, rounds, tests)
+
+
+def guess(
+    scores: npt.NDArray[np.float64], included: npt.NDArray[np.bool_], fraction: float
+) -> Guesses:
+    """Guess the highest scores in and the lowest out, `fraction` of all on each side."""
+    count = len(scores)
+    each = min(max(1, round(fraction * count)), count // 2)
+    order = np.argsort(scores, kind="stable")
+    right = int((~included[order[:each]]).sum() + included[order[count - each :]].sum())
+    return Guesses(count, 2 * each, right)
+
+
+def _scores(
+    plan: Plan, hosts: Sequence[HostCanaries], sizes: Mapping[str, int], rounds: int
+) -> npt.NDArray[np.float64]:
+    """Return every canary's log-likelihood ratio, in the order of the hosts."""
+    terms = terms_of(plan)
+    totals = {host.institution: np.zeros(len(host)) for host in hosts}
+    for number, released in enumerate(releases(plan, hosts, sizes, rounds), 1):
+        for host in hosts:
+            name = host.institution
+            blocks = plan.blocks_of(plan.by_name[name])
+            variances = released_variances(plan, terms, name, number)
+            precision = np.concatenate([np.full(sizes[b], 1.0 / variances[b]) for b in blocks])
+            seen = np.concatenate([released[name][b] for b in blocks])
+            release = terms.releases[name]
+            mean = release.sampling_rate * release.steps * host.values.astype(np.float64)
+            at = host.positions
+            totals[name] += (mean * precision[at] * (seen[at] - mean / 2.0)).sum(axis=1)
+    return np.concatenate([totals[host.institution] for host in hosts])
+
+
+def _tests(
+    scores: npt.NDArray[np.float64],
+    included: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.str_],
+    delta: float,
+) -> tuple[CanaryTest, ...]:
+    names = sorted(set(groups.tolist()))
+    parts = [(EVERY, np.ones(len(scores), bool), _GUESSED, SIGNIFICANCE / 2)]
+    for name in names:
+        share = SIGNIFICANCE / 2 / len(names)
+        parts.append((name, groups == name, _GUESSED_IN_BLOCK, share))
+    tests = []
+    for name, chosen, fraction, significance in parts:
+        guesses = guess(scores[chosen], included[chosen], fraction)
+        bound = epsilon_lower_bound(guesses, delta, significance)
+        tests.append(CanaryTest(name, guesses, significance, bound))
+    return tuple(tests)
