@@ -31,6 +31,8 @@ def connect(execution: ExecutionConfig) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", **options)
         return
+    # Ray would run workers at nice 15, where any other program on the machine starves them.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         num_cpus=len(os.sched_getaffinity(0)),
         include_dashboard=execution.dashboard,

@@ -58,7 +58,7 @@ class InstitutionActor:
 
     def initial(self) -> Blocks:
         """Return the seeded initial weights."""
-        from fedfuse_ray.models import initial_blocks
+        from fedfuse_ray.models.initial import initial_blocks
 
         return initial_blocks(self._plan.spec)
 

@@ -55,7 +55,7 @@ def lay_out(
     else:
         count = math.ceil(len(participants) / per_actor)
     groups = _balance(participants, count)
-    cpus = min(1.0, math.floor(100 * cores / len(groups)) / 100)
+    cpus = _cpus_each(nodes, len(groups))
     return tuple(_host(index, group, cpus) for index, group in enumerate(groups))
 
 
@@ -79,6 +79,15 @@ def check_fit(hosts: Sequence[Host], nodes: Sequence[Node]) -> None:
                 break
         else:
             raise ResourceError(_shortage(host, placed, hosts, nodes))
+
+
+def _cpus_each(nodes: Sequence[Node], actors: int) -> float:
+    """Return the most CPUs, at most one, that each actor can have whole on some node."""
+    for hundredths in range(100, 0, -1):
+        slots = sum(math.floor(100 * node.num_cpus / hundredths + _SLACK) for node in nodes)
+        if slots >= actors:
+            return hundredths / 100
+    return 0.0
 
 
 def _gpu_slots(nodes: Sequence[Node], fraction: float) -> int:

@@ -12,8 +12,9 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import compare
 
@@ -35,6 +36,16 @@ def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:
     return failed
 
 
+def accept(results: Mapping[str, Mapping[str, Any]], latest: Path, baseline: Path) -> None:
+    """Copy the results to the baseline, but none that were disturbed."""
+    baseline.mkdir(parents=True, exist_ok=True)
+    for name, result in results.items():
+        if compare.is_noisy(result):
+            print(f"{name}: others used the machine, so this is no baseline")
+        else:
+            shutil.copy(latest / f"{name}.json", baseline)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,11 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
-    if options.accept:
-        options.baseline.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            shutil.copy(options.latest / f"{name}.json", options.baseline)
     latest = {n: r for n, r in compare.read(options.latest).items() if n in names}
+    if options.accept:
+        accept(latest, options.latest, options.baseline)
     baseline = compare.read(options.baseline)
     return compare.tell(compare.compare(latest, baseline, compare.TOLERANCE))
 

@@ -3,7 +3,8 @@
     python -m benchmarks.compare [--latest DIR] [--baseline DIR] [--tolerance 0.15]
 
 Exit status 1 when a ratio is worse than the baseline's by more than the tolerance and more than
-both spreads explain, when it is missing, or when its target is missed.
+both spreads explain, when it is missing, or when its target is missed. Results that
+were taken while others used the machine are not judged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ RESULTS = Path(__file__).parent / "results"
 LATEST, BASELINE = RESULTS / "latest", RESULTS / "baseline"
 TOLERANCE = 0.15
 
-Verdict = Literal["same", "better", "worse", "missing", "over target", "other settings", "new"]
+Verdict = Literal[
+    "same", "better", "worse", "missing", "over target", "other settings", "too noisy", "new"
+]
 BAD: tuple[Verdict, ...] = ("worse", "missing", "over target")
 
 
@@ -87,7 +90,11 @@ def tell(findings: Sequence[Finding]) -> int:
 def _of_benchmark(
     name: str, latest: Mapping[str, Any], baseline: Mapping[str, Any] | None, tolerance: float
 ) -> Iterator[Finding]:
-    if baseline is not None and baseline["config"] != latest["config"]:
+    if is_noisy(latest):
+        for ratio, found in latest["ratios"].items():
+            yield Finding(name, ratio, "too noisy", found["median"])
+        return
+    if baseline is not None and _settings(baseline) != _settings(latest):
         for ratio, found in latest["ratios"].items():
             yield Finding(name, ratio, "other settings", found["median"])
         return
@@ -102,6 +109,16 @@ def _of_benchmark(
     for ratio, past in baseline["ratios"].items() if baseline is not None else ():
         if ratio not in latest["ratios"]:
             yield Finding(name, ratio, "missing", None, past["median"])
+
+
+def is_noisy(result: Mapping[str, Any]) -> bool:
+    """Return whether the benchmark itself says that others used the machine meanwhile."""
+    return result.get("details", {}).get("quiet") is False
+
+
+def _settings(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a ratio; how often it was measured does not."""
+    return {key: value for key, value in result["config"].items() if key != "repeats"}
 
 
 def _judge(latest: Mapping[str, float], past: Mapping[str, float], tolerance: float) -> Verdict:

@@ -52,7 +52,7 @@ class IdealExecutor:
 
     def load(self, path: Path | None) -> None:
         """Set the server to the seeded initial weights."""
-        from fedfuse_ray.models import initial_blocks
+        from fedfuse_ray.models.initial import initial_blocks
 
         self._server = Server(self._plan, Checkpoint(0, initial_blocks(self._plan.spec)))
 

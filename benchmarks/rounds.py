@@ -6,7 +6,8 @@ The ideal is a plain loop of the same arithmetic: as many processes as the Ray e
 with the same institutions in each, weights and updates through pipes, and the same server step; no
 scheduling, no faults, no names. All three run the same rounds, turn and turn about, and must end
 with the same weights. Each ratio is of two measurements that followed each other. Repeats during
-which other programs used the machine are left out where enough quiet ones remain.
+which other programs used the machine are left out where enough quiet ones remain; else the result
+says that it is not quiet, and is not judged.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def _rounds(
 
 def _result(preset: str, repeats: int, rows: list[dict[str, float]]) -> Result:
     quiet = [row for row in rows if row["others"] <= QUIET]
-    used = quiet if len(quiet) >= min(ENOUGH, repeats) else rows
+    enough = len(quiet) >= min(ENOUGH, repeats)
+    used = quiet if enough else rows
     seconds = {name: [row[name] for row in used] for name in rows[0] if name != "others"}
     ratios = {
         f"ray/{other} {what}": [row[f"ray {what}"] / row[f"{other} {what}"] for row in used]
@@ -98,6 +100,7 @@ def _result(preset: str, repeats: int, rows: list[dict[str, float]]) -> Result:
         for other in ("ideal", "serial")
     }
     details = {
+        "quiet": enough,
         "repeats_used": f"{len(used)} of {len(rows)}",
         "processors_used_by_others": [round(row["others"], 2) for row in rows],
         "ratio_of_least": {

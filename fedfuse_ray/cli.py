@@ -57,26 +57,25 @@ def run_command(
     no_progress: NoProgress = False,
 ) -> None:
     """Run one experiment, and write its result folder with a report."""
+    # Read before torch is imported, so that a mistake is told at once.
+    experiment = None
+    if resume is None:
+        experiment = read_experiment(
+            source, data=data, settings=settings, seed=seed, paradigm=paradigm, executor=executor
+        )
     from fedfuse_ray import running
     from fedfuse_ray.report import run_table
 
     with TerminalProgress(quiet=no_progress) as progress:
-        if resume is not None:
-            summary = running.resume(resume, progress=progress)
-            folder = resume
-        else:
-            experiment = read_experiment(
-                source,
-                data=data,
-                settings=settings,
-                seed=seed,
-                paradigm=paradigm,
-                executor=executor,
-            )
+        if experiment is not None:
             folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
             summary = running.run(experiment, folder, progress=progress)
+        elif resume is not None:
+            folder = resume
+            summary = running.resume(resume, progress=progress)
     console = Console()
     console.print(run_table(summary))
+    print(f"weights_sha256: {summary.weights_sha256}")
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
 
 

@@ -86,15 +86,16 @@ def run(
     if not resume:
         store.start(dump(experiment), environment())
         checkpoints.clear(out / _CHECKPOINTS)
-    progress.stage("Preparing specimens")
-    data = experiment.data
-    dataset = prepare(
-        data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
-    )
-    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
-    public_encoders.ensure(plan.spec, progress.stage)
-    executor = executor or make_executor(experiment)
-    with closing(executor):
+    with closing(executor or make_executor(experiment)) as executor:
+        progress.stage("Preparing specimens")
+        dataset = prepare(
+            experiment.data,
+            experiment.institutions,
+            seed=experiment.seed,
+            replicas=experiment.replicas,
+        )
+        plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
+        public_encoders.ensure(plan.spec, progress.stage)
         return _run(_Run(plan, dataset, executor, store, progress, began), resume)
 
 

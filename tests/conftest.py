@@ -34,6 +34,8 @@ def ray_address(cache):
     """Start one Ray instance of two CPUs for the whole session; returns its address."""
     import ray
 
+    # As `actors.cluster` does: by default workers would run at nice 15, and tests starve.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         num_cpus=2,
         num_gpus=0,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.config.model import EncoderConfig, ModelConfig
@@ -81,3 +85,16 @@ def packed(
             steps=steps,
         )
     )
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, object]]:
+    """Return the rows of a run's table without what the clock decides."""
+    table = pq.read_table(folder / name)
+    timed = [column for column in table.column_names if column.endswith("seconds")]
+    return list(table.drop_columns(timed).to_pylist())
+
+
+def scores_of(folder: Path) -> dict[str, object]:
+    """Return what a run's summary says of its result, without clocks and executors."""
+    summary = json.loads((folder / "summary.json").read_text())
+    return {name: value for name, value in summary.items() if name not in ("time", "executor")}

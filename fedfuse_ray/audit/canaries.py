@@ -25,7 +25,8 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms
 from fedfuse_ray.federation.tensors import TensorData
-from fedfuse_ray.models import CrossModalNet, ModelSpec
+from fedfuse_ray.models.net import CrossModalNet
+from fedfuse_ray.models.spec import ModelSpec
 
 JOINT = "joint clip"
 """Group of the canaries that are spread over all blocks of their host."""
@@ -34,6 +35,7 @@ _JOINT_FRACTION = 0.2
 # At weights of zero the gradient of the loss is half the canary, or a little more.
 _OVERLONG = 40.0
 _LARGEST_MODEL = 1 << 24
+_FEWEST_IN_BLOCK = 120
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,13 @@ class HostCanaries:
         return len(self.included)
 
     def records(self) -> TensorData:
-        """Return the included canaries as records for `CanaryNet`."""
+        """Return the included canaries as records for `CanaryNet`, and one that adds nothing.
+
+        The last is there because an institution without a record can't train.
+        """
         kept = self.included
         packed = np.concatenate([self.positions[kept], self.values[kept] * _OVERLONG], axis=1)
+        packed = np.concatenate([packed, np.zeros((1, packed.shape[1]))])
         count = len(packed)
         return TensorData(
             modalities=("canary",),
@@ -129,7 +135,7 @@ def draw_canaries(
         plan: The federation's plan.
         terms: Its privacy terms; the clip norms give the canaries their length.
         sizes: Parameters of each block.
-        count: m, over all hosts.
+        count: m, over all hosts; fewer where the model is small.
         generator: Draws everything.
 
     Raises:
@@ -152,7 +158,7 @@ def draw_canaries(
     for _ in range(spread):
         host = everywhere[generator.integers(len(everywhere))]
         starts = _starts(plan, host, sizes)
-        chosen = {b: start + int(generator.integers(sizes[b])) for b, start in starts.items()}
+        chosen = {b: start + _spread_coordinate(sizes[b], generator) for b, start in starts.items()}
         rows.setdefault(host, []).append((JOINT, *_one(terms, plan, host, chosen, generator)))
     return [_packed(p.name, rows[p.name], generator) for p in plan.participants if p.name in rows]
 
@@ -169,12 +175,29 @@ def honest_owners(plan: Plan, terms: PrivacyTerms, block: str) -> tuple[str, ...
 def _coordinates(
     sizes: Mapping[str, int], count: int, generator: np.random.Generator
 ) -> list[tuple[str, int]]:
-    """Return `count` coordinates, each as often as any other."""
-    every = [(block, index) for block, size in sizes.items() for index in range(size)]
-    order = np.concatenate(
-        [generator.permutation(len(every)) for _ in range(-(-count // len(every)))]
-    )
-    return [every[i] for i in order[:count]]
+    """Return up to `count` coordinates, shared out over blocks by size, but a few for each block.
+
+    None is taken more than twice: canaries that overlap blur each other, and would hide that a
+    block has no noise.
+    """
+    free = {block: _own_coordinates(size) for block, size in sizes.items() if size}
+    fraction = count / sum(free.values())
+    chosen = []
+    for block, size in free.items():
+        wanted = min(2 * size, max(_FEWEST_IN_BLOCK, round(fraction * size)))
+        order = np.concatenate([generator.permutation(size), generator.permutation(size)])
+        chosen += [(block, int(index)) for index in order[:wanted]]
+    return chosen
+
+
+def _own_coordinates(size: int) -> int:
+    """Return how many of a block's coordinates, the first ones, are not for spread canaries."""
+    return size - size // 4
+
+
+def _spread_coordinate(size: int, generator: np.random.Generator) -> int:
+    first = _own_coordinates(size) if size // 4 else 0
+    return int(generator.integers(first, size))
 
 
 def _starts(plan: Plan, host: str, sizes: Mapping[str, int]) -> dict[str, int]:

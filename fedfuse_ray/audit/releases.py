@@ -151,7 +151,7 @@ def _local(training: LocalTraining, terms: PrivacyTerms, round: int) -> Blocks:
     training.net.flat.zero_()
     result = run_private_round(training, round, terms)
     rate = terms.releases[training.name].sampling_rate
-    scale = np.float32(expected_batch(rate, max(1, len(training.data))) / _STEP)
+    scale = np.float32(expected_batch(rate, len(training.data)) / _STEP)
     return {name: vector * scale for name, vector in result.update.items()}
 
 

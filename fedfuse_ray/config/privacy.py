@@ -175,8 +175,18 @@ class PrivacyConfig(Config):
                 f"sampling_rate: {self.sampling_rate} amplifies nothing under 'local-update': the "
                 "server sees who takes part; set it to 1"
             )
+        self._check_adaptive_clipping()
         self._check_groups()
         return self
+
+    def _check_adaptive_clipping(self) -> None:
+        if self.adaptive_clipping.enabled and (
+            self.mode != "record-distributed" or self.mechanism != "gaussian"
+        ):
+            raise ValueError(
+                "adaptive_clipping: the count of unclipped records is summed securely; it needs "
+                "mode 'record-distributed' and mechanism 'gaussian'"
+            )
 
     def _check_groups(self) -> None:
         if not self.groups:

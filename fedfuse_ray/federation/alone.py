@@ -11,7 +11,7 @@ from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.local import LocalTraining
 from fedfuse_ray.federation.optimizer import FlatOptimizer
 from fedfuse_ray.federation.tensors import TensorData
-from fedfuse_ray.models import CrossModalNet
+from fedfuse_ray.models.net import CrossModalNet
 
 _DECAYS = 2
 _DECAY = 0.2

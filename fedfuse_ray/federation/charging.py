@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.privacy.budget import Account
 from fedfuse_ray.privacy.ledger import Ledger, PrivacyEvent
+
+if TYPE_CHECKING:
+    from fedfuse_ray.privacy.budget import Account
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Charging:
         """
         if plan.privacy is None:
             return cls(plan, None)
+        from fedfuse_ray.privacy.budget import Account  # scipy: a second that others need not pay
+
         config = plan.privacy.config
         return cls(plan, Account.open(config.delta, config.target_epsilon, ledger))
 

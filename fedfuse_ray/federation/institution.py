@@ -25,6 +25,7 @@ from fedfuse_ray.federation.private_gradients import joint_step, run_private_rou
 from fedfuse_ray.federation.private_transforms import takes_part
 from fedfuse_ray.federation.records import Alone, SecureReply, Trained, TrainRecord
 from fedfuse_ray.federation.secure_round import (
+    CLIP_NORM,
     MASK,
     STEPS,
     Answer,
@@ -35,7 +36,8 @@ from fedfuse_ray.federation.secure_round import (
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES
 from fedfuse_ray.federation.tensors import BackboneCache, TensorData, to_tensors
 from fedfuse_ray.federation.transforms import apply_chain, build_chain
-from fedfuse_ray.models import CrossModalNet, initial_blocks
+from fedfuse_ray.models.initial import initial_blocks
+from fedfuse_ray.models.net import CrossModalNet
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -175,10 +177,10 @@ class Institution:
         began = time.perf_counter()
         terms = terms_of(self.plan)
         training = self._training(broadcast)
-        result = joint_step(training, round, terms)
-        words = noisy_words(
-            result.update, self.participant.name, round, self.plan, member.terms.modulus_bits
-        )
+        clip_norm = float(broadcast[CLIP_NORM][0]) if CLIP_NORM in broadcast else None
+        result = joint_step(training, round, terms, clip_norm)
+        bits, name = member.terms.modulus_bits, self.participant.name
+        words = noisy_words(result.update, name, round, self.plan, bits, clip_norm)
         message = member.step(step, answer, words)
         record = self._record(result, broadcast, len(message), began)
         return SecureReply(message, record)

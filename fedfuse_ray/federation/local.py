@@ -18,7 +18,7 @@ from fedfuse_ray.federation.metrics import Counts, View
 from fedfuse_ray.federation.optimizer import FlatOptimizer
 from fedfuse_ray.federation.strategies import CONTROL, LocalRule
 from fedfuse_ray.federation.tensors import TensorData
-from fedfuse_ray.models import CrossModalNet
+from fedfuse_ray.models.net import CrossModalNet
 
 _CHUNK = 512
 

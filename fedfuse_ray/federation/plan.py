@@ -124,7 +124,7 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
 
 def _dimension(plan: Plan) -> int:
     """Return the parameters of the institution that sends most."""
-    from fedfuse_ray.models import block_sizes  # torch: only private runs need it here
+    from fedfuse_ray.models.initial import block_sizes  # torch: only private runs need it here
 
     sizes = block_sizes(plan.spec)
     return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)

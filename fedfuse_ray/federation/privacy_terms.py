@@ -13,12 +13,18 @@ from functools import cached_property
 from fedfuse_ray.config import Experiment, PrivacyConfig
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.participant import Participant
-from fedfuse_ray.privacy.calibration import calibrate, calibrate_noise_multiplier
+from fedfuse_ray.privacy.adaptive_clipping import gradient_noise_multiplier
 from fedfuse_ray.privacy.clipping import JOINT, assign_groups
 from fedfuse_ray.privacy.integer_noise import IntegerScale, concentrated_terms, integer_scale
 from fedfuse_ray.privacy.ledger import PrivacyEvent
 from fedfuse_ray.privacy.mechanisms import effective_tolerance, group_noise_stds
 from fedfuse_ray.privacy.sampling import sampling_rate, steps_per_epoch
+
+COUNT = "clipping/count"
+"""The pseudo-block in which the unclipped records are counted, under adaptive clipping."""
+
+MOST_GROWTH = 4
+"""How far the adaptive clipping norm may leave its first value, either way."""
 
 _WIDEST_MODULUS = 32
 
@@ -66,6 +72,19 @@ class PrivacyTerms:
         """Whether institutions run DP-SGD by themselves."""
         return self.config.mode == "record-local"
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the clipping norm follows a quantile."""
+        return self.config.adaptive_clipping.enabled
+
+    def adaptive_stds(self, sigma: float) -> tuple[float, float]:
+        """Return the gradients' noise multiplier and the count's noise, which together are sigma.
+
+        Andrew et al., 2021, arXiv 1905.03871, theorem 1.
+        """
+        count_std = self.config.adaptive_clipping.count_noise * sigma
+        return gradient_noise_multiplier(sigma, count_std), count_std
+
     @cached_property
     def clip_norms(self) -> dict[str, float]:
         """C by clipping group."""
@@ -75,9 +94,9 @@ class PrivacyTerms:
         return {name: group.clip_norm for name, group in groups.items()}
 
     def groups(self, blocks: Sequence[str]) -> dict[str, str]:
-        """Return the clipping group of each block."""
+        """Return the clipping group of each block; the count of unclipped records is in none."""
         assigned = assign_groups(list(self.owners), list(self.config.groups))
-        return {block: assigned[block] for block in blocks}
+        return {block: assigned[block] for block in blocks if block != COUNT}
 
     def sigma(self, institution: str, round: int) -> float:
         """Return the noise multiplier of an institution's release in a round."""
@@ -92,7 +111,7 @@ class PrivacyTerms:
 
     def shares(self, block: str) -> int:
         """Return K_b - t_b: of how many shares the noise of a block is made."""
-        owners = len(self.owners[block])
+        owners = len(self.releases if block == COUNT else self.owners[block])
         return owners - effective_tolerance(owners, self.config.tolerated_dropouts)
 
     @cached_property
@@ -135,6 +154,13 @@ class PrivacyTerms:
             InputError: It would be wider than 32 bits.
         """
         sigma = max(r.noise_multiplier for r in self.releases.values()) * max(self.factors)
+        if self.adaptive:
+            # The norm may grow, and the count carries more noise than the gradients.
+            records, sigma = (
+                MOST_GROWTH * records,
+                sigma * self.config.adaptive_clipping.count_noise,
+            )
+            sigma *= MOST_GROWTH / min(1.0, self.config.clip_norm)
         bits = self.scale.modulus_bits(records, sigma)
         if bits > _WIDEST_MODULUS:
             raise InputError(
@@ -185,6 +211,8 @@ def _release(experiment: Experiment, participant: Participant, terms: PrivacyTer
         steps = training.local_epochs * per_epoch
     if config.noise_multiplier is not None:
         return Release(config.noise_multiplier, rate, steps)
+    from fedfuse_ray.privacy.calibration import calibrate, calibrate_noise_multiplier
+
     target = float(config.target_epsilon or 0.0)
     if config.mechanism == "gaussian":
         sigma = calibrate_noise_multiplier(

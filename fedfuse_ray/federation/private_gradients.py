@@ -24,9 +24,10 @@ from fedfuse_ray.federation.local import (
     training_loss,
 )
 from fedfuse_ray.federation.optimizer import FlatOptimizer
-from fedfuse_ray.federation.privacy_terms import PrivacyTerms
-from fedfuse_ray.models import CrossModalNet
-from fedfuse_ray.privacy.clipping import ClippedSum, clip_and_sum_torch
+from fedfuse_ray.federation.privacy_terms import COUNT, PrivacyTerms
+from fedfuse_ray.models.net import CrossModalNet
+from fedfuse_ray.privacy.adaptive_clipping import centred_count
+from fedfuse_ray.privacy.clipping import JOINT, ClippedSum, clip_and_sum_torch
 from fedfuse_ray.privacy.mechanisms import gaussian_noise
 from fedfuse_ray.privacy.sampling import expected_batch, poisson_sample
 
@@ -90,20 +91,33 @@ def clipped_gradient_sum(
     return ClippedSum(sums, joined), total
 
 
-def joint_step(training: LocalTraining, round: int, terms: PrivacyTerms) -> RoundResult:
+def joint_step(
+    training: LocalTraining, round: int, terms: PrivacyTerms, clip_norm: float | None = None
+) -> RoundResult:
     """Return one institution's part of a joint step: the clipped sum of *negative* gradients.
 
     No noise is in it yet. The records are a Poisson sample at the public rate; the sum over all
     institutions is divided by the expected batch at the server.
+
+    Args:
+        training: Network, data and config.
+        round: From 1.
+        terms: The privacy terms.
+        clip_norm: The round's clipping norm where it is adaptive; the centred count of unclipped
+            records is then part of the update.
     """
     size, rate = len(training.data), terms.releases[training.name].sampling_rate
     rows = poisson_sample(size, rate, training.seed, training.name, round)
     generator = rng.generator(training.seed, "private training", training.name, round)
     groups = terms.groups(training.net.names)
+    clip_norms = terms.clip_norms if clip_norm is None else {JOINT: clip_norm}
     clipped, total = clipped_gradient_sum(
-        training, torch.from_numpy(rows), generator, terms.clip_norms, groups
+        training, torch.from_numpy(rows), generator, clip_norms, groups
     )
     update = {name: -vector for name, vector in clipped.sums.items()}
+    if clip_norm is not None:
+        count = centred_count(clipped.norms[JOINT], clip_norm)
+        update[COUNT] = np.array([count], np.float32)
     return RoundResult(update, {}, total / max(1, len(rows)), 1)
 
 

@@ -6,6 +6,7 @@ same loop: every member takes a step and answers, the server closes the step and
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
@@ -19,7 +20,8 @@ from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import NotReadyError, ProtocolError
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.privacy_terms import PrivacyTerms
+from fedfuse_ray.federation.privacy_terms import COUNT, MOST_GROWTH, PrivacyTerms
+from fedfuse_ray.privacy.adaptive_clipping import AdaptiveClip
 from fedfuse_ray.privacy.integer_noise import INTEGER_NOISE
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
@@ -34,6 +36,9 @@ from fedfuse_ray.privacy.secure_aggregation import (
 )
 
 STEPS = ("advertise", "share keys", "mask", "confirm", "unmask")
+CLIP_NORM = "clipping/norm"
+"""Under adaptive clipping the server broadcasts the round's clipping norm as this block, [1]."""
+
 MASK = "mask"
 """The step in which members train and send their masked update."""
 
@@ -91,14 +96,26 @@ def round_terms(plan: Plan, sizes: Mapping[str, int], round: int) -> RoundTerms:
         modulus_bits=terms.modulus_bits(sum(p.specimens for p in plan.participants)),
         identities=_public_identities(plan.experiment.seed, names),
         blocks={
-            name: BlockTerms(sizes[name], owners, terms.shares(name))
-            for name, owners in plan.owners.items()
+            name: BlockTerms(1 if name == COUNT else sizes[name], owners, terms.shares(name))
+            for name, owners in _secure_owners(plan).items()
         },
     )
 
 
+def _secure_owners(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the owners of every block that is summed; all count unclipped records."""
+    if not terms_of(plan).adaptive:
+        return plan.owners
+    return plan.owners | {COUNT: tuple(p.name for p in plan.participants)}
+
+
 def noisy_words(
-    sums: Blocks, institution: str, round: int, plan: Plan, modulus_bits: int
+    sums: Blocks,
+    institution: str,
+    round: int,
+    plan: Plan,
+    modulus_bits: int,
+    clip_norm: float | None = None,
 ) -> dict[str, Words]:
     """Return an institution's clipped sums plus its share of the noise, as modular integers.
 
@@ -108,23 +125,54 @@ def noisy_words(
         round: From 1.
         plan: The federation's plan, with privacy terms.
         modulus_bits: Width of the modulus.
+        clip_norm: The round's clipping norm where it is adaptive; `sums` then hold the count too.
 
     Formal guarantees: the survivors' shares of a block add up to the standard deviation of its
     group times the sensitivity after rounding, `IntegerScale.l2` over `scale * C`, or more.
     """
     terms = terms_of(plan)
-    groups = terms.groups(tuple(sums))
-    stds = terms.noise_stds(terms.sigma(institution, round))
     units = terms.scale.scale
-    widened = terms.scale.l2 / (units * terms.scale.clip_norm)
+    stds = _noise_stds(terms, tuple(sums), terms.sigma(institution, round), clip_norm)
     draw = INTEGER_NOISE[terms.config.mechanism]
     words = {}
     for name, vector in sums.items():
         generator = rng.generator(plan.experiment.seed, "noise share", institution, round, name)
-        std = stds[groups[name]] * units * widened / math.sqrt(terms.shares(name))
+        std = units * stds[name] / math.sqrt(terms.shares(name))
         exact = np.rint(vector.astype(np.float64) * units).astype(np.int64)
         words[name] = to_modular(exact + draw(vector.size, std, generator), modulus_bits)
     return words
+
+
+def _noise_stds(
+    terms: PrivacyTerms, blocks: tuple[str, ...], sigma: float, clip_norm: float | None
+) -> dict[str, float]:
+    """Return the standard deviation of each block's noise on the sum, widened for the rounding."""
+    if clip_norm is not None:
+        gradient, count = terms.adaptive_stds(sigma)
+        scale = dataclasses.replace(terms.scale, clip_norm=clip_norm)
+        return dict.fromkeys(blocks, gradient * scale.l2 / scale.scale) | {COUNT: count}
+    widened = terms.scale.l2 / (terms.scale.scale * terms.scale.clip_norm)
+    stds, groups = terms.noise_stds(sigma), terms.groups(blocks)
+    return {name: widened * stds[group] for name, group in groups.items()}
+
+
+def next_clip_norm(revealed: Revealed, plan: Plan, clip_norm: float) -> float:
+    """Return the next round's clipping norm, from the noisy count of unclipped records."""
+    terms = terms_of(plan)
+    settings = terms.config.adaptive_clipping
+    if COUNT not in revealed.sums:
+        return clip_norm
+    expected = _expected_batch(plan, revealed.owners[COUNT])
+    count = float(revealed.sums[COUNT][0]) / terms.scale.scale
+    clip = AdaptiveClip(clip_norm, settings.target_quantile, settings.learning_rate)
+    first = terms.config.clip_norm
+    moved = clip.update(count, expected).clip_norm
+    return min(max(moved, first / MOST_GROWTH), first * MOST_GROWTH)
+
+
+def _expected_batch(plan: Plan, owners: tuple[str, ...]) -> float:
+    releases = terms_of(plan).releases
+    return math.fsum(releases[who].sampling_rate * plan.by_name[who].specimens for who in owners)
 
 
 def mean_gradients(revealed: Revealed, plan: Plan) -> Blocks:
@@ -135,10 +183,9 @@ def mean_gradients(revealed: Revealed, plan: Plan) -> Blocks:
     terms = terms_of(plan)
     means: Blocks = {}
     for name, total in revealed.sums.items():
-        expected = math.fsum(
-            terms.releases[who].sampling_rate * plan.by_name[who].specimens
-            for who in revealed.owners[name]
-        )
+        if name == COUNT:
+            continue
+        expected = _expected_batch(plan, revealed.owners[name])
         means[name] = (total / (terms.scale.scale * expected)).astype(np.float32)
     return means
 

@@ -17,7 +17,7 @@ from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, TrainRecord, with_uplink
 from fedfuse_ray.federation.secure_round import STEPS, Answer
 from fedfuse_ray.federation.server import Server
-from fedfuse_ray.models import initial_blocks
+from fedfuse_ray.models.initial import initial_blocks
 
 
 class SerialExecutor:

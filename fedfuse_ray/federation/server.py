@@ -15,11 +15,13 @@ from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.secure_round import (
+    CLIP_NORM,
     STEPS,
     Answer,
     Gathering,
     Revealed,
     mean_gradients,
+    next_clip_norm,
 )
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
@@ -52,11 +54,19 @@ class Server:
         strategy = plan.experiment.strategy
         self._strategy = STRATEGIES[strategy.kind](strategy)
         self._gathering: Gathering | None = None
-        self._state = dict(checkpoint.strategy) or self._strategy.init(self.weights)
+        self._state = dict(checkpoint.strategy) or self._first_state()
+
+    def _first_state(self) -> Blocks:
+        terms = self.plan.privacy
+        state = self._strategy.init(self.weights)
+        if terms is not None and terms.adaptive:
+            state |= {CLIP_NORM: np.array([terms.config.clip_norm], np.float32)}
+        return state
 
     def broadcast(self) -> Blocks:
         """Return what institutions need for the next round: weights, and the strategy's vectors."""
-        return self.weights | self._strategy.broadcast(self._state)
+        clip = {CLIP_NORM: self._state[CLIP_NORM]} if CLIP_NORM in self._state else {}
+        return self.weights | self._strategy.broadcast(self._state) | clip
 
     def aggregate(self, round: int, payloads: Sequence[bytes | memoryview]) -> Aggregation:
         """Check, sum in participants' order, and step.
@@ -117,6 +127,9 @@ class Server:
         if round != self.round + 1:
             raise ProtocolError(f"round {round} can't follow round {self.round}")
         means = mean_gradients(revealed, self.plan)
+        if CLIP_NORM in self._state:
+            moved = next_clip_norm(revealed, self.plan, float(self._state[CLIP_NORM][0]))
+            self._state = self._state | {CLIP_NORM: np.array([moved], np.float32)}
         everyone = {name: len(self.plan.owners[name]) for name in means}
         aggregate = Aggregate(
             mean=means,

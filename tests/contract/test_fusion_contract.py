@@ -9,8 +9,9 @@ import torch
 from federations import spec_of
 
 from fedfuse_ray.config import FusionKind
-from fedfuse_ray.models import CrossModalNet, initial_blocks
 from fedfuse_ray.models.fusion import FUSIONS
+from fedfuse_ray.models.initial import initial_blocks
+from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.models.spec import FUSION, WITHOUT_FUSION_BLOCK
 
 DIM, SLOTS, BATCH = 6, 3, 7

@@ -101,6 +101,7 @@ def test_a_spent_budget_ends_the_run_and_keeps_what_was_trained(tmp_path, monkey
         ("privacy.mechanism=skellam",),
         ("privacy.mechanism=discrete-gaussian",),
         ("privacy.sampling_rate=0.5",),
+        ("privacy.adaptive_clipping.enabled=true",),
         ("privacy.groups={ct: {clip_norm: 0.3}, rest: {clip_norm: 0.5}}",),
         ("privacy.noise_schedule=[2.0, 1.0, 1.0]",),
         ("privacy.mode=record-local",),

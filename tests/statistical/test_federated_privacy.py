@@ -24,7 +24,7 @@ from fedfuse_ray.federation.secure_round import (
     noisy_words,
     round_terms,
 )
-from fedfuse_ray.models import block_sizes, initial_blocks
+from fedfuse_ray.models.initial import block_sizes, initial_blocks
 from fedfuse_ray.privacy.clipping import clip_and_sum_torch
 from fedfuse_ray.privacy.secure_aggregation import envelope, from_modular
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
@@ -236,8 +236,8 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
     masked: dict[str, bytes] = {}
     original = noisy_words
 
-    def spying(sums, name, round, plan, bits):
-        sent[name] = original(sums, name, round, plan, bits)
+    def spying(sums, name, round, plan, bits, *rest):
+        sent[name] = original(sums, name, round, plan, bits, *rest)
         return sent[name]
 
     monkeypatch.setattr("fedfuse_ray.federation.institution.noisy_words", spying)

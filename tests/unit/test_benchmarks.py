@@ -111,6 +111,16 @@ def test_only_the_same_settings_are_compared() -> None:
     baseline["rounds"]["config"] = {"preset": "paper"}
     assert verdicts(result(a=ratio(9.0)), baseline) == ["other settings"]
     assert verdicts(result(a=ratio(9.0)), {}) == ["new"]
+    baseline["rounds"]["config"] = {"preset": "demo", "repeats": 100}
+    assert verdicts(result(a=ratio(9.0)), baseline) == ["worse"]
+
+
+def test_a_disturbed_result_is_neither_judged_nor_accepted(tmp_path: Path) -> None:
+    latest = result(a=ratio(9.0))
+    latest["rounds"]["details"] = {"quiet": False}
+    assert verdicts(latest, result(a=ratio(1.0))) == ["too noisy"]
+    everything.accept(latest, tmp_path / "latest", tmp_path / "baseline")
+    assert not list((tmp_path / "baseline").iterdir())
 
 
 def test_exit_status_follows_the_findings(

@@ -11,8 +11,8 @@ import torch
 from federations import random_blocks, spec_of
 
 from fedfuse_ray.federation.tensors import BackboneCache
-from fedfuse_ray.models import CrossModalNet, initial_blocks
-from fedfuse_ray.models.initial import frozen_backbone
+from fedfuse_ray.models.initial import frozen_backbone, initial_blocks
+from fedfuse_ray.models.net import CrossModalNet
 
 
 def net_of(spec=None, domain="medical", modalities=("ct", "mri")):

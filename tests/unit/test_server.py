@@ -11,7 +11,7 @@ from federations import message, packed, plan_of, random_blocks, tiny
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.server import Server
-from fedfuse_ray.models import initial_blocks
+from fedfuse_ray.models.initial import initial_blocks
 
 NAMES = ("med-01", "med-02", "mat-01")
 

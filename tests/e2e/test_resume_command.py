@@ -1,0 +1,84 @@
+"""A run killed with no chance to tidy up goes on to the identical result."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from commands import done, fedfuse, killed_once, rounds_in
+from federations import rows_of, scores_of
+
+# Long enough that the kill falls into the run, which takes about a second and a half.
+LONG = ("--set", "training.rounds=30", "--set", "strategy.kind=scaffold")
+TABLES = ("rounds.parquet", "institutions.parquet")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done("run", "tiny", "--executor", "serial", *LONG, "--out", folder, "--no-progress")
+    return folder
+
+
+def same(folder, whole):
+    assert scores_of(folder) == scores_of(whole)
+    for table in TABLES:
+        assert rows_of(folder, table) == rows_of(whole, table)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in whole.iterdir()}
+    evaluation = "evaluation.json"
+    assert (folder / evaluation).read_text() == (whole / evaluation).read_text()
+
+
+def test_a_run_in_one_process(whole, tmp_path):
+    command = ("run", "tiny", "--executor", "serial", *LONG, "--out", tmp_path)
+    killed_once(lambda: rounds_in(tmp_path) >= 12, *command)
+    assert 12 <= rounds_in(tmp_path) < 30
+    assert not (tmp_path / "summary.json").exists()
+    done("run", "--resume", tmp_path, "--no-progress")
+    same(tmp_path, whole)
+
+
+@pytest.mark.ray
+def test_a_run_on_ray(whole, tmp_path, ray_address):
+    command = ("run", "tiny", "--executor", "ray", *LONG, "--out", tmp_path)
+    killed_once(lambda: rounds_in(tmp_path) >= 5, *command, RAY_ADDRESS=ray_address)
+    assert 5 <= rounds_in(tmp_path) < 30
+    done("run", "--resume", tmp_path, "--no-progress", RAY_ADDRESS=ray_address)
+    same(tmp_path, whole)
+
+
+@pytest.mark.parametrize(
+    "paradigm", ["isolated", pytest.param("centralized", marks=pytest.mark.slow)]
+)
+def test_training_apart(tmp_path, paradigm):
+    settings = ("--paradigm", paradigm, "--set", "training.max_epochs=60")
+    command = ("run", "tiny", "--executor", "serial", *settings, "--no-progress", "--out")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    done(*command, whole)
+    kept = broken / "checkpoints"
+    killed_once(lambda: any(kept.glob("alone-*.npz")), *command, broken)
+    names = {path.name: path.stat().st_mtime_ns for path in kept.glob("alone-*.npz")}
+    done("run", "--resume", broken, "--no-progress")
+    same(broken, whole)
+    for name, stamp in names.items():
+        assert (kept / name).stat().st_mtime_ns == stamp
+
+
+def test_a_finished_run_can_be_resumed(whole):
+    before = scores_of(whole)
+    done("run", "--resume", whole, "--no-progress")
+    assert scores_of(whole) == before
+
+
+def test_a_config_that_was_damaged_since_is_bad_input(tmp_path):
+    (tmp_path / "config.yaml").write_text("training: {rounds: -3}\n")
+    finished = fedfuse("run", "--resume", tmp_path)
+    assert finished.returncode == 2
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_the_killed_run_left_only_whole_files(tmp_path):
+    command = ("run", "tiny", "--executor", "serial", *LONG, "--out", tmp_path)
+    killed_once(lambda: rounds_in(tmp_path) >= 3, *command)
+    assert json.loads((tmp_path / "environment.json").read_text())
+    assert rows_of(tmp_path, "institutions.parquet")[-1]["round"] >= rounds_in(tmp_path)

@@ -1,0 +1,75 @@
+"""One seed, one result: in this process and on Ray actors, however they are laid out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import ray
+from federations import rows_of, scores_of, tiny
+
+from fedfuse_ray.running import resume, run
+
+pytestmark = pytest.mark.ray
+TABLES = ("rounds.parquet", "institutions.parquet")
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    """Return the folder of the same run in this process, made once for each setting."""
+    made = {}
+
+    def folder_of(*settings, paradigm="fedfuse_nonprivate"):
+        key = (settings, paradigm)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("serial")
+            run(tiny(*settings, paradigm=paradigm), made[key])
+        return made[key]
+
+    return folder_of
+
+
+def agrees(folder, other):
+    assert scores_of(folder) == scores_of(other)
+    for table in TABLES:
+        assert rows_of(folder, table) == rows_of(other, table)
+
+
+@pytest.mark.parametrize("per_actor", ["auto", 1, 2])
+@pytest.mark.parametrize("kind", ["fedavg", "scaffold"])
+def test_ray_gives_what_this_process_gives(ray_address, serial, tmp_path, kind, per_actor):
+    settings = (f"strategy.kind={kind}",)
+    layout = f"execution.institutions_per_actor={per_actor}"
+    run(tiny(*settings, layout, "execution.executor=ray"), tmp_path)
+    agrees(tmp_path, serial(*settings))
+
+
+@pytest.mark.parametrize(
+    "paradigm", ["isolated", pytest.param("federated", marks=pytest.mark.slow)]
+)
+def test_other_paradigms_agree_too(ray_address, serial, tmp_path, paradigm):
+    run(tiny("execution.executor=ray", paradigm=paradigm), tmp_path)
+    agrees(tmp_path, serial(paradigm=paradigm))
+
+
+def test_a_run_begun_in_one_place_goes_on_in_the_other(ray_address, serial, tmp_path):
+    from test_runs import CutAfter, PowerCut
+
+    settings = ("strategy.kind=scaffold",)
+    with pytest.raises(PowerCut):
+        run(tiny(*settings), tmp_path, progress=CutAfter(2))
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("executor: serial", "executor: ray"))
+    assert resume(tmp_path).executor == "ray"
+    agrees(tmp_path, serial(*settings))
+
+
+def test_a_run_leaves_nothing_behind_on_the_cluster(ray_address, tmp_path):
+    run(tiny("execution.executor=ray", "training.rounds=1"), tmp_path)
+    assert ray.util.list_named_actors(all_namespaces=True) == []
+    groups = ray.util.placement_group_table().values()
+    assert {group["state"] for group in groups} <= {"REMOVED"}
+    deadline = time.monotonic() + 20  # Ray tells late what became free.
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == 2

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import typer
+
+from fedfuse_ray import cli
+from fedfuse_ray.errors import (
+    BudgetSpentError,
+    DeadlineError,
+    InputError,
+    InstitutionError,
+    ProtocolError,
+    ResourceError,
+)
+from fedfuse_ray.terminal import TerminalProgress, exit_status
+
+
+def status_of(error, capsys):
+    def command():
+        raise error
+
+    status = exit_status(command)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return status, captured.err
+
+
+def test_a_command_that_is_done_says_nothing(capsys):
+    assert exit_status(lambda: 5) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bad_input_is_one_line_and_status_2(capsys):
+    error = InputError("training.rounds", "1\n2", "must be\n  a number")
+    assert status_of(error, capsys) == (2, "error: training.rounds: '1 2': must be a number\n")
+
+
+def test_a_long_value_is_cut(capsys):
+    _, said = status_of(InputError("x", "v" * 1000, "is long"), capsys)
+    assert len(said) < 200
+    assert said.count("\n") == 1
+
+
+def test_the_projects_other_errors_are_status_1_without_a_traceback(capsys):
+    for error in (
+        ProtocolError("replayed"),
+        DeadlineError("late"),
+        ResourceError("GPUs are short"),
+        BudgetSpentError("spent"),
+    ):
+        assert status_of(error, capsys) == (1, f"error: {error}\n")
+
+
+def test_a_failing_institution_is_named_with_its_traceback(capsys):
+    status, said = status_of(InstitutionError("med-02", "Traceback ...\nOSError: x"), capsys)
+    assert status == 1
+    assert said == "error: institution med-02 failed:\nTraceback ...\nOSError: x\n"
+
+
+def test_anything_else_is_a_traceback_and_status_1(capsys):
+    status, said = status_of(ZeroDivisionError("oops"), capsys)
+    assert status == 1
+    assert said.startswith("Traceback")
+    assert "ZeroDivisionError: oops" in said
+
+
+def test_an_interrupt_tells_how_to_go_on(capsys):
+    for error in (KeyboardInterrupt(), typer.Abort()):
+        status, said = status_of(error, capsys)
+        assert status == 130
+        assert "--resume" in said
+
+
+def test_typers_own_exit_keeps_its_status(capsys):
+    assert status_of(typer.Exit(3), capsys) == (3, "")
+    assert status_of(typer.Exit(0), capsys) == (0, "")
+
+
+def test_usage_errors_are_one_line_and_status_2(capsys):
+    for arguments in (
+        ["run", "tiny", "--nonsense"],
+        ["nonsense"],
+        ["run", "tiny", "--seed", "x"],
+        ["run", "tiny", "--executor", "slurm"],
+        ["data", "import", "x", "--out", "y"],
+        ["data", "import", "x", "--out", "y", "--institutions", "0"],
+        ["report"],
+    ):
+        assert cli.main(arguments) == 2, arguments
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+    cli.main(["run", "tiny", "--executor", "slurm"])
+    assert "--executor" in capsys.readouterr().err
+
+
+def test_help_is_not_an_error(capsys):
+    assert cli.main(["--help"]) == 0
+    assert "run" in capsys.readouterr().out
+    assert cli.main(["run", "--help"]) == 0
+    assert "--resume" in capsys.readouterr().out
+
+
+def test_progress_in_a_job_log_is_plain_lines(capsys):
+    with TerminalProgress() as progress:
+        progress.stage("Training [40] rounds")
+        for done in range(1, 41):
+            progress.advanced(done, 40, "round", 0.5 if done == 40 else None)
+        progress.advanced(1, 2, "med-01", None)
+    captured = capsys.readouterr()
+    lines = (captured.out + captured.err).splitlines()
+    assert lines[0] == "Training [40] rounds"
+    assert "  round 40/40  accuracy 50.0%" in lines
+    assert "  1/2 med-01" in lines
+    assert len(lines) == 12  # About ten of forty rounds are told.
+    assert "\x1b" not in captured.out + captured.err
+
+
+def test_quiet_progress_says_nothing(capsys):
+    with TerminalProgress(quiet=True) as progress:
+        progress.stage("Training")
+        progress.advanced(1, 1, "round", 0.5)
+    assert capsys.readouterr() == ("", "")
