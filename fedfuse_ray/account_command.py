@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedfuse_ray.errors import InputError
@@ -21,6 +20,7 @@ from fedfuse_ray.privacy.account_table import (
     paper_recipe,
     schedule,
 )
+from fedfuse_ray.terminal import output
 
 
 def account_command(
@@ -79,7 +79,7 @@ def _print(result: Answer, plan: Schedule) -> None:
     table.add_row("steps", f"{result.steps:,} ({plan.rounds:,} rounds)")
     table.add_row("delta", f"{result.delta:g}")
     table.add_row("epsilon", f"{result.epsilon:.4g}", style="bold")
-    Console().print(table)
+    output().print(table)
 
 
 def _draw(path: Path, plan: Schedule, result: Answer) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from fedfuse_ray.account_command import account_command
 from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.reading import paradigm_names, read_experiment
-from fedfuse_ray.terminal import TerminalProgress, exit_status
+from fedfuse_ray.terminal import TerminalProgress, exit_status, output
 
 app = typer.Typer(
     help="Simulate privacy-preserving federated cross-modal fusion in scientific imaging.",
@@ -73,7 +72,7 @@ def run_command(
         elif resume is not None:
             folder = resume
             summary = running.resume(resume, progress=progress)
-    console = Console()
+    console = output()
     console.print(run_table(summary))
     print(f"weights_sha256: {summary.weights_sha256}")
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
@@ -105,7 +104,7 @@ def compare_command(
     folder = out or Path("runs") / f"{experiments[0].preset}-comparison"
     with TerminalProgress(quiet=no_progress) as progress:
         comparison = compare(experiments, folder, progress=progress)
-    console = Console()
+    console = output()
     console.print(comparison_table(comparison))
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fedfuse_ray.config import Experiment, PhantomData
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.terminal import output
 
 app = typer.Typer(
     help="Look at specimens, generate them, import them.",
@@ -35,7 +36,7 @@ def describe_command(
     from fedfuse_ray.reading import read_experiment
 
     experiment = read_experiment(source, settings=settings)
-    console = Console()
+    console = output()
     if isinstance(experiment.data, PhantomData):
         _print_index(console, experiment)
         return

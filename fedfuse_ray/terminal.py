@@ -17,6 +17,7 @@ from fedfuse_ray.errors import FedfuseError, InputError
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 _LINES = 10
+_WIDTH = 110
 # The base of typer's complaints; typer exports it under no name of its own.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
 
@@ -39,6 +40,11 @@ def exit_status(command: Callable[[], object]) -> int:
         traceback.print_exc()
         return FAILED
     return DONE
+
+
+def output() -> Console:
+    """Return standard output for tables: wide enough for them where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
 
 
 class TerminalProgress:

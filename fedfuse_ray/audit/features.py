@@ -86,7 +86,7 @@ def encoder_features(training: LocalTraining) -> dict[str, np.ndarray]:
     data = training.data.batch(slice(None))
     with torch.no_grad():
         for modality in training.net.modalities:
-            encoder = _encoder(training.net, modality)
+            encoder = encoder_of(training.net, modality)
             if encoder is not None:
                 features[modality] = encoder.backbone(data[modality]).double().numpy()
     return features
@@ -101,7 +101,7 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
     """
     estimates = {}
     for modality in net.modalities:
-        encoder = _encoder(net, modality)
+        encoder = encoder_of(net, modality)
         if encoder is None:
             continue
         dim, count = encoder.projection.weight.shape
@@ -113,7 +113,8 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
     return estimates
 
 
-def _encoder(net: CrossModalNet, modality: str) -> Encoder | None:
+def encoder_of(net: CrossModalNet, modality: str) -> Encoder | None:
+    """Return a modality's encoder, or None where the fusion has none of its own."""
     name = ENCODER + modality
     block = net.blocks[name] if name in net.blocks else None
     return block if isinstance(block, Encoder) else None

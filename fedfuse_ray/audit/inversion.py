@@ -1,27 +1,37 @@
-"""Gradient inversion: images from a gradient, by matching its direction.
+"""Gradient inversion: images from a gradient.
 
-Adversary: knows the network, its weights, the label, and one view of the gradient
-(`observations`). It searches images whose gradient points the same way, with a penalty on total
-variation, stepping along the sign of the derivative. Source: Geiping et al., 2020, arXiv
-2003.14053, Eq. 4 and section 5; Zhu et al., 2019, arXiv 1906.08935, for batches.
+Adversary: knows the network, its weights, the labels, and one view of the gradient
+(`observations`).
+
+One record: the projection's gradient gives the encoder's features and the error that reached them
+(`features`); an image is then searched that has these features, and whose gradient over the
+encoder's layers points the same way. A batch: images are searched whose summed gradient over the
+whole network points the same way. Both penalise total variation and step along the sign of the
+derivative. Source: Geiping et al., 2020, arXiv 2003.14053, Eq. 4, proposition 3.1 and section 5;
+batches: Zhu et al., 2019, arXiv 1906.08935.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
+from fedfuse_ray.audit.features import encoder_of, invert_features
+from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.local import training_loss
 from fedfuse_ray.models.net import CrossModalNet
+from fedfuse_ray.models.spec import ENCODER
 
 _LEARNING_RATE = 0.1
 _TOTAL_VARIATION = 1e-3
+_DIRECTIONS = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,66 @@ class Known:
     labels: torch.Tensor
 
 
-def invert(
+def invert_records(
+    net: CrossModalNet,
+    modality: str,
+    gradients: torch.Tensor,
+    steps: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Reconstruct one modality's image behind each gradient of a single record.
+
+    Args:
+        net: The network, at the weights where the gradients were taken.
+        modality: Of which images.
+        gradients: One a record, [R, P].
+        steps: Steps of the search.
+        generator: Draws the images to start from.
+
+    Returns:
+        Images [R, *shape] in [0, 1].
+
+    Raises:
+        InputError: The network has no encoder for this modality.
+    """
+    encoder = encoder_of(net, modality)
+    if encoder is None:
+        raise InputError("model.fusion", net.kind, f"has no encoder for {modality} alone")
+    start, stop = net.offsets[ENCODER + modality]
+    dim, count = encoder.projection.weight.shape
+    own = gradients[:, start:stop]
+    wanted = torch.from_numpy(
+        np.stack([invert_features(net, row)[modality] for row in gradients])
+    ).float()
+    errors = own[:, -dim:] @ encoder.projection.weight.detach()
+    parameters = {n: p.detach() for n, p in encoder.backbone.named_parameters()}
+    layers = own[:, : -dim * (count + 1)].split([p.numel() for p in parameters.values()], dim=1)
+
+    def response(
+        weights: dict[str, torch.Tensor], image: torch.Tensor, error: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features = functional_call(encoder.backbone, weights, (image[None],))[0]
+        return (features * error).sum(), features
+
+    each = vmap(grad(response, has_aux=True), in_dims=(None, 0, 0))
+
+    def objective(images: dict[str, torch.Tensor]) -> torch.Tensor:
+        found, features = each(parameters, images[modality], errors)
+        off = (features - wanted).square().sum(1) / wanted.square().sum(1).clamp(min=1e-20)
+        turns = [
+            1.0 - functional.cosine_similarity(found[name].flatten(1), layer)
+            for name, layer in zip(parameters, layers, strict=True)
+        ]
+        return off.sum() + _DIRECTIONS * torch.stack(turns).mean(0).sum()
+
+    shape = (len(gradients), *net.spec.shapes[modality])
+    return _search({modality: shape}, objective, steps, generator)[modality]
+
+
+def invert_batch(
     net: CrossModalNet, known: Known, steps: int, generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    """Reconstruct the images behind gradients.
+    """Reconstruct the images behind gradients of small batches.
 
     Args:
         net: The network, at the weights where the gradients were taken.
@@ -51,35 +117,20 @@ def invert(
         generator: Draws the images to start from.
 
     Returns:
-        Modality to images [G, B, *shape] in [0, 1].
+        Modality to images [G, B, *shape] in [0, 1], in no particular order within a batch.
     """
     groups, batch = known.labels.shape
-    images = {
-        m: torch.rand(groups * batch, *net.spec.shapes[m], generator=generator)
-        for m in net.modalities
-    }
-    for image in images.values():
-        image.requires_grad_(True)
-    optimizer = torch.optim.Adam(list(images.values()), lr=_LEARNING_RATE)
     target = functional.normalize(known.gradients, dim=1)
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * (0.5 + 0.5 * math.cos(math.pi * step / steps)) + 1e-3
-        optimizer.zero_grad()
-        gradients = record_gradients(net, images, known.present.flatten(0, 1), known.labels)
-        summed = gradients.view(groups, batch, -1).sum(dim=1)
-        distance = (1.0 - (functional.normalize(summed, dim=1) * target).sum(dim=1)).sum()
-        (distance + _TOTAL_VARIATION * sum(_variation(x) for x in images.values())).backward()
-        for image in images.values():
-            if image.grad is not None:
-                image.grad.sign_()
-        optimizer.step()
-        with torch.no_grad():
-            for image in images.values():
-                image.clamp_(0.0, 1.0)
-    return {
-        m: image.detach().view(groups, batch, *image.shape[1:]) for m, image in images.items()
-    }
+    present = known.present.flatten(0, 1)
+
+    def objective(images: dict[str, torch.Tensor]) -> torch.Tensor:
+        gradients = record_gradients(net, images, present, known.labels)
+        summed = functional.normalize(gradients.view(groups, batch, -1).sum(dim=1), dim=1)
+        return (1.0 - (summed * target).sum(dim=1)).sum()
+
+    shapes = {m: (groups * batch, *net.spec.shapes[m]) for m in net.modalities}
+    images = _search(shapes, objective, steps, generator)
+    return {m: image.view(groups, batch, *image.shape[1:]) for m, image in images.items()}
 
 
 def record_gradients(
@@ -119,6 +170,34 @@ class _Loss(nn.Module):
     ) -> torch.Tensor:
         batch = {name: x[None] for name, x in images.items()}
         return training_loss(self.net, batch, present[None], present[None], label[None])[0]
+
+
+def _search(
+    shapes: Mapping[str, tuple[int, ...]],
+    objective: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    steps: int,
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Minimise an objective over images in [0, 1], from a noisy grey."""
+    images = {
+        name: (0.5 + 0.01 * torch.randn(shape, generator=generator)).requires_grad_(True)
+        for name, shape in shapes.items()
+    }
+    optimizer = torch.optim.Adam(list(images.values()), lr=_LEARNING_RATE)
+    for step in range(steps):
+        fraction = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (0.01 + fraction)
+        optimizer.zero_grad()
+        penalty = torch.stack([_variation(image) for image in images.values()]).sum()
+        (objective(images) + _TOTAL_VARIATION * penalty).backward()
+        for image in images.values():
+            if image.grad is not None:
+                image.grad.sign_()
+        optimizer.step()
+        with torch.no_grad():
+            for image in images.values():
+                image.clamp_(0.0, 1.0)
+    return {name: image.detach() for name, image in images.items()}
 
 
 def _variation(images: torch.Tensor) -> torch.Tensor:

@@ -22,19 +22,22 @@ import numpy as np
 import torch
 
 from fedfuse_ray import rng
-from fedfuse_ray.audit.releases import reseeded, secure_sum
+from fedfuse_ray.audit.releases import noisy_sums, reseeded, secure_sum
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.config.model import EncoderConfig
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.federation.local import LocalTraining
 from fedfuse_ray.federation.participant import Participant
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_gradients import clipped_gradient_sum
 from fedfuse_ray.federation.tensors import BackboneCache, to_tensors
+from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.privacy.clipping import JOINT
 
 RAW, CLIPPED, SHARE, SUM = "raw", "clipped", "noise share", "secure sum"
 _UNCLIPPED = 1e6
+_WIDTH = 16
 
 
 @dataclass(frozen=True)
@@ -136,37 +139,28 @@ class Bench:
                 for block, vector in part.items():
                     totals[block] = totals.get(block, np.zeros_like(vector)) + vector
             return totals
-        fresh = reseeded(self.plan, rng.derive(self.seed, "attacked noise", *rows) >> 1)
-        return secure_sum(parts, fresh, 1, among)
+        seed = rng.derive(self.seed, "attacked noise", *rows) >> 1
+        if self.plan.privacy.distributed:
+            return secure_sum(parts, reseeded(self.plan, seed), 1, among)
+        return noisy_sums(parts, self.plan.privacy, seed)
 
 
-def trainable(plan: Plan, width: int) -> Plan:
-    """Return the plan with every encoder trained from scratch, for attacks on images.
+def trainable(plan: Plan) -> Plan:
+    """Return the plan with every encoder a small CNN trained from scratch, for attacks on images.
 
     Frozen encoders keep images out of the gradient; what it would show without them is the
     baseline that they are measured against.
-
-    Args:
-        plan: The audited plan.
-        width: Most channels of the encoders' first stage.
     """
     config = plan.spec.config
-    encoder = config.encoder.model_copy(
-        update={
-            "kind": "cnn",
-            "weights": "random",
-            "trainable": True,
-            "width": min(width, config.encoder.width),
-        }
-    )
-    model = config.model_copy(update={"encoder": encoder, "encoders": {}})
+    encoder = EncoderConfig(kind="cnn", weights="random", trainable=True, width=_WIDTH)
+    fusion = "attention" if config.fusion == "early" else config.fusion
+    model = config.model_copy(update={"encoder": encoder, "encoders": {}, "fusion": fusion})
     spec = replace(plan.spec, config=model)
     experiment = plan.experiment.model_copy(update={"model": model})
     variant = replace(plan, spec=spec, experiment=experiment, privacy=None)
     if plan.privacy is None:
         return variant
-    from fedfuse_ray.models.initial import block_sizes
-
     sizes = block_sizes(spec)
     dimension = max(sum(sizes[b] for b in variant.blocks_of(p)) for p in variant.participants)
-    return replace(variant, privacy=replace(plan.privacy, dimension=dimension))
+    terms = replace(plan.privacy, dimension=dimension, owners=variant.owners)
+    return replace(variant, privacy=terms)

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedfuse_ray import rng
 from fedfuse_ray.audit.canaries import CanaryNet, HostCanaries, honest_owners
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import InputError
@@ -29,6 +30,7 @@ from fedfuse_ray.federation.secure_round import (
     noisy_words,
     terms_of,
 )
+from fedfuse_ray.privacy.mechanisms import gaussian_noise
 from fedfuse_ray.privacy.sampling import expected_batch
 from fedfuse_ray.privacy.secure_aggregation import from_modular, to_modular
 
@@ -102,6 +104,18 @@ def secure_sum(
     }
     means = mean_gradients(revealed, plan)
     return {block: mean * np.float32(expected[block]) for block, mean in means.items()}
+
+
+def noisy_sums(parts: Mapping[str, Blocks], terms: PrivacyTerms, seed: int) -> Blocks:
+    """Return the sum over institutions that each add the full noise of one local step."""
+    totals: Blocks = {}
+    for name, part in parts.items():
+        stds, groups = terms.noise_stds(terms.sigma(name, 1)), terms.groups(tuple(part))
+        noise = rng.generator(seed, "local noise", name)
+        for block, vector in part.items():
+            noisy = vector + gaussian_noise(vector.size, stds[groups[block]], noise)
+            totals[block] = totals.get(block, np.zeros_like(noisy)) + noisy
+    return totals
 
 
 def _training(plan: Plan, host: HostCanaries, sizes: Mapping[str, int]) -> LocalTraining:
