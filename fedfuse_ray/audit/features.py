@@ -116,7 +116,9 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
 def encoder_of(net: CrossModalNet, modality: str) -> Encoder | None:
     """Return a modality's encoder, or None where the fusion has none of its own."""
     name = ENCODER + modality
-    block = net.blocks[name] if name in net.blocks else None
+    if name not in net.blocks:
+        return None
+    block = net.blocks[name]
     return block if isinstance(block, Encoder) else None
 
 

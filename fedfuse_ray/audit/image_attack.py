@@ -98,9 +98,7 @@ class _Scores:
 def victim(plan: Plan) -> str:
     """Return the institution with the most kinds of images, not signals; the first of several."""
     shapes = plan.spec.shapes
-    return max(
-        plan.participants, key=lambda p: sum(len(shapes[m]) == 3 for m in p.modalities)
-    ).name
+    return max(plan.participants, key=lambda p: sum(len(shapes[m]) == 3 for m in p.modalities)).name
 
 
 def attack_images(bench: Bench, records: int, steps: int, batch_steps: int) -> ImageAttack:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fedfuse_ray import rng
 from fedfuse_ray.audit.canaries import CanaryNet, HostCanaries, honest_owners
@@ -25,7 +26,6 @@ from fedfuse_ray.federation.privacy_terms import PrivacyTerms
 from fedfuse_ray.federation.private_gradients import joint_step, run_private_round
 from fedfuse_ray.federation.secure_round import (
     Revealed,
-    Words,
     mean_gradients,
     noisy_words,
     terms_of,
@@ -87,7 +87,7 @@ def secure_sum(
     """
     terms = terms_of(plan)
     bits = terms.modulus_bits(sum(p.specimens for p in plan.participants))
-    totals: dict[str, Words] = {}
+    totals: dict[str, npt.NDArray[np.int64]] = {}
     for name, update in updates.items():
         words = noisy_words(update, name, round, plan, bits)
         for block, vector in words.items():

@@ -123,6 +123,12 @@ def json_schema() -> str:
         "type": "string",
         "description": f"A preset to start from: {', '.join(preset_names())}, or a file.",
     }
+    schema["properties"]["paradigms"] = {
+        "type": "object",
+        "description": "Settings that differ by paradigm; those of the one that runs are merged.",
+        "propertyNames": {"enum": list(get_args(Paradigm))},
+        "additionalProperties": {"type": "object"},
+    }
     schema["required"] = []
     return json.dumps(schema, indent=2) + "\n"
 

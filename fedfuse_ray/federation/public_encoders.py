@@ -97,7 +97,9 @@ def _phantoms(
     if modality not in FORWARD_MODELS:
         known = ", ".join(FORWARD_MODELS)
         raise InputError(
-            f"model.encoders.{modality}.weights", "public", f"phantoms exist for: {known}"
+            f"model.encoders.{modality}.weights",
+            "public",
+            f"phantoms exist for {known} only; use random, torchvision or a file's path",
         )
     images, factors = public(
         modality,

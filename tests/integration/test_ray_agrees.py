@@ -6,9 +6,10 @@ import time
 
 import pytest
 import ray
+from clusters import actors
 from federations import rows_of, scores_of, tiny
 
-from fedfuse_ray.running import resume, run
+from fedfuse_ray.running import Silent, resume, run
 
 pytestmark = pytest.mark.ray
 TABLES = ("rounds.parquet", "institutions.parquet")
@@ -35,18 +36,43 @@ def agrees(folder, other):
         assert rows_of(folder, table) == rows_of(other, table)
 
 
-@pytest.mark.parametrize("per_actor", ["auto", 1, 2])
+class Look(Silent):
+    """Notes what the dashboard would show of each actor."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def advanced(self, done, total, what, accuracy):
+        for name, actor in actors().items():
+            self.seen[name] = ray.get(actor.__ray_call__.remote(lambda self: repr(self)))
+
+
+SHARED = {  # Two hosts, on which the work is balanced.
+    "host-01": "host-01 [2 institutions: med-01 ...]",
+    "mat-01": "mat-01 [electron_microscopy, spectroscopy]",
+    "parameter-server": "parameter server",
+}
+APART = {
+    "med-01": "med-01 [ct, mri]",
+    "med-02": "med-02 [ct]",
+    "mat-01": "mat-01 [electron_microscopy, spectroscopy]",
+    "parameter-server": "parameter server",
+}
+
+
+@pytest.mark.parametrize(("per_actor", "shown"), [("auto", SHARED), (2, SHARED), (1, APART)])
 @pytest.mark.parametrize("kind", ["fedavg", "scaffold"])
-def test_ray_gives_what_this_process_gives(ray_address, serial, tmp_path, kind, per_actor):
+def test_ray_gives_what_this_process_gives(ray_address, serial, tmp_path, kind, per_actor, shown):
     settings = (f"strategy.kind={kind}",)
     layout = f"execution.institutions_per_actor={per_actor}"
-    run(tiny(*settings, layout, "execution.executor=ray"), tmp_path)
+    look = Look()
+    run(tiny(*settings, layout, "execution.executor=ray"), tmp_path, progress=look)
     agrees(tmp_path, serial(*settings))
+    assert look.seen == shown
 
 
-@pytest.mark.parametrize(
-    "paradigm", ["isolated", pytest.param("federated", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("paradigm", ["isolated", "federated", "centralized"])
 def test_other_paradigms_agree_too(ray_address, serial, tmp_path, paradigm):
     run(tiny("execution.executor=ray", paradigm=paradigm), tmp_path)
     agrees(tmp_path, serial(paradigm=paradigm))
@@ -66,7 +92,7 @@ def test_a_run_begun_in_one_place_goes_on_in_the_other(ray_address, serial, tmp_
 
 def test_a_run_leaves_nothing_behind_on_the_cluster(ray_address, tmp_path):
     run(tiny("execution.executor=ray", "training.rounds=1"), tmp_path)
-    assert ray.util.list_named_actors(all_namespaces=True) == []
+    assert actors() == {}
     groups = ray.util.placement_group_table().values()
     assert {group["state"] for group in groups} <= {"REMOVED"}
     deadline = time.monotonic() + 20  # Ray tells late what became free.

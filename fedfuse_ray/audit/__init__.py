@@ -1,0 +1,21 @@
+"""Attacks on what a federation releases, and a test of the privacy that its ledger claims."""
+
+from fedfuse_ray.audit.bound import Guesses, epsilon_lower_bound, p_value
+from fedfuse_ray.audit.canary_audit import CanaryAudit, audit_canaries
+from fedfuse_ray.audit.run import ATTACKS, Audit, audit, write_audit
+from fedfuse_ray.audit.subject import Subject, of_experiment, of_run
+
+__all__ = [
+    "ATTACKS",
+    "Audit",
+    "CanaryAudit",
+    "Guesses",
+    "Subject",
+    "audit",
+    "audit_canaries",
+    "epsilon_lower_bound",
+    "of_experiment",
+    "of_run",
+    "p_value",
+    "write_audit",
+]

@@ -1,0 +1,171 @@
+"""The audit's page: the verdict, the canaries, the pictures, the membership curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from fedfuse_ray.audit import pictures
+from fedfuse_ray.audit.charts import bounds_chart, membership_chart
+from fedfuse_ray.audit.features import FeatureLeak
+from fedfuse_ray.audit.image_attack import ImageAttack, ImageLeak
+from fedfuse_ray.audit.run import Audit
+from fedfuse_ray.report.page import Card, Charts, cards, details, document, section, table
+from fedfuse_ray.report.units import human_seconds, percent
+
+
+def audit_page(found: Audit) -> str:
+    """Return the page, self-contained."""
+    charts = Charts()
+    parts = [_header(found)]
+    if found.canaries is not None:
+        parts.append(_canaries(found, charts))
+    if found.images is not None:
+        parts.append(_inversion(found.images, found.features))
+    if found.membership:
+        parts.append(_membership(found, charts))
+    parts.append(_record(found))
+    experiment = found.subject.plan.experiment
+    return document(
+        f"Audit of {experiment.paradigm} on {experiment.preset}", "".join(parts), charts
+    )
+
+
+def _header(found: Audit) -> str:
+    experiment = found.subject.plan.experiment
+    if found.canaries is None:
+        verdict = "No guarantee was put to the test."
+    elif found.passed:
+        verdict = "The releases are compatible with the ledger."
+    else:
+        verdict = "The releases lose more privacy than the ledger says."
+    effort = "quick" if found.quick else "full"
+    lead = f"{verdict} {found.subject.rounds} rounds, {effort} effort, seed {found.seed}."
+    return (
+        f'<header><p class="kicker">fedfuse_ray audit of preset {escape(experiment.preset)}</p>'
+        f"<h1>{escape(experiment.paradigm)}: {'passed' if found.passed else 'failed'}</h1>"
+        f'<p class="lead">{escape(lead)}</p>{cards(_key_numbers(found))}</header>'
+    )
+
+
+def _key_numbers(found: Audit) -> Iterator[Card]:
+    epsilon, canaries = found.subject.epsilon, found.canaries
+    if epsilon is None:
+        yield Card("Privacy", "none", "nothing is promised")
+    else:
+        delta = found.subject.plan.experiment.privacy.delta
+        yield Card("Ledger's epsilon", f"{epsilon:.2f}", f"at delta {delta:g}")
+    if canaries is not None:
+        yield Card("Epsilon is at least", f"{canaries.lower_bound:.2f}", "95% confidence")
+    if found.images is not None:
+        for leak in (found.images.leaks[0], _last_single(found.images)):
+            note = f"SSIM {leak.ssim:.2f}, {percent(leak.identified, 0)} identified"
+            yield Card(f"Inversion, {leak.view}", f"{leak.psnr:.1f} dB", note)
+    if found.membership:
+        released = found.membership[0].target
+        worst = max((m for m in found.membership if m.target == released), key=lambda m: m.auc)
+        note = f"{worst.attack}; TPR {percent(worst.tpr)} at 1% FPR"
+        yield Card("Membership, AUC", f"{worst.auc:.3f}", note)
+
+
+def _last_single(images: ImageAttack) -> ImageLeak:
+    return [leak for leak in images.leaks if leak.batch == 1][-1]
+
+
+def _canaries(found: Audit, charts: Charts) -> str:
+    audit = found.canaries
+    if audit is None:
+        return ""
+    caption = (
+        "What each test proves with its part of the 5% error probability. A bar beyond the dashed "
+        "line contradicts the ledger. Bounds of a correct run stay well below its epsilon: one run "
+        "and a few thousand canaries can't prove more."
+    )
+    rows = [
+        (
+            escape(test.group),
+            f"{test.guesses.canaries:,}",
+            f"{test.guesses.guessed:,}",
+            percent(test.guesses.correct / max(1, test.guesses.guessed)),
+            f"{test.lower_bound:.2f}",
+        )
+        for test in audit.tests
+    ]
+    head = ("canaries in", "canaries", "guesses", "correct", "epsilon at least")
+    return section(
+        "canaries",
+        "One-run audit",
+        "Records of the auditor's choice went through the run's own clipping, noise and sums, each "
+        "with a coin's toss. The attack guesses from the releases which took part; too many right "
+        "guesses refute the claimed epsilon (Steinke, Nasr and Jagielski, 2023).",
+        charts.add(bounds_chart(audit), caption),
+        details("All tests", table(head, rows)),
+    )
+
+
+def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> str:
+    head = ("gradient seen", "records", "PSNR", "SSIM", "told from decoys")
+    rows = [
+        (
+            escape(leak.view),
+            str(leak.batch),
+            f"{leak.psnr:.1f} dB",
+            f"{leak.ssim:.2f}",
+            f"{percent(leak.identified, 0)} of {leak.images}, {leak.decoys} decoys each",
+        )
+        for leak in images.leaks
+    ]
+    shown = [
+        (
+            escape(leak.view),
+            f"{100 * leak.relative_error:.2g}%",
+            f"{percent(leak.identified, 0)} of {leak.records}, {leak.decoys} decoys each",
+        )
+        for leak in features
+    ]
+    found = table(("gradient seen", "error of the features", "told from decoys"), shown)
+    return section(
+        "inversion",
+        "Gradient inversion",
+        f"Images of {images.institution}, reconstructed from gradients of a network whose encoders "
+        "are trained from scratch: the worst case, which frozen encoders avoid. About 7 dB is what "
+        "a grey image with noise gives.",
+        pictures.gallery(images.pictures),
+        f'<div class="panel">{table(head, rows)}</div>',
+        "<h3>Features of the audited network</h3><p>What an encoder feeds its projection can be "
+        "read off the gradient of one record without any search; noise prevents it.</p>"
+        f'<div class="panel">{found}</div>',
+    )
+
+
+def _membership(found: Audit, charts: Charts) -> str:
+    caption = (
+        "Both axes are logarithmic: what counts is how many members are found at very few false "
+        "alarms. No attack on a single record can lie above the limit that epsilon sets."
+    )
+    rows = [
+        (escape(m.target), escape(m.attack), f"{m.auc:.3f}", percent(m.tpr))
+        for m in found.membership
+    ]
+    first = found.membership[0]
+    return section(
+        "membership",
+        "Membership inference",
+        f"Was a specimen trained on? {first.members:,} were, {first.others:,} of the same "
+        "institutions were not. Guessing has an AUC of 0.5, and finds 1% of the members at 1% "
+        "false alarms.",
+        charts.add(membership_chart(found), caption),
+        '<div class="panel">'
+        + table(("model", "attack", "AUC", "members found at 1% false alarms"), rows, numbers=2)
+        + "</div>",
+    )
+
+
+def _record(found: Audit) -> str:
+    rows = [(escape(name), human_seconds(value)) for name, value in found.seconds.items()]
+    return section(
+        "record",
+        "Record",
+        "What the audit took, on one core. All numbers are in audit.json.",
+        f'<div class="panel">{table(("step", "time"), rows)}</div>',
+    )
