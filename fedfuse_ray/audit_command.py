@@ -87,15 +87,15 @@ def _table(found: Audit) -> Table:
     if found.canaries is not None:
         verdict = "passed" if found.passed else "FAILED"
         bound = f"{verdict}: epsilon >= {found.canaries.lower_bound:.2f}"
-        table.add_row("canaries, one run", bound, f"a claim of {found.canaries.epsilon:.2f}")
+        table.add_row("one-run canaries", bound, f"a claim of {found.canaries.epsilon:.2f}")
     for m in found.membership:
         result = f"AUC {m.auc:.3f}, {m.tpr:.1%} at 1% FPR"
-        table.add_row(f"membership, {m.attack}", result, m.target)
+        table.add_row(m.attack, result, m.target)
     for leak in found.images.leaks if found.images else ():
         result = f"{leak.psnr:.1f} dB, SSIM {leak.ssim:.2f}, {leak.identified:.0%} found"
-        records = "one record" if leak.batch == 1 else f"{leak.batch} records"
-        table.add_row(f"inversion, {leak.view}", result, f"images of {records}")
+        images = "image" if leak.batch == 1 else f"images of {leak.batch}"
+        table.add_row(f"inversion, {leak.view}", result, images)
     for feature in found.features:
         result = f"error {feature.relative_error:.2g}, {feature.identified:.0%} found"
-        table.add_row(f"inversion, {feature.view}", result, "features of one record")
+        table.add_row(f"inversion, {feature.view}", result, "features")
     return table

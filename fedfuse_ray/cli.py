@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from fedfuse_ray.account_command import account_command
+from fedfuse_ray.audit_command import audit_command
 from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.reading import paradigm_names, read_experiment
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command("account")(account_command)
+app.command("audit")(audit_command)
 
 Source = Annotated[
     str, typer.Argument(metavar="[PRESET|FILE]", help="A preset, a YAML file, or a manifest.")

@@ -192,11 +192,11 @@ def _coordinates(
 
 def _own_coordinates(size: int) -> int:
     """Return how many of a block's coordinates, the first ones, are not for spread canaries."""
-    return size - size // 4
+    return size - size // 8
 
 
 def _spread_coordinate(size: int, generator: np.random.Generator) -> int:
-    first = _own_coordinates(size) if size // 4 else 0
+    first = _own_coordinates(size) if size // 8 else 0
     return int(generator.integers(first, size))
 
 

@@ -44,21 +44,19 @@ def bounds_chart(audit: CanaryAudit) -> go.Figure:
     figure.add_vline(x=audit.epsilon, line={"color": NEUTRAL, "dash": "dash", "width": 2})
     figure.add_annotation(
         x=audit.epsilon,
-        y=1,
+        y=0,
         yref="paper",
         yanchor="bottom",
-        text=f"ledger {audit.epsilon:.2f}",
+        xanchor="right",
+        text=f"the ledger says {audit.epsilon:.2f} ",
         showarrow=False,
         font={"color": NEUTRAL},
     )
     widest = max(audit.epsilon, audit.lower_bound)
     figure.update_xaxes(title_text="epsilon is at least", range=[0, 1.15 * widest])
     figure.update_yaxes(category_axis(autorange="reversed"))
-    margin = {"l": 8, "r": 16, "t": 72, "b": 8}
     title = "Lower bounds on epsilon"
-    figure.update_layout(**layout(title, 120 + 26 * len(tests), bargap=0.3) | {"margin": margin})
-    # The page cuts the room above the plot, where the line's name stands.
-    figure.update_yaxes(domain=[0, 0.94])
+    figure.update_layout(**layout(title, 120 + 26 * len(tests), bargap=0.3))
     return figure
 
 

@@ -118,7 +118,7 @@ def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> str:
     shown = [
         (
             escape(leak.view),
-            f"{100 * leak.relative_error:.2g}%",
+            percent(leak.relative_error, 0 if leak.relative_error > 0.01 else 6),
             f"{percent(leak.identified, 0)} of {leak.records}, {leak.decoys} decoys each",
         )
         for leak in features
@@ -132,8 +132,9 @@ def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> str:
         "a grey image with noise gives.",
         pictures.gallery(images.pictures),
         f'<div class="panel">{table(head, rows)}</div>',
-        "<h3>Features of the audited network</h3><p>What an encoder feeds its projection can be "
-        "read off the gradient of one record without any search; noise prevents it.</p>"
+        '<h3 style="margin-top:1.6rem">Features of the audited network</h3><p>'
+        "What an encoder feeds its projection can be read off the gradient of one record without "
+        "any search; noise prevents it.</p>"
         f'<div class="panel">{found}</div>',
     )
 
@@ -141,7 +142,8 @@ def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> str:
 def _membership(found: Audit, charts: Charts) -> str:
     caption = (
         "Both axes are logarithmic: what counts is how many members are found at very few false "
-        "alarms. No attack on a single record can lie above the limit that epsilon sets."
+        "alarms. On average no attack lies above the limit that epsilon sets; far to the left a "
+        "handful of specimens decide, and chance may lift a curve over it."
     )
     rows = [
         (escape(m.target), escape(m.attack), f"{m.auc:.3f}", percent(m.tpr))

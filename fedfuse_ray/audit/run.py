@@ -24,7 +24,7 @@ from fedfuse_ray.files import write_json
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
 
 ATTACKS = ("inversion", "membership", "canaries")
-RELEASED, UNPROTECTED = "released model", "heads without protection"
+RELEASED, UNPROTECTED = "released model", "unprotected heads"
 
 
 @dataclass(frozen=True)

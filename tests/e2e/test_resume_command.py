@@ -6,17 +6,20 @@ import json
 
 import pytest
 from commands import done, fedfuse, killed_once, rounds_in
-from federations import rows_of, scores_of
+from federations import rows_of, scores_of, tiny
+
+from fedfuse_ray.running import run
 
 # Long enough that the kill falls into the run, which takes about a second and a half.
-LONG = ("--set", "training.rounds=30", "--set", "strategy.kind=scaffold")
+SETTINGS = ("training.rounds=30", "strategy.kind=scaffold")
+LONG = [word for setting in SETTINGS for word in ("--set", setting)]
 TABLES = ("rounds.parquet", "institutions.parquet")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    done("run", "tiny", "--executor", "serial", *LONG, "--out", folder, "--no-progress")
+    run(tiny(*SETTINGS), folder)
     return folder
 
 
@@ -34,6 +37,8 @@ def test_a_run_in_one_process(whole, tmp_path):
     killed_once(lambda: rounds_in(tmp_path) >= 12, *command)
     assert 12 <= rounds_in(tmp_path) < 30
     assert not (tmp_path / "summary.json").exists()
+    assert json.loads((tmp_path / "environment.json").read_text())
+    assert rows_of(tmp_path, "institutions.parquet")[-1]["round"] >= rounds_in(tmp_path)
     done("run", "--resume", tmp_path, "--no-progress")
     same(tmp_path, whole)
 
@@ -51,10 +56,11 @@ def test_a_run_on_ray(whole, tmp_path, ray_address):
     "paradigm", ["isolated", pytest.param("centralized", marks=pytest.mark.slow)]
 )
 def test_training_apart(tmp_path, paradigm):
-    settings = ("--paradigm", paradigm, "--set", "training.max_epochs=60")
-    command = ("run", "tiny", "--executor", "serial", *settings, "--no-progress", "--out")
+    setting = "training.max_epochs=30"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    done(*command, whole)
+    run(tiny(setting, paradigm=paradigm), whole)
+    settings = ("--paradigm", paradigm, "--set", setting)
+    command = ("run", "tiny", "--executor", "serial", *settings, "--no-progress", "--out")
     kept = broken / "checkpoints"
     killed_once(lambda: any(kept.glob("alone-*.npz")), *command, broken)
     names = {path.name: path.stat().st_mtime_ns for path in kept.glob("alone-*.npz")}
@@ -64,21 +70,8 @@ def test_training_apart(tmp_path, paradigm):
         assert (kept / name).stat().st_mtime_ns == stamp
 
 
-def test_a_finished_run_can_be_resumed(whole):
-    before = scores_of(whole)
-    done("run", "--resume", whole, "--no-progress")
-    assert scores_of(whole) == before
-
-
 def test_a_config_that_was_damaged_since_is_bad_input(tmp_path):
     (tmp_path / "config.yaml").write_text("training: {rounds: -3}\n")
     finished = fedfuse("run", "--resume", tmp_path)
     assert finished.returncode == 2
     assert len(finished.stderr.splitlines()) == 1
-
-
-def test_the_killed_run_left_only_whole_files(tmp_path):
-    command = ("run", "tiny", "--executor", "serial", *LONG, "--out", tmp_path)
-    killed_once(lambda: rounds_in(tmp_path) >= 3, *command)
-    assert json.loads((tmp_path / "environment.json").read_text())
-    assert rows_of(tmp_path, "institutions.parquet")[-1]["round"] >= rounds_in(tmp_path)

@@ -159,23 +159,16 @@ def test_what_the_cluster_does_not_have_fails_with_one_line(ray_address, tmp_pat
     assert "Traceback" not in finished.stderr
 
 
-def test_without_progress_only_the_result_is_printed(tmp_path):
-    finished = fedfuse(
-        *("run", "tiny", "--executor", "serial", "--no-progress", "--out", "here"), cwd=tmp_path
-    )
-    assert finished.returncode == 0
-    assert finished.stderr == ""
-    assert "round 3/3" not in finished.stdout
-    assert (tmp_path / "here" / "report.html").is_file()
-
-
 def test_without_out_the_folder_is_named_by_preset_and_paradigm(tmp_path):
-    done(
-        *("run", "tiny", "--executor", "serial", "--paradigm", "isolated", "--no-progress"),
-        cwd=tmp_path,
-    )
-    folder = tmp_path / "runs" / "tiny-isolated"
-    assert json.loads((folder / "summary.json").read_text())["paradigm"] == "isolated"
+    command = ("run", "tiny", "--executor", "serial", "--paradigm", "isolated", "--no-progress")
+    finished = fedfuse(*command, cwd=tmp_path)
+    assert finished.returncode == 0
+    summary = json.loads((tmp_path / "runs" / "tiny-isolated" / "summary.json").read_text())
+    assert summary["paradigm"] == "isolated"
+    # Without progress only the result is printed.
+    assert finished.stderr == ""
+    assert "Training" not in finished.stdout
+    assert f"weights_sha256: {summary['weights_sha256']}" in finished.stdout
 
 
 def test_compare_puts_paradigms_side_by_side(tmp_path):

@@ -6,8 +6,10 @@ import csv
 
 import numpy as np
 import pytest
-from commands import refused
+from commands import done, refused
 from PIL import Image
+
+from fedfuse_ray import cli
 
 COLUMNS = ("specimen_id", "institution", "domain", "modality", "label", "split", "path")
 RUN = ("run", "tiny", "--executor", "serial")
@@ -30,7 +32,6 @@ RUN = ("run", "tiny", "--executor", "serial")
         (["--executor", "slurm"], ["--executor", "slurm"]),
         (["--resume", "/nowhere/run"], ["--resume", "/nowhere/run"]),
         (["--data", "/nowhere/m.csv"], ["/nowhere/m.csv"]),
-        (["--set", "model.encoder.weights=/nowhere/w.pt"], ["/nowhere/w.pt"]),
     ],
 )
 def test_settings(tmp_path, arguments, named):
@@ -131,36 +132,45 @@ def unknown_split(manifest):
     return ["line 2", "split", "dev"]
 
 
+def broken(folder, breaks):
+    """Return the command of a run on a broken manifest, and what has to be named."""
+    (folder / "data").mkdir()
+    manifest = Manifest(folder / "data")
+    named = breaks(manifest)
+    settings = ("--set", "training.rounds=1", "--set", "data.image_size=16")
+    return (*RUN, "--data", manifest.save(), "--out", folder / "out", *settings), named
+
+
 @pytest.mark.parametrize(
     "breaks",
     [
         missing_image,
         truncated_image,
-        no_image_at_all,
         label_outside_the_set,
         empty_institution,
-        modality_nobody_owns,
         path_outside_the_folder,
-        absolute_path,
-        unknown_split,
     ],
 )
 def test_manifests(tmp_path, breaks):
-    (tmp_path / "data").mkdir()
-    manifest = Manifest(tmp_path / "data")
-    named = breaks(manifest)
-    line = refused(
-        *(*RUN, "--data", manifest.save(), "--out", tmp_path / "out"),
-        *("--set", "training.rounds=1", "--set", "data.image_size=16"),
-    )
+    command, named = broken(tmp_path, breaks)
+    line = refused(*command)
     for text in named:
         assert text in line
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-def test_the_manifest_of_these_tests_runs_when_nothing_is_broken(tmp_path):
-    from commands import done
+@pytest.mark.parametrize(
+    "breaks", [no_image_at_all, modality_nobody_owns, absolute_path, unknown_split]
+)
+def test_manifests_in_this_process(tmp_path, capfd, breaks):
+    command, named = broken(tmp_path, breaks)
+    assert cli.main([str(word) for word in command]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    for text in named:
+        assert text in line
 
+
+def test_the_manifest_of_these_tests_runs_when_nothing_is_broken(tmp_path):
     done(
         *(*RUN, "--data", Manifest(tmp_path).save(), "--out", tmp_path / "out"),
         *("--set", "training.rounds=1", "--set", "data.image_size=16"),
