@@ -149,6 +149,10 @@ def _membership(found: Audit, charts: Charts) -> str:
         (escape(m.target), escape(m.attack), f"{m.auc:.3f}", percent(m.tpr))
         for m in found.membership
     ]
+    if found.membership_limit is not None:
+        rows.append(
+            ("limit under the ledger's epsilon", "any", "", percent(found.membership_limit))
+        )
     first = found.membership[0]
     return section(
         "membership",

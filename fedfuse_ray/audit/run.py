@@ -13,9 +13,9 @@ import numpy as np
 from fedfuse_ray.audit.canary_audit import CanaryAudit, audit_canaries
 from fedfuse_ray.audit.features import FeatureLeak, feature_leaks
 from fedfuse_ray.audit.image_attack import ImageAttack, attack_images, victim
-from fedfuse_ray.audit.membership import Membership, assess, lira
+from fedfuse_ray.audit.membership import FALSE_POSITIVES, Membership, dp_bound
+from fedfuse_ray.audit.membership_attack import attack_membership
 from fedfuse_ray.audit.observations import Bench, trainable
-from fedfuse_ray.audit.shadows import Pool, confidences, halves, pools
 from fedfuse_ray.audit.subject import Subject, Tell
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import InputError
@@ -24,7 +24,6 @@ from fedfuse_ray.files import write_json
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
 
 ATTACKS = ("inversion", "membership", "canaries")
-RELEASED, UNPROTECTED = "released model", "unprotected heads"
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,15 @@ class Audit:
         """Whether nothing contradicts the ledger."""
         return self.canaries is None or self.canaries.passed
 
+    @property
+    def membership_limit(self) -> float | None:
+        """The highest true positive rate at 1% false positives under the ledger's epsilon."""
+        epsilon = self.subject.epsilon
+        if epsilon is None:
+            return None
+        delta = self.subject.plan.experiment.privacy.delta
+        return float(dp_bound(np.array([FALSE_POSITIVES]), epsilon, delta)[0])
+
     def to_json(self) -> dict[str, Any]:
         """Return all numbers as a plain tree, without the pictures."""
         plan = self.subject.plan
@@ -116,6 +124,7 @@ class Audit:
             "canaries": canaries,
             "inversion": {"images": images, "features": [asdict(leak) for leak in self.features]},
             "membership": [asdict(m) for m in self.membership],
+            "membership_limit": self.membership_limit,
             "seconds": self.seconds,
         }
 
@@ -155,7 +164,9 @@ def audit(
     if "membership" in attacks:
         tell("Asking who was trained on")
         found.membership = _timed(
-            found, "membership", lambda: _membership(subject, weights, effort, seed)
+            found,
+            "membership",
+            lambda: attack_membership(subject, weights, effort.shadows, effort.epochs, seed),
         )
     if "inversion" in attacks:
         tell("Inverting gradients")
@@ -204,39 +215,3 @@ def _images(subject: Subject, effort: Effort, seed: int) -> ImageAttack:
     plan = trainable(subject.plan)
     bench = Bench(plan, subject.dataset, initial_blocks(plan.spec), seed, effort.company)
     return attack_images(bench, effort.records, effort.steps, effort.batch_steps)
-
-
-def _membership(subject: Subject, weights: Blocks, effort: Effort, seed: int) -> list[Membership]:
-    scores: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for pool in pools(subject.plan, subject.dataset, weights):
-        for key, values in _domain_scores(pool, effort, seed).items():
-            pair = values[: pool.members], values[pool.members :]
-            scores.setdefault(key, []).append(pair)
-    found = []
-    for (attack, target), pairs in scores.items():
-        members = np.concatenate([inside for inside, _ in pairs])
-        others = np.concatenate([outside for _, outside in pairs])
-        found.append(assess(attack, target, members, others))
-    return found
-
-
-def _domain_scores(pool: Pool, effort: Effort, seed: int) -> dict[tuple[str, str], np.ndarray]:
-    """Return each attack's scores on a domain's specimens."""
-    chosen = halves(pool, effort.shadows, seed)
-    shadows = np.stack(
-        [
-            confidences(pool.train(rows, effort.epochs, seed + 1 + number), pool.data)
-            for number, rows in enumerate(chosen)
-        ]
-    )
-    trained_on = np.arange(len(pool.data)) < pool.members
-    targets = {
-        RELEASED: confidences(pool.net(pool.target), pool.data),
-        UNPROTECTED: confidences(pool.train(trained_on, effort.epochs, seed), pool.data),
-    }
-    scores = {}
-    for name, values in targets.items():
-        # log p is monotone in log p / (1 - p), so one threshold serves both.
-        scores["loss threshold", name] = values
-        scores["LiRA", name] = lira(values, shadows, chosen)
-    return scores

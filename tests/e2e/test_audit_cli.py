@@ -37,6 +37,7 @@ def test_a_preset_is_trained_attacked_and_passed(tmp_path, capsys):
     assert found["paradigm"] == "fedfuse"
     assert 0 < found["canaries"]["lower_bound"] < found["epsilon"] <= 1.0 + 1e-6
     assert {m["attack"] for m in found["membership"]} == {"loss threshold", "LiRA"}
+    assert found["membership_limit"] == pytest.approx(0.0272, abs=1e-3)
     views = [leak["view"] for leak in found["inversion"]["images"]["leaks"]]
     assert views == ["raw", "clipped", "noise share", "secure sum", "raw", "secure sum"]
     page = (tmp_path / "audit.html").read_text()
