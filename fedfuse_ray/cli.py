@@ -12,6 +12,7 @@ from fedfuse_ray.account_command import account_command
 from fedfuse_ray.audit_command import audit_command
 from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
+from fedfuse_ray.errors import InputError
 from fedfuse_ray.reading import paradigm_names, read_experiment
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output
 
@@ -60,7 +61,19 @@ def run_command(
     """Run one experiment, and write its result folder with a report."""
     # Read before torch is imported, so that a mistake is told at once.
     experiment = None
-    if resume is None:
+    if resume is not None:
+        given = {
+            "--data": data,
+            "--paradigm": paradigm,
+            "--set": settings,
+            "--seed": seed,
+            "--executor": executor,
+            "--out": out,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(name, value, "a resumed run keeps its own settings; leave it out")
+    else:
         experiment = read_experiment(
             source, data=data, settings=settings, seed=seed, paradigm=paradigm, executor=executor
         )

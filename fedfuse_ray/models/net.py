@@ -64,6 +64,7 @@ class CrossModalNet(nn.Module):
         super().__init__()
         self.spec, self.domain, self.modalities = spec, domain, tuple(modalities)
         self.kind = spec.config.fusion
+        self._slots = [spec.domains[domain].index(m) for m in self.modalities]
         self.names = spec.block_names(domain, self.modalities)
         self.blocks = nn.ModuleDict({name: build_block(spec, name) for name in self.names})
         self.mean = FUSIONS["mean"](0, 0)
@@ -88,8 +89,12 @@ class CrossModalNet(nn.Module):
             return self._classify_early(embedded, mask)
         if self.kind in ("late", "none"):
             return self._classify_late(embedded, mask)
+        if self.kind == "concat":
+            embedded, mask = self._in_slots(embedded), self._in_slots(mask)
         fusion = self.mean if self.kind == "mean" else self.blocks[FUSION]
         fused, weights = fusion(embedded, mask)
+        if self.kind == "concat":
+            weights = weights[:, self._slots]
         return self.blocks[HEAD + self.domain](fused), weights
 
     def set_blocks(self, blocks: Blocks) -> None:
@@ -118,6 +123,17 @@ class CrossModalNet(nn.Module):
             self.to(device)
             self._flatten()
         return self
+
+    def _in_slots(self, own: torch.Tensor) -> torch.Tensor:
+        """Spread [B, M, ...] over the domain's modalities, zero where this owner has none.
+
+        `concat` reads a modality at its place, which must be the same at every owner.
+        """
+        places = len(self.spec.domains[self.domain])
+        columns = [torch.zeros_like(own[:, 0])] * places
+        for index, slot in enumerate(self._slots):
+            columns[slot] = own[:, index]
+        return torch.stack(columns, dim=1)
 
     def _flatten(self) -> None:
         parameters = [list(self.blocks[name].parameters()) for name in self.names]

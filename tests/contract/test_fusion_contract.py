@@ -153,15 +153,7 @@ def test_a_networks_logits_do_not_depend_on_what_is_not_shown(kind):
     torch.testing.assert_close(weights, mask.float())
 
 
-OWNERS = [
-    pytest.param(kind, marks=pytest.mark.xfail(strict=True, reason="slots are the owner's own"))
-    if kind == "concat"
-    else kind
-    for kind in KINDS
-]
-
-
-@pytest.mark.parametrize("kind", OWNERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_owner_of_less_computes_what_an_owner_of_all_is_shown(kind):
     """A participant without a modality, and one that has it hidden, are the same network."""
     wide = net_of(kind)

@@ -75,3 +75,10 @@ def test_a_config_that_was_damaged_since_is_bad_input(tmp_path):
     finished = fedfuse("run", "--resume", tmp_path)
     assert finished.returncode == 2
     assert len(finished.stderr.splitlines()) == 1
+
+
+def test_a_resumed_run_keeps_its_own_settings(tmp_path):
+    finished = fedfuse("run", "--resume", tmp_path, "--seed", "3")
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: --seed: '3'")
+    assert len(finished.stderr.splitlines()) == 1

@@ -32,7 +32,7 @@ class Scaffold:
 
     def broadcast(self, state: Blocks) -> Blocks:
         """Return the server's control variates."""
-        return state
+        return {name: vector for name, vector in state.items() if name.startswith(CONTROL)}
 
     def apply(self, state: Blocks, weights: Blocks, aggregate: Aggregate) -> tuple[Blocks, Blocks]:
         """Step, then move the control variates by |S|/N times their mean change."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.models import vgg
 from torchvision.models.resnet import Bottleneck
 
 _GROUP_SIZE = 16
@@ -92,7 +93,13 @@ def _resnet50(norm: _Norm) -> tuple[nn.Module, int]:
 
 
 def _vgg16(norm: _Norm) -> tuple[nn.Module, int]:
-    return models.vgg16_bn(init_weights=True).features, 512
+    # The classifier, nine tenths of VGG-16, would be built only to be dropped.
+    features = vgg.make_layers(vgg.cfgs["D"], batch_norm=True)
+    for module in features.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(cast(torch.Tensor, module.bias))
+    return features, 512
 
 
 def _efficientnet_b0(norm: _Norm) -> tuple[nn.Module, int]:
