@@ -12,8 +12,7 @@ from fedfuse_ray.account_command import account_command
 from fedfuse_ray.audit_command import audit_command
 from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
-from fedfuse_ray.errors import InputError
-from fedfuse_ray.reading import paradigm_names, read_experiment
+from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output
 
 app = typer.Typer(
@@ -60,33 +59,21 @@ def run_command(
 ) -> None:
     """Run one experiment, and write its result folder with a report."""
     # Read before torch is imported, so that a mistake is told at once.
-    experiment = None
     if resume is not None:
-        given = {
-            "--data": data,
-            "--paradigm": paradigm,
-            "--set": settings,
-            "--seed": seed,
-            "--executor": executor,
-            "--out": out,
-        }
-        for name, value in given.items():
-            if value is not None:
-                raise InputError(name, value, "a resumed run keeps its own settings; leave it out")
+        experiment = read_resumed(
+            resume, settings=settings, seed=seed, paradigm=paradigm, executor=executor
+        )
+        folder = resume
     else:
         experiment = read_experiment(
             source, data=data, settings=settings, seed=seed, paradigm=paradigm, executor=executor
         )
+        folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
     from fedfuse_ray import running
     from fedfuse_ray.report import run_table
 
     with TerminalProgress(quiet=no_progress) as progress:
-        if experiment is not None:
-            folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
-            summary = running.run(experiment, folder, progress=progress)
-        elif resume is not None:
-            folder = resume
-            summary = running.resume(resume, progress=progress)
+        summary = running.run(experiment, folder, resume=resume is not None, progress=progress)
     console = output()
     console.print(run_table(summary))
     print(f"weights_sha256: {summary.weights_sha256}")

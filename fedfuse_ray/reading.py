@@ -43,6 +43,36 @@ def read_experiment(
     return load(source, [*(settings or ()), *options], paradigm=paradigm, manifest=data)
 
 
+def read_resumed(
+    folder: Path,
+    *,
+    settings: Sequence[str] | None = None,
+    seed: int | None = None,
+    paradigm: str | None = None,
+    executor: str | None = None,
+) -> Experiment:
+    """Return the experiment that an interrupted run in a folder began with.
+
+    The executor may be another one, which changes no result; all else must be as it was.
+
+    Raises:
+        InputError: No run was started there, or it has other settings than those given.
+    """
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise InputError("--resume", folder, "no run was started there: config.yaml is missing")
+    begun = load(config)
+    named = {"seed": seed, "paradigm": paradigm}
+    for name, value in named.items():
+        if value is not None and value != getattr(begun, name):
+            remedy = f"the run in {folder} has {getattr(begun, name)!r}; leave the option out"
+            raise InputError(f"--{name}", value, remedy)
+    for text in settings or ():
+        if load(config, [text]) != begun:
+            raise InputError("--set", text, f"the run in {folder} has another value; leave it out")
+    return begun if executor is None else load(config, [f"execution.executor={executor}"])
+
+
 def paradigm_names(listed: str | None) -> list[str]:
     """Return the paradigms of `--paradigms a,b`; all when it was not given.
 

@@ -78,7 +78,10 @@ def test_a_config_that_was_damaged_since_is_bad_input(tmp_path):
 
 
 def test_a_resumed_run_keeps_its_own_settings(tmp_path):
-    finished = fedfuse("run", "--resume", tmp_path, "--seed", "3")
-    assert finished.returncode == 2
-    assert finished.stderr.startswith("error: --seed: '3'")
-    assert len(finished.stderr.splitlines()) == 1
+    done("run", "tiny", "--executor", "serial", "--out", tmp_path, "--no-progress")
+    for option, value in (("--seed", "3"), ("--set", "training.rounds=9")):
+        finished = fedfuse("run", "--resume", tmp_path, option, value)
+        assert finished.returncode == 2
+        assert finished.stderr.startswith(f"error: {option}: '{value}'")
+        assert len(finished.stderr.splitlines()) == 1
+    done("run", "--resume", tmp_path, "--seed", "0", "--executor", "serial", "--no-progress")
