@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from fedfuse_ray import blocks
-from fedfuse_ray.config import Experiment, dump, load
+from fedfuse_ray.config import Experiment, dump
 from fedfuse_ray.data.dataset import Dataset, prepare
-from fedfuse_ray.errors import BudgetSpentError, InputError
+from fedfuse_ray.errors import BudgetSpentError
 from fedfuse_ray.federation import alone_store, paradigms, public_encoders
 from fedfuse_ray.federation import checkpoint as checkpoints
 from fedfuse_ray.federation.charging import Charging
@@ -22,6 +22,7 @@ from fedfuse_ray.federation.records import Alone
 from fedfuse_ray.federation.rounds import final_views, run_rounds
 from fedfuse_ray.federation.scoring import alone_scores, final_scores
 from fedfuse_ray.privacy.ledger import append_events, read_ledger
+from fedfuse_ray.reading import read_resumed
 from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.results import (
@@ -107,10 +108,8 @@ def resume(
     Raises:
         InputError: The folder holds no run.
     """
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise InputError("--resume", folder, "no run was started there: config.yaml is missing")
-    return run(load(config), folder, executor=executor, resume=True, progress=progress)
+    begun = read_resumed(folder)
+    return run(begun, folder, executor=executor, resume=True, progress=progress)
 
 
 def make_executor(experiment: Experiment) -> Executor:

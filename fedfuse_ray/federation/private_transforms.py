@@ -21,6 +21,7 @@ from fedfuse_ray.privacy.clipping import clip_factors
 from fedfuse_ray.privacy.mechanisms import gaussian_noise
 
 Survivors = Mapping[str, tuple[str, ...]]
+"""Block name to the institutions whose update of it is in the sum."""
 
 
 @dataclass(frozen=True)

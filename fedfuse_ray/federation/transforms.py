@@ -19,11 +19,9 @@ from fedfuse_ray.federation.private_transforms import (
     ExpectedMean,
     NoiseSum,
     NoiseUpdate,
+    Survivors,
 )
 from fedfuse_ray.federation.strategies import CONTROL
-
-Survivors = Mapping[str, tuple[str, ...]]
-"""Block name to the institutions whose update of it is in the sum."""
 
 
 class UpdateTransform(Protocol):

@@ -26,19 +26,13 @@ def seeded(seed: int, purpose: str, *keys: str | int) -> Iterator[None]:
 
 def initial_blocks(spec: ModelSpec) -> Blocks:
     """Return the first weights of every block of the federation."""
-    names: dict[str, None] = {}
-    for domain, modalities in spec.domains.items():
-        names |= dict.fromkeys(spec.block_names(domain, modalities))
-    return {name: _initial(spec, name) for name in names}
+    return {name: _initial(spec, name) for name in spec.all_blocks()}
 
 
 def block_sizes(spec: ModelSpec) -> dict[str, int]:
     """Return the number of parameters of every block, without drawing any."""
-    names: dict[str, None] = {}
-    for domain, modalities in spec.domains.items():
-        names |= dict.fromkeys(spec.block_names(domain, modalities))
     with torch.device("meta"):
-        blocks = {name: build_block(spec, name) for name in names}
+        blocks = {name: build_block(spec, name) for name in spec.all_blocks()}
     return {name: sum(p.numel() for p in block.parameters()) for name, block in blocks.items()}
 
 

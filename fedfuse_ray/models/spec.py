@@ -47,6 +47,13 @@ class ModelSpec:
             names.append(HEAD + domain)
         return tuple(names)
 
+    def all_blocks(self) -> tuple[str, ...]:
+        """Return every block of the federation once, domain by domain."""
+        names: dict[str, None] = {}
+        for domain, modalities in self.domains.items():
+            names |= dict.fromkeys(self.block_names(domain, modalities))
+        return tuple(names)
+
     def frozen(self, modality: str) -> bool:
         """Whether the modality's backbone is frozen, so that the network takes its features."""
         early = self.config.fusion == "early"
