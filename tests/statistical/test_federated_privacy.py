@@ -25,10 +25,10 @@ from fedfuse_ray.federation.secure_round import (
     round_terms,
 )
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
+from fedfuse_ray.packing import unpack
 from fedfuse_ray.privacy.clipping import clip_and_sum_torch
 from fedfuse_ray.privacy.secure_aggregation import envelope, from_modular
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
-from fedfuse_ray.privacy.secure_aggregation.packing import unpack
 from tests.federations import dataset_of, plan_of, tiny
 
 ROUNDS = 30

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 import fedfuse_ray.privacy.secure_aggregation as secure_aggregation
 from fedfuse_ray import rng
 from fedfuse_ray.errors import InputError, ProtocolError
+from fedfuse_ray.packing import pack, packed_bytes, unpack
 from fedfuse_ray.privacy.secure_aggregation import (
     Aggregate,
     BlockTerms,
@@ -40,7 +41,6 @@ from fedfuse_ray.privacy.secure_aggregation.masking import (
     self_stream,
 )
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput, Shares, UnmaskingShares
-from fedfuse_ray.privacy.secure_aggregation.packing import pack, packed_bytes, unpack
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import RoundSecrets
 from fedfuse_ray.privacy.secure_aggregation.shamir import PRIME, combine, split
 

@@ -9,6 +9,7 @@ million parameters; keeping pairwise keys over several rounds would save that, a
 dropout whose mask key was recovered agree on new ones, so it is not offered.
 """
 
+from fedfuse_ray.packing import Modular, word_dtype
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
 from fedfuse_ray.privacy.secure_aggregation.keys import (
@@ -17,7 +18,6 @@ from fedfuse_ray.privacy.secure_aggregation.keys import (
     simulation_identities,
     simulation_randomness,
 )
-from fedfuse_ray.privacy.secure_aggregation.masking import Modular, word_dtype
 from fedfuse_ray.privacy.secure_aggregation.quantization import (
     FixedPoint,
     from_modular,

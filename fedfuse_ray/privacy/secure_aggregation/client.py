@@ -18,10 +18,10 @@ import os
 from collections.abc import Mapping
 
 from fedfuse_ray.errors import InputError, ProtocolError
+from fedfuse_ray.packing import Modular, word_dtype
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
 from fedfuse_ray.privacy.secure_aggregation.envelope import Buffer, Kind, Stage
 from fedfuse_ray.privacy.secure_aggregation.keys import Identity, Randomness
-from fedfuse_ray.privacy.secure_aggregation.masking import Modular, word_dtype
 from fedfuse_ray.privacy.secure_aggregation.messages import (
     Advertisement,
     EncryptedShares,

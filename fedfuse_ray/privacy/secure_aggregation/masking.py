@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from fedfuse_ray.packing import Modular
 from fedfuse_ray.privacy.secure_aggregation.keys import derive_key
-
-Modular = npt.NDArray[np.unsignedinteger[Any]]
-"""A flat vector of uint8, uint16 or uint32 words, understood modulo 2^k."""
 
 _STREAM_KEY_BYTES = 16
 _AES_BLOCK = 16
@@ -34,11 +30,6 @@ class Stream:
 
     key: bytes
     sign: int
-
-
-def word_dtype(modulus_bits: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """Return the narrowest little-endian unsigned type that holds `modulus_bits` (8 to 32) bits."""
-    return np.dtype("u1" if modulus_bits <= 8 else "<u2" if modulus_bits <= 16 else "<u4")
 
 
 def self_stream(seed: bytes, terms: bytes, owner: str, block: str, sign: int = 1) -> Stream:

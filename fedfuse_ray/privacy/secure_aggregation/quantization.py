@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fedfuse_ray.blocks import Vector
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.privacy.secure_aggregation.masking import Modular, word_dtype
+from fedfuse_ray.packing import Modular, word_dtype
 from fedfuse_ray.privacy.secure_aggregation.terms import MODULUS_BITS
 
 _CHUNK = 1 << 16

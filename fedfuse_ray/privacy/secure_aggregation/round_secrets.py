@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.packing import Modular, pack
 from fedfuse_ray.privacy.secure_aggregation.envelope import Buffer
 from fedfuse_ray.privacy.secure_aggregation.keys import (
     KEY_BYTES,
@@ -15,14 +16,12 @@ from fedfuse_ray.privacy.secure_aggregation.keys import (
     ShareChannel,
 )
 from fedfuse_ray.privacy.secure_aggregation.masking import (
-    Modular,
     add_streams,
     pair_sign,
     pair_stream,
     self_stream,
 )
 from fedfuse_ray.privacy.secure_aggregation.messages import Advertisement, Shares
-from fedfuse_ray.privacy.secure_aggregation.packing import pack
 from fedfuse_ray.privacy.secure_aggregation.shamir import split
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.packing import Modular, unpack, word_dtype
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
 from fedfuse_ray.privacy.secure_aggregation.envelope import Buffer, Kind, Stage
-from fedfuse_ray.privacy.secure_aggregation.masking import Modular, add_streams, word_dtype
+from fedfuse_ray.privacy.secure_aggregation.masking import add_streams
 from fedfuse_ray.privacy.secure_aggregation.messages import (
     Advertisement,
     EncryptedShares,
@@ -22,7 +23,6 @@ from fedfuse_ray.privacy.secure_aggregation.messages import (
     Names,
     UnmaskingShares,
 )
-from fedfuse_ray.privacy.secure_aggregation.packing import unpack
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms, unprotected_blocks
 from fedfuse_ray.privacy.secure_aggregation.unmasking import Unmasking
 

@@ -2,18 +2,27 @@
 
 Words of 8, 16 or 32 bits travel as they are. Any other width is cut into planes: its whole bytes,
 then the rest of each word as packed groups of 4, 2 and 1 bits. A 12-bit vector takes 1.5 bytes an
-entry.
+entry, a 3-bit one 3/8.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedfuse_ray.errors import ProtocolError
-from fedfuse_ray.privacy.secure_aggregation.masking import Modular, word_dtype
+
+Modular = npt.NDArray[np.unsignedinteger[Any]]
+"""A flat vector of uint8, uint16 or uint32 words, understood modulo 2^k."""
 
 _Bytes = npt.NDArray[np.uint8]
+
+
+def word_dtype(modulus_bits: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """Return the narrowest little-endian unsigned type that holds `modulus_bits` (1 to 32) bits."""
+    return np.dtype("u1" if modulus_bits <= 8 else "<u2" if modulus_bits <= 16 else "<u4")
 
 
 def packed_bytes(size: int, modulus_bits: int) -> int:
@@ -29,7 +38,7 @@ def pack(words: Modular, modulus_bits: int) -> bytes | memoryview:
 
     Args:
         words: Flat, of the type `word_dtype(modulus_bits)`.
-        modulus_bits: From 8 to 32.
+        modulus_bits: From 1 to 32.
     """
     words = np.ascontiguousarray(words, dtype=word_dtype(modulus_bits))
     if modulus_bits == 8 * words.itemsize:

@@ -1,0 +1,1 @@
+"""Codecs: an update as few bytes; one file a codec, one contract for all."""
