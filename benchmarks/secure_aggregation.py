@@ -1,23 +1,27 @@
-"""Seconds of a round of secure aggregation by stage: 15 institutions with 1M parameters each.
+"""Seconds of a round of secure aggregation by stage, and bytes beside the masked words.
 
     python -m benchmarks.secure_aggregation [--out FILE] [--quick]
 
-All institutions and the server run one after the other in this process, so the total is the work
-of the whole federation. Widths are interleaved, and medians over the repeats are reported.
+15 institutions with 1M parameters each, unless told otherwise. All of them and the server run one
+after the other in this process, so the total is the work of the whole federation. Widths are
+interleaved, and medians over the repeats are reported. The protocol's bytes are those of a round of
+its own, with the demo's threshold and number of blocks; they do not depend on the parameters.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from benchmarks.results import Result, on_one_thread, parser, publish, yardstick
 from fedfuse_ray import rng
+from fedfuse_ray.packing import packed_bytes
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Identity,
@@ -32,6 +36,10 @@ from fedfuse_ray.privacy.secure_aggregation import (
 
 # A model's parameters in blocks: two encoders, the fusion, and a head.
 _FRACTIONS = {"encoder/ct": 0.4, "encoder/mri": 0.4, "fusion": 0.15, "head/medical": 0.05}
+# What the protocol's bytes are counted with: the demo's fraction that must stay, and its blocks.
+_THRESHOLD = 2 / 3
+_BLOCKS = 5
+_BLOCK_SIZE, _BITS = 128, 12
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,7 +70,8 @@ def measure(options: argparse.Namespace) -> Result:
         config={name: getattr(options, name) for name in kept},
         ratios=ratios,
         seconds={name: [sum(r.seconds.values()) for r in found] for name, found in runs.items()},
-        details={name: _summary(found) for name, found in runs.items()},
+        details={name: _summary(found) for name, found in runs.items()}
+        | {"protocol": _protocol(identities)},
     )
 
 
@@ -130,6 +139,36 @@ def _summary(reports: Sequence[RoundReport]) -> dict[str, object]:
         },
         "uplink_bytes_per_institution": max(reports[0].uplink_bytes.values()),
         "downlink_bytes_per_institution": max(reports[0].downlink_bytes.values()),
+    }
+
+
+def _protocol(identities: Mapping[str, Identity]) -> dict[str, object]:
+    """Return the bytes of one institution and round beside its masked words, by stage."""
+    names = tuple(identities)
+    terms = RoundTerms(
+        session="protocol",
+        round=0,
+        threshold=max(math.ceil(_THRESHOLD * len(names)), minimum_threshold(len(names))),
+        modulus_bits=_BITS,
+        identities={name: identity.public for name, identity in identities.items()},
+        blocks={f"block/{index}": BlockTerms(_BLOCK_SIZE, names) for index in range(_BLOCKS)},
+    )
+    words = np.zeros(_BLOCK_SIZE, dtype=word_dtype(_BITS))
+    inputs = {name: dict.fromkeys(terms.blocks, words) for name in names}
+    report = run_round(terms, identities, inputs)
+    masked = _BLOCKS * packed_bytes(_BLOCK_SIZE, _BITS)
+    uplink = {stage: max(sent.values()) for stage, sent in report.uplink_by_stage.items()}
+    downlink = {stage: max(got.values()) for stage, got in report.downlink_by_stage.items()}
+    uplink[Stage.MASKED_INPUT.value] -= masked
+    return {
+        "institutions": len(names),
+        "threshold": terms.threshold,
+        "blocks_per_institution": _BLOCKS,
+        "masked_words_bytes_left_out": masked,
+        "uplink_bytes_by_stage": uplink,
+        "downlink_bytes_by_stage": downlink,
+        "uplink_bytes": sum(uplink.values()),
+        "downlink_bytes": sum(downlink.values()),
     }
 
 

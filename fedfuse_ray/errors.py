@@ -42,6 +42,10 @@ class ProtocolError(FedfuseError):
     """A payload that does not belong to this round: altered, replayed, or of unknown origin."""
 
 
+class TooFewError(ProtocolError):
+    """Fewer institutions are left in a secure round than its threshold."""
+
+
 class NotReadyError(FedfuseError):
     """A process that was started again has not been given its state yet."""
 

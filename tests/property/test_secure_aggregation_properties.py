@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import numpy as np
 from hypothesis import given, settings
@@ -23,8 +24,23 @@ from fedfuse_ray.privacy.secure_aggregation import (
     to_modular,
     word_dtype,
 )
-from fedfuse_ray.privacy.secure_aggregation.envelope import Kind, read_list, read_map, seal, unseal
-from fedfuse_ray.privacy.secure_aggregation.shamir import PRIME, SHARE_BYTES, combine, split
+from fedfuse_ray.privacy.secure_aggregation.envelope import Kind, read_records, seal, unseal
+from fedfuse_ray.privacy.secure_aggregation.fields import Reader, bitmap
+from fedfuse_ray.privacy.secure_aggregation.messages import (
+    Delivery,
+    EncryptedShares,
+    MaskedInput,
+    Names,
+    Shares,
+    UnmaskingShares,
+)
+from fedfuse_ray.privacy.secure_aggregation.shamir import (
+    PRIME,
+    SHARE_BYTES,
+    combine,
+    complete,
+    uniform_share,
+)
 
 NAMES = tuple(f"site-{index}" for index in range(6))
 IDENTITIES = simulation_identities(0, NAMES)
@@ -38,14 +54,18 @@ def federations(draw: st.DrawFn) -> tuple[RoundTerms, dict[Stage, tuple[str, ...
     names = NAMES[:count]
     owners = st.lists(st.sampled_from(names), min_size=1, unique=True)
     blocks = {
-        f"block-{index}": BlockTerms(draw(st.integers(1, 50)), tuple(draw(owners)))
+        f"block-{index}": BlockTerms(
+            size=draw(st.integers(1, 50)),
+            owners=tuple(draw(owners)),
+            modulus_bits=draw(st.none() | st.integers(2, 32)),
+        )
         for index in range(draw(st.integers(1, 4)))
     }
     threshold = draw(st.integers(minimum_threshold(count), count))
     lost = draw(st.lists(st.sampled_from(names), max_size=count - threshold, unique=True))
     stages = {name: draw(st.sampled_from(list(Stage))) for name in lost}
     dropouts = {stage: tuple(n for n in lost if stages[n] is stage) for stage in Stage}
-    bits = draw(st.integers(8, 32))
+    bits = draw(st.integers(2, 32))
     identities = {name: PUBLIC[name] for name in names}
     terms = RoundTerms("property", 0, threshold, bits, identities, blocks)
     return terms, dropouts, draw(st.integers(0, 2**32))
@@ -57,11 +77,11 @@ def test_masks_cancel_for_any_owners_blocks_and_dropouts(
     federation: tuple[RoundTerms, dict[Stage, tuple[str, ...]], int],
 ) -> None:
     terms, dropouts, seed = federation
-    bits, generator = terms.modulus_bits, rng.generator(seed, "inputs")
+    generator = rng.generator(seed, "inputs")
     inputs = {
         name: {
-            block: generator.integers(0, 1 << bits, item.size, dtype=np.uint64).astype(
-                word_dtype(bits)
+            block: generator.integers(0, 1 << terms.bits(block), item.size, dtype=np.uint64).astype(
+                word_dtype(terms.bits(block))
             )
             for block, item in terms.blocks.items()
             if name in item.owners
@@ -79,7 +99,7 @@ def test_masks_cancel_for_any_owners_blocks_and_dropouts(
             assert block in aggregate.withheld
             continue
         exact = sum(inputs[name][block].astype(np.uint64) for name in left)
-        np.testing.assert_array_equal(aggregate.sums[block], exact % (1 << bits))
+        np.testing.assert_array_equal(aggregate.sums[block], exact % (1 << terms.bits(block)))
         assert (block in aggregate.unprotected) == (len(left) == 1)
 
 
@@ -88,9 +108,10 @@ def sharings(draw: st.DrawFn) -> tuple[bytes, int, dict[int, bytes], list[int]]:
     """A secret, a threshold, its shares, and a random choice of exactly a threshold of points."""
     points = draw(st.lists(st.integers(1, 2**32 - 1), min_size=1, max_size=15, unique=True))
     threshold = draw(st.integers(1, len(points)))
-    secret = draw(st.binary(min_size=32, max_size=32))
-    seed = draw(st.integers(0, 2**32))
-    shares = split(secret, threshold, points, rng.generator(seed, "split").bytes)
+    secret = draw(st.binary(min_size=16, max_size=16))
+    random = rng.generator(draw(st.integers(0, 2**32)), "split").bytes
+    given = {point: uniform_share(random(33)) for point in points[: threshold - 1]}
+    shares = given | complete(secret, given, points[threshold - 1 :])
     return secret, threshold, shares, draw(st.permutations(points))[:threshold]
 
 
@@ -102,7 +123,7 @@ def test_any_threshold_of_shares_gives_the_secret(
     assert combine({point: shares[point] for point in chosen}, threshold) == secret
 
 
-@given(sharings(), st.binary(min_size=32, max_size=32))
+@given(sharings(), st.binary(min_size=16, max_size=16))
 def test_one_share_less_fits_every_secret(
     sharing: tuple[bytes, int, dict[int, bytes], list[int]], candidate: bytes
 ) -> None:
@@ -125,7 +146,7 @@ def test_one_share_less_fits_every_secret(
 @given(
     st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=30),
     st.floats(0.01, 5),
-    st.integers(8, 32),
+    st.integers(5, 32),
     st.integers(1, 15),
     st.integers(0, 2**32),
 )
@@ -143,7 +164,7 @@ def test_a_decoded_sum_is_within_a_step_for_each_client(
     assert (np.abs(decoded - exact) <= allowed).all()
 
 
-@given(st.integers(8, 32), st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=20))
+@given(st.integers(2, 32), st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=20))
 def test_signed_integers_wrap_as_the_modulus_says(bits: int, values: list[int]) -> None:
     found = from_modular(to_modular(np.array(values, dtype=np.int64), bits), bits)
     half = 1 << (bits - 1)
@@ -166,6 +187,46 @@ def test_whatever_arrives_is_refused_in_one_way(junk: bytes, position: int, flip
         except ProtocolError:
             continue
         raise AssertionError("a message that nobody signed was taken")
-    for read in (read_list, read_map):
+    readers: tuple[Callable[[bytes], object], ...] = (
+        lambda data: read_records(data, Kind.ADVERTISEMENT, TERMS),
+        lambda data: EncryptedShares.from_bytes(data, TERMS, NAMES[0]),
+        lambda data: MaskedInput.from_bytes(data, TERMS, NAMES[0]),
+        lambda data: Shares.from_bytes(data, ("fusion",)),
+        lambda data: Delivery.from_bytes(data, TERMS),
+        lambda data: Names.from_bytes(data, TERMS),
+        lambda data: UnmaskingShares.from_bytes(data, TERMS),
+    )
+    for read in readers:
         with contextlib.suppress(ProtocolError):
             read(junk)
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_a_subset_comes_back_in_its_order(chosen: list[bool]) -> None:
+    order = [f"member-{index}" for index in range(len(chosen))]
+    present = tuple(name for name, there in zip(order, chosen, strict=True) if there)
+    reader = Reader(bitmap(order, frozenset(present)), "it")
+    assert reader.subset(order) == present
+    reader.end()
+
+
+@given(st.lists(st.sampled_from(["gone", "here", "absent"]), min_size=6, max_size=6), st.data())
+def test_answers_come_back_and_no_other_bytes_mean_the_same(
+    states: list[str], data: st.DataObject
+) -> None:
+    found = {what: [n for n, s in zip(NAMES, states, strict=True) if s == what] for what in states}
+    survivors = found.get("here", [])
+    released = ("fusion",) if len(survivors) > 1 else ()
+    share = st.binary(min_size=SHARE_BYTES, max_size=SHARE_BYTES)
+    answer = UnmaskingShares(
+        mask_keys={name: data.draw(share) for name in found.get("gone", [])},
+        seeds={name: {block: data.draw(share) for block in released} for name in survivors},
+    )
+    body = answer.to_bytes(TERMS)
+    assert UnmaskingShares.from_bytes(body, TERMS) == answer
+    altered = bytearray(body)
+    altered[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(ProtocolError):
+        other = UnmaskingShares.from_bytes(bytes(altered), TERMS)
+        assert other != answer
+        assert other.to_bytes(TERMS) == altered

@@ -8,6 +8,7 @@ to it, because sums run block by block over different owners:
   all.
 - Every block has a self-mask seed of its own, so that the sum of a block with too few survivors is
   withheld while the others are revealed.
+- A threshold less one of the shares of each secret is derived on both sides and not sent.
 - Every survivor signs whose masks it used, and all must have used the same institutions'. Without
   it a server could show one institution a list without the other owners of a block.
 """
@@ -15,15 +16,17 @@ to it, because sums run block by block over different owners:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fedfuse_ray.errors import InputError, ProtocolError
 from fedfuse_ray.packing import Modular, word_dtype
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
-from fedfuse_ray.privacy.secure_aggregation.envelope import Buffer, Kind, Stage
+from fedfuse_ray.privacy.secure_aggregation.envelope import Kind, Stage
+from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
 from fedfuse_ray.privacy.secure_aggregation.keys import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.messages import (
     Advertisement,
+    Delivery,
     EncryptedShares,
     MaskedInput,
     Names,
@@ -41,8 +44,8 @@ class Client:
         terms: The round's terms, from the client's own configuration and never from the server.
         name: The institution.
         identity: Its signing key; the public half is in the terms.
-        randomness: Source of keys, seeds and polynomials; `simulation_randomness` makes a run
-            repeat and protects nothing.
+        randomness: Source of keys and seeds; `simulation_randomness` makes a run repeat and
+            protects nothing.
 
     Formal guarantees:
         Against a server that acts maliciously together with c institutions, with 2 * threshold > n
@@ -63,12 +66,7 @@ class Client:
             raise InputError(
                 "institution", name, "its identity is not the one in the round's terms"
             )
-        self._terms, self._name, self._identity, self._randomness = (
-            terms,
-            name,
-            identity,
-            randomness,
-        )
+        self._terms, self._name, self._identity = terms, name, identity
         self._next: Stage | None = Stage.ADVERTISE_KEYS
         self._secrets = RoundSecrets.draw(terms, name, randomness)
         self._roster: dict[str, Advertisement] = {}
@@ -84,7 +82,7 @@ class Client:
         return self._leave(Stage.SHARE_KEYS, Kind.ADVERTISEMENT, body)
 
     def share_keys(self, roster: Buffer) -> bytes:
-        """Stage 1: return shares of the mask key and of the seeds, encrypted for each peer.
+        """Stage 1: return shares of the mask key and of the seeds, encrypted for their holders.
 
         Raises:
             ProtocolError: Fewer advertisements than the threshold, one that its sender did not
@@ -92,51 +90,53 @@ class Client:
         """
         self._enter(Stage.SHARE_KEYS)
         body = frame.unseal(roster, Kind.ROSTER, self._terms).body
-        sealed = frame.unseal_all(frame.read_list(body), Kind.ADVERTISEMENT, self._terms)
-        found = {name: Advertisement.from_bytes(item.body) for name, item in sealed.items()}
+        signed = frame.read_records(body, Kind.ADVERTISEMENT, self._terms)
+        found = {name: Advertisement.from_bytes(item.body) for name, item in signed.items()}
         self._require(found, "advertised keys")
         if found[self._name] != self._secrets.advertisement():
             raise ProtocolError(f"the roster holds other keys of {self._name} than it advertised")
         keys = [key for item in found.values() for key in (item.cipher_key, item.mask_key)]
         if len(set(keys)) != len(keys):
             raise ProtocolError("a public key stands twice in the roster")
-        self._roster = {name: found[name] for name in self._terms.points if name in found}
+        self._roster = found
         self._agreed = self._secrets.agree(self._roster)
-        shares = self._secrets.split(self._agreed, self._randomness)
-        self._shares[self._name] = shares[self._name]
+        shares = self._secrets.split(self._agreed)
+        self._shares[self._name] = shares.pop(self._name)
         ciphertexts = {
-            peer: self._secrets.encrypt(peer, agreed, shares[peer], self._randomness)
-            for peer, agreed in self._agreed.items()
+            peer: self._secrets.encrypt(peer, self._agreed[peer], item)
+            for peer, item in shares.items()
         }
         message = EncryptedShares(self._secrets.commitments(), ciphertexts)
-        return self._leave(Stage.MASKED_INPUT, Kind.ENCRYPTED_SHARES, message.to_bytes())
+        body_out = message.to_bytes(self._terms, self._name)
+        return self._leave(Stage.MASKED_INPUT, Kind.ENCRYPTED_SHARES, body_out)
 
     def mask(self, delivery: Buffer, inputs: Mapping[str, Modular]) -> bytes:
         """Stage 2: return the masked vectors.
 
         Args:
             delivery: What the server forwards of the peers' encrypted shares.
-            inputs: Each owned block's words, modulo 2^k, shape [size]. They are not altered. A
-                block that has already lost too many owners is not sent.
+            inputs: Each owned block's words, modulo 2^k with the block's k, shape [size]. They are
+                not altered. A block that has already lost too many owners is not sent.
 
         Raises:
-            ProtocolError: Fewer senders than the threshold, or shares that can't be decrypted.
+            ProtocolError: Fewer senders than the threshold, or shares that can't be decrypted or
+                are missing.
             InputError: The inputs are not the institution's blocks.
         """
         self._check_inputs(inputs)
         self._enter(Stage.MASKED_INPUT)
         body = frame.unseal(delivery, Kind.SHARE_DELIVERY, self._terms).body
-        for sender, ciphertext in frame.read_map(body).items():
-            if sender not in self._agreed:
-                raise ProtocolError(f"shares of {sender!r}, who is not among the advertised peers")
-            self._shares[sender] = self._secrets.decrypt(
-                sender, self._agreed[sender], bytes(ciphertext)
-            )
-        self._require(self._shares, "shared their keys")
-        self._partners = tuple(name for name in self._roster if name in self._shares)
+        delivery_in = Delivery.from_bytes(body, self._terms)
+        self._require(delivery_in.partners, "shared their keys")
+        self._partners = delivery_in.partners
+        senders = {n: delivery_in.ciphertexts.get(n) for n in self._partners if n != self._name}
+        if not set(delivery_in.ciphertexts) <= set(senders):
+            raise ProtocolError("encrypted shares of institutions that did not share their keys")
+        self._shares |= self._secrets.collect(self._agreed, senders)
         blocks = self._secrets.mask(inputs, {name: self._roster[name] for name in self._partners})
-        partners = self._seal(Kind.PARTNERS, Names(self._partners).to_bytes())
-        message = MaskedInput(partners, blocks).to_bytes()
+        names = Names(self._partners).to_bytes(self._terms)
+        partners = frame.sign(Kind.PARTNERS, names, self._terms, self._name, self._identity)
+        message = MaskedInput(partners, blocks).to_bytes(self._terms, self._name)
         return self._leave(Stage.CONSISTENCY_CHECK, Kind.MASKED_INPUT, message)
 
     def confirm(self, survivors: Buffer) -> bytes:
@@ -148,15 +148,15 @@ class Client:
         """
         self._enter(Stage.CONSISTENCY_CHECK)
         body = frame.unseal(survivors, Kind.SURVIVORS, self._terms).body
-        statements = frame.unseal_all(frame.read_list(body), Kind.PARTNERS, self._terms)
+        statements = frame.read_records(body, Kind.PARTNERS, self._terms)
         self._require(statements, "sent a masked input")
         for name, statement in statements.items():
             if name not in self._partners:
                 raise ProtocolError(f"{name!r} survived without having shared its keys")
-            if Names.from_bytes(statement.body).names != self._partners:
+            if Names.from_bytes(statement.body, self._terms).names != self._partners:
                 raise ProtocolError(f"{name!r} was shown other partners than {self._name!r}")
         self._survivors = tuple(name for name in self._partners if name in statements)
-        body_out = Names(self._survivors).to_bytes()
+        body_out = Names(self._survivors).to_bytes(self._terms)
         return self._leave(Stage.UNMASKING, Kind.CONFIRMATION, body_out)
 
     def unmask(self, confirmations: Buffer) -> bytes:
@@ -167,12 +167,12 @@ class Client:
         """
         self._enter(Stage.UNMASKING)
         body = frame.unseal(confirmations, Kind.CONFIRMATIONS, self._terms).body
-        confirmed = frame.unseal_all(frame.read_list(body), Kind.CONFIRMATION, self._terms)
+        confirmed = frame.read_records(body, Kind.CONFIRMATION, self._terms)
         self._require(confirmed, "confirmed the survivors")
         for name, item in confirmed.items():
             if name not in self._survivors:
                 raise ProtocolError(f"{name!r} confirmed survivors without being one")
-            if Names.from_bytes(item.body).names != self._survivors:
+            if Names.from_bytes(item.body, self._terms).names != self._survivors:
                 raise ProtocolError(f"{name!r} confirmed other survivors than {self._name!r}")
         released = self._terms.summable(self._survivors)
         mask_keys = {
@@ -184,7 +184,7 @@ class Client:
             name: {b: s for b, s in self._shares[name].seeds.items() if b in released}
             for name in self._survivors
         }
-        body_out = UnmaskingShares(mask_keys, seeds).to_bytes()
+        body_out = UnmaskingShares(mask_keys, seeds).to_bytes(self._terms)
         return self._leave(None, Kind.UNMASKING_SHARES, body_out)
 
     def _enter(self, stage: Stage) -> None:
@@ -195,17 +195,14 @@ class Client:
         self._next = None
 
     def _leave(self, following: Stage | None, kind: Kind, body: bytes) -> bytes:
-        message = self._seal(kind, body)
+        message = frame.seal(kind, body, self._terms, self._name, self._identity)
         self._next = following
         if following is None:
             self._agreed, self._shares = {}, {}
             del self._secrets  # no later request can be answered
         return message
 
-    def _seal(self, kind: Kind, body: bytes) -> bytes:
-        return frame.seal(kind, body, self._terms, self._name, self._identity)
-
-    def _require(self, present: Mapping[str, object], did: str) -> None:
+    def _require(self, present: Collection[str], did: str) -> None:
         """Refuse below the threshold, and when this client itself is missing."""
         if self._name not in present:
             raise ProtocolError(f"{self._name} is not among those who {did}")
@@ -215,12 +212,12 @@ class Client:
             )
 
     def _check_inputs(self, inputs: Mapping[str, Modular]) -> None:
-        bits = self._terms.modulus_bits
         owned = self._terms.owned_by(self._name)
         if tuple(sorted(inputs)) != owned:
             raise InputError("inputs", sorted(inputs), f"must be the blocks {', '.join(owned)}")
         for block, words in inputs.items():
-            size, dtype = self._terms.blocks[block].size, word_dtype(bits)
+            size, bits = self._terms.blocks[block].size, self._terms.bits(block)
+            dtype = word_dtype(bits)
             if words.shape != (size,) or words.dtype != dtype:
                 found = f"{words.dtype}{list(words.shape)}"
                 raise InputError(f"inputs.{block}", found, f"must be {dtype}[{size}]")

@@ -1,30 +1,36 @@
 """The frame of every message: kind, round, sender, body, signature. Bytes only, never a pickle.
 
-Layout: magic, version, kind, digest of the round's terms (32 bytes), length of the sender's name,
-the name, length of the body, the body, and the sender's Ed25519 signature (64 bytes) over all
-before it, with the body replaced by its SHA-256. The server's own messages carry no signature: the
+Layout: version (1 byte), kind (1), the first half of the digest of the round's terms (16), the
+sender's index among the institutions (2), the body, and the sender's Ed25519 signature (64). There
+is no length: the body is what stands between. The server's own messages carry no signature: the
 protocol does not trust it, and the clients check what it forwards.
+
+The signature covers the header, the whole digest of the terms and the SHA-256 of the body. The half
+in the header only tells early, and in words, that a message belongs elsewhere: nothing rests on it,
+as a message of other terms with the same half still has no valid signature.
+
+A list of signed messages of one kind is a bitmap of the senders and their bodies and signatures;
+the reader restores each header from its own terms, so a record put in another's place, or in
+another list, has no valid signature either.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.privacy.secure_aggregation.fields import Buffer, Reader, bitmap
 from fedfuse_ray.privacy.secure_aggregation.keys import SIGNATURE_BYTES, Identity, verify
-from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
+from fedfuse_ray.privacy.secure_aggregation.terms import MOST_INSTITUTIONS, RoundTerms
 
-Buffer = bytes | memoryview
-
-_MAGIC = b"FFSA"
-_VERSION = 1
-_PREFIX = struct.Struct("<4sBB32sHQ")
-_LENGTH = struct.Struct("<Q")
-_DOMAIN = b"fedfuse_ray secure aggregation message\0"
+_VERSION = 2
+_HEADER = struct.Struct("<BB16sH")
+_DOMAIN = b"fedfuse_ray secure aggregation message 2\0"
+_SERVER_INDEX = MOST_INSTITUTIONS  # one more than the last institution can have
 SERVER = ""
 """Sender of the server's messages: no institution can have an empty name."""
 
@@ -56,25 +62,41 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Envelope:
-    """A message whose frame and signature were found to be in order."""
+    """A message whose frame and signature were found to be in order.
+
+    Attributes:
+        kind: What it is.
+        sender: The institution, or `SERVER`.
+        body: Without header and signature.
+        record: Body and signature, as they stand in a list.
+    """
 
     kind: Kind
     sender: str
     body: memoryview
+    record: memoryview
 
 
 def seal(
     kind: Kind,
-    body: bytes,
+    body: Buffer,
     terms: RoundTerms,
     sender: str = SERVER,
     identity: Identity | None = None,
 ) -> bytes:
-    """Return the message as bytes, signed when an identity is given."""
-    name = sender.encode()
-    header = _PREFIX.pack(_MAGIC, _VERSION, kind, terms.digest, len(name), len(body)) + name
-    signature = b"" if identity is None else identity.sign(_signed(header, body))
+    """Return the message as bytes, signed when an identity is given.
+
+    Raises:
+        ProtocolError: The sender takes no part.
+    """
+    header = _header(kind, sender, terms)
+    signature = b"" if identity is None else identity.sign(_signed(header, body, terms))
     return b"".join((header, body, signature))
+
+
+def sign(kind: Kind, body: Buffer, terms: RoundTerms, sender: str, identity: Identity) -> bytes:
+    """Return body and signature: what `seal` gives, without the header that the reader knows."""
+    return seal(kind, body, terms, sender, identity)[_HEADER.size :]
 
 
 def unseal(data: Buffer, kind: Kind, terms: RoundTerms) -> Envelope:
@@ -91,113 +113,69 @@ def unseal(data: Buffer, kind: Kind, terms: RoundTerms) -> Envelope:
     """
     view = memoryview(data)
     try:
-        magic, version, found, digest, name_length, length = _PREFIX.unpack_from(view)
-        start = _PREFIX.size + name_length
-        sender = bytes(view[_PREFIX.size : start]).decode()
-    except (struct.error, UnicodeDecodeError):
+        version, found, digest, index = _HEADER.unpack_from(view)
+    except struct.error:
         raise ProtocolError("a message's header can't be read") from None
-    if magic != _MAGIC or version != _VERSION:
+    if version != _VERSION:
         raise ProtocolError(f"not a secure aggregation message of version {_VERSION}")
     if found != kind:
         raise ProtocolError(f"message of kind {found} where {kind.name} is due")
-    if digest != terms.digest:
-        raise ProtocolError(f"{kind.name} of {sender!r} belongs to another round, or other terms")
-    body, signature = view[start : start + length], view[start + length :]
-    if len(body) != length:
-        raise ProtocolError(f"{kind.name} of {sender!r} is truncated")
+    if digest != _shortened(terms):
+        raise ProtocolError(f"{kind.name} belongs to another round, or other terms")
+    record = view[_HEADER.size :]
     if kind % 2 == 0:
-        if sender != SERVER or len(signature):
+        if index != _SERVER_INDEX:
             raise ProtocolError(f"{kind.name} is not the server's message")
-        return Envelope(kind, sender, body)
-    public = terms.identities.get(sender)
-    if public is None:
-        raise ProtocolError(f"{kind.name} comes from {sender!r}, who takes no part")
-    if len(signature) != SIGNATURE_BYTES or not verify(
-        public, bytes(signature), _signed(bytes(view[:start]), body)
-    ):
+        return Envelope(kind, SERVER, record, record)
+    if index >= len(terms.names):
+        raise ProtocolError(f"{kind.name} comes from number {index}, who takes no part")
+    return check_record(record, kind, terms.names[index], terms)
+
+
+def check_record(record: Buffer, kind: Kind, sender: str, terms: RoundTerms) -> Envelope:
+    """Check a body with its signature and return its parts.
+
+    Raises:
+        ProtocolError: The sender did not sign this body as a message of this kind and round.
+    """
+    view = memoryview(record)
+    body, signature = view[:-SIGNATURE_BYTES], view[-SIGNATURE_BYTES:]
+    signed = _signed(_header(kind, sender, terms), body, terms)
+    if not verify(terms.identities[sender], bytes(signature), signed):
         raise ProtocolError(f"{kind.name} of {sender!r} was altered, or {sender!r} never signed it")
-    return Envelope(kind, sender, body)
+    return Envelope(kind, sender, body, view)
 
 
-def unseal_all(data: Iterable[Buffer], kind: Kind, terms: RoundTerms) -> dict[str, Envelope]:
-    """Check messages of one kind and return them by sender; each sender may appear once."""
-    found: dict[str, Envelope] = {}
-    for item in data:
-        envelope = unseal(item, kind, terms)
-        if envelope.sender in found:
-            raise ProtocolError(f"two messages {kind.name} of {envelope.sender!r}")
-        found[envelope.sender] = envelope
-    return found
+def write_records(records: Mapping[str, Buffer], terms: RoundTerms) -> bytes:
+    """Return a list of signed records of one length, each by its sender."""
+    order = [name for name in terms.names if name in records]
+    return b"".join((bitmap(terms.names, records), *(records[name] for name in order)))
 
 
-def parts_of_list(items: Iterable[Buffer]) -> list[Buffer]:
-    """Return the items, each behind its length, not yet joined (large vectors are copied once)."""
-    parts: list[Buffer] = []
-    for item in items:
-        parts += (_LENGTH.pack(len(item)), item)
-    return parts
-
-
-def parts_of_map(items: Mapping[str, Buffer]) -> list[Buffer]:
-    """Return names and values, each behind its length, not yet joined."""
-    return parts_of_list(part for name, value in items.items() for part in (name.encode(), value))
-
-
-def write_list(items: Iterable[Buffer]) -> bytes:
-    """Return the items, each behind its length."""
-    return b"".join(parts_of_list(items))
-
-
-def read_list(data: Buffer) -> list[memoryview]:
-    """Return the items that `write_list` wrote, without copying them.
+def read_records(data: Buffer, kind: Kind, terms: RoundTerms) -> dict[str, Envelope]:
+    """Check the records that `write_records` wrote; return them in the institutions' order.
 
     Raises:
-        ProtocolError: The lengths do not cover the data exactly.
+        ProtocolError: The records do not cover the data exactly, or one is not its sender's.
     """
-    view, items, offset = memoryview(data), [], 0
-    while offset < len(view):
-        if offset + _LENGTH.size > len(view):
-            raise ProtocolError("a list in a message is truncated")
-        (length,) = _LENGTH.unpack_from(view, offset)
-        offset += _LENGTH.size
-        if length > len(view) - offset:
-            raise ProtocolError("a list in a message is truncated")
-        items.append(view[offset : offset + length])
-        offset += length
-    return items
+    reader = Reader(data, f"a list of {kind.name}")
+    senders = reader.subset(terms.names)
+    length = reader.left // max(len(senders), 1)
+    records = {name: reader.take(length) for name in senders}
+    reader.end()
+    return {name: check_record(item, kind, name, terms) for name, item in records.items()}
 
 
-def write_map(items: Mapping[str, Buffer]) -> bytes:
-    """Return names and values, in the mapping's order."""
-    return b"".join(parts_of_map(items))
+def _header(kind: Kind, sender: str, terms: RoundTerms) -> bytes:
+    if sender != SERVER and sender not in terms.points:
+        raise ProtocolError(f"{sender!r} takes no part in this round")
+    index = _SERVER_INDEX if sender == SERVER else terms.points[sender] - 1
+    return _HEADER.pack(_VERSION, kind, _shortened(terms), index)
 
 
-def read_map(data: Buffer) -> dict[str, memoryview]:
-    """Return what `write_map` wrote.
-
-    Raises:
-        ProtocolError: It can't be read, or a name stands twice.
-    """
-    items = read_list(data)
-    if len(items) % 2:
-        raise ProtocolError("a table in a message lacks its last value")
-    names = read_names_from(items[::2])
-    if len(set(names)) != len(names):
-        raise ProtocolError("a table in a message has a name twice")
-    return dict(zip(names, items[1::2], strict=True))
+def _shortened(terms: RoundTerms) -> bytes:
+    return terms.digest[:16]
 
 
-def read_names_from(items: Iterable[memoryview]) -> tuple[str, ...]:
-    """Return the items as text.
-
-    Raises:
-        ProtocolError: An item is not UTF-8.
-    """
-    try:
-        return tuple(bytes(item).decode() for item in items)
-    except UnicodeDecodeError:
-        raise ProtocolError("a name in a message is not UTF-8") from None
-
-
-def _signed(header: bytes, body: Buffer) -> bytes:
-    return _DOMAIN + header + hashlib.sha256(body).digest()
+def _signed(header: bytes, body: Buffer, terms: RoundTerms) -> bytes:
+    return _DOMAIN + header + terms.digest + hashlib.sha256(body).digest()

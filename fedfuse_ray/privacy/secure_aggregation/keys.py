@@ -27,7 +27,8 @@ Randomness = Callable[[int], bytes]
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
-_NONCE_BYTES = 12
+TAG_BYTES = 16
+_NONCE = bytes(12)
 _CIPHER_KEY_BYTES = 16
 
 
@@ -91,6 +92,23 @@ class KeyPair:
 
     private: bytes
 
+    @classmethod
+    def of_secret(cls, secret: bytes, terms: bytes, owner: str) -> KeyPair:
+        """Derive the pair behind an owner's pairwise masks from its 16-byte secret.
+
+        Args:
+            secret: 16 uniform bytes, which are what is secret-shared.
+            terms: Digest of the round's terms.
+            owner: Whose pair it is.
+
+        Formal guarantees:
+            A uniform secret gives, with HKDF as a random oracle, a pair that can't be told from a
+            fresh one in less than the 2^128 trials that finding an AES-128 key takes; the best
+            attack on X25519 itself takes as many steps. Digest and owner go in as well, so trials
+            serve one institution of one round only.
+        """
+        return cls(derive_key(secret, terms, "mask key", owner, length=KEY_BYTES))
+
     @property
     def public(self) -> bytes:
         """The 32-byte public key."""
@@ -126,7 +144,13 @@ def derive_key(secret: bytes, salt: bytes, label: str, *names: str, length: int)
 class ShareChannel:
     """The authenticated encryption of one sender's shares for one recipient.
 
-    The key holds for one direction of one pair in one round and encrypts a single message.
+    Formal guarantees:
+        The nonce is always zero and does not travel. AES-GCM forbids two messages under one key and
+        nonce, and here a key has one message: it is derived from the agreement of two key pairs
+        drawn afresh for the round, by way of the round's digest, sender and recipient, and a sender
+        takes the step that encrypts once, with one message for each recipient. A sender that starts
+        a round anew draws new keys. Under `simulation_randomness` it draws the old ones, and
+        nothing is protected anyway.
     """
 
     key: bytes
@@ -138,10 +162,9 @@ class ShareChannel:
         key = derive_key(agreed, terms, "shares", sender, recipient, length=_CIPHER_KEY_BYTES)
         return cls(key, terms + _joined((sender, recipient)))
 
-    def encrypt(self, plain: bytes, randomness: Randomness) -> bytes:
-        """Return nonce and ciphertext with its tag."""
-        nonce = randomness(_NONCE_BYTES)
-        return nonce + AESGCM(self.key).encrypt(nonce, plain, self.context)
+    def encrypt(self, plain: bytes) -> bytes:
+        """Return the ciphertext with its tag, 16 bytes more than the plaintext; call this once."""
+        return AESGCM(self.key).encrypt(_NONCE, plain, self.context)
 
     def decrypt(self, sealed: bytes) -> bytes:
         """Return what was encrypted.
@@ -150,9 +173,7 @@ class ShareChannel:
             ProtocolError: It was altered, or is of another sender, recipient or round.
         """
         try:
-            return AESGCM(self.key).decrypt(
-                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self.context
-            )
+            return AESGCM(self.key).decrypt(_NONCE, sealed, self.context)
         except (InvalidTag, ValueError):
             raise ProtocolError("encrypted shares were altered or are not of this round") from None
 

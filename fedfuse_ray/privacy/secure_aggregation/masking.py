@@ -33,7 +33,7 @@ class Stream:
 
 
 def self_stream(seed: bytes, terms: bytes, owner: str, block: str, sign: int = 1) -> Stream:
-    """Return the owner's own mask PRG(b_u) of a block, from that block's 32-byte seed."""
+    """Return the owner's own mask PRG(b_u) of a block, from that block's 16-byte seed."""
     return Stream(derive_key(seed, terms, "self", owner, block, length=_STREAM_KEY_BYTES), sign)
 
 

@@ -1,31 +1,29 @@
-"""The bodies of the clients' messages, stage by stage. The server's are plain lists of these.
+"""The bodies of messages, stage by stage. The server's other answers are lists of signed records.
 
 | stage | client sends | server answers |
 |---|---|---|
-| 0 advertise keys | `Advertisement` | the roster: all advertisements, as sealed |
-| 1 share keys | `EncryptedShares` | those meant for the recipient, by sender |
-| 2 masked input | `MaskedInput` | the survivors' `Partners`, as sealed |
-| 3 consistency check | `Names`, the survivors | all confirmations, as sealed |
+| 0 advertise keys | `Advertisement` | the roster: all advertisements, signed |
+| 1 share keys | `EncryptedShares` | `Delivery`, what is meant for the recipient |
+| 2 masked input | `MaskedInput` | the survivors' lists of partners, signed |
+| 3 consistency check | `Names`, the survivors | all confirmations, signed |
 | 4 unmasking | `UnmaskingShares` | - |
+
+Each is written and read by the round's terms (see `fields`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedfuse_ray.errors import ProtocolError
-from fedfuse_ray.privacy.secure_aggregation.envelope import (
-    Buffer,
-    parts_of_list,
-    parts_of_map,
-    read_list,
-    read_map,
-    read_names_from,
-    write_list,
-    write_map,
-)
-from fedfuse_ray.privacy.secure_aggregation.keys import KEY_BYTES
+from fedfuse_ray.packing import packed_bytes
+from fedfuse_ray.privacy.secure_aggregation.fields import Buffer, Reader, bitmap, bitmap_bytes
+from fedfuse_ray.privacy.secure_aggregation.keys import KEY_BYTES, SIGNATURE_BYTES, TAG_BYTES
+from fedfuse_ray.privacy.secure_aggregation.shamir import SHARE_BYTES
+from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
+
+COMMITMENT_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -52,22 +50,24 @@ class Shares:
     """One sender's shares for one recipient: the plaintext of a stage 1 ciphertext.
 
     Attributes:
-        mask_key: Share of the private key behind the pairwise masks.
+        mask_key: Share of the secret behind the pairwise masks.
         seeds: Block name to the share of that block's self-mask seed.
     """
 
     mask_key: bytes
     seeds: Mapping[str, bytes]
 
-    def to_bytes(self) -> bytes:
-        """Return the plaintext."""
-        return write_list([self.mask_key, write_map(self.seeds)])
+    def to_bytes(self, blocks: Sequence[str]) -> bytes:
+        """Return the plaintext; `blocks` are the sender's."""
+        return b"".join((self.mask_key, *(self.seeds[block] for block in blocks)))
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> Shares:
+    def from_bytes(cls, data: Buffer, blocks: Sequence[str]) -> Shares:
         """Read a plaintext; raises ProtocolError when it is malformed."""
-        mask_key, seeds = _two(data)
-        return cls(bytes(mask_key), _owned(seeds))
+        reader = Reader(data, "a set of shares")
+        shares = cls(bytes(reader.take(SHARE_BYTES)), reader.table(blocks, SHARE_BYTES))
+        reader.end()
+        return shares
 
 
 @dataclass(frozen=True)
@@ -75,23 +75,65 @@ class EncryptedShares:
     """Stage 1.
 
     Attributes:
-        commitments: Block name to the SHA-256 commitment of its seed, by which the server detects
-            altered shares. A seed has 256 random bits, so the digest says nothing about it.
+        commitments: Block name to the commitment to its seed (see `round_secrets.commit`).
         ciphertexts: Recipient to `Shares`, encrypted for it alone.
     """
 
     commitments: Mapping[str, bytes]
     ciphertexts: Mapping[str, bytes]
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, terms: RoundTerms, sender: str) -> bytes:
         """Return the message's body."""
-        return write_list([write_map(self.commitments), write_map(self.ciphertexts)])
+        return b"".join(
+            (
+                *(self.commitments[block] for block in terms.owned_by(sender)),
+                bitmap(terms.names, self.ciphertexts),
+                *(self.ciphertexts[name] for name in terms.names if name in self.ciphertexts),
+            )
+        )
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> EncryptedShares:
+    def from_bytes(cls, data: Buffer, terms: RoundTerms, sender: str) -> EncryptedShares:
         """Read a body; raises ProtocolError when it is malformed."""
-        commitments, ciphertexts = _two(data)
-        return cls(_owned(commitments), _owned(ciphertexts))
+        reader = Reader(data, "a set of encrypted shares")
+        commitments = reader.table(terms.owned_by(sender), COMMITMENT_BYTES)
+        recipients = reader.subset(terms.names)
+        ciphertexts = reader.table(recipients, _ciphertext_bytes(terms, sender))
+        reader.end()
+        return cls(commitments, ciphertexts)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The server's answer to stage 1, for one recipient.
+
+    Attributes:
+        partners: All who shared their keys, the recipient among them.
+        ciphertexts: Sender to what it encrypted for the recipient; who lets it derive its shares
+            sends none.
+    """
+
+    partners: tuple[str, ...]
+    ciphertexts: Mapping[str, bytes]
+
+    def to_bytes(self, terms: RoundTerms) -> bytes:
+        """Return the message's body."""
+        return b"".join(
+            (
+                bitmap(terms.names, self.partners),
+                bitmap(terms.names, self.ciphertexts),
+                *(self.ciphertexts[name] for name in terms.names if name in self.ciphertexts),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, data: Buffer, terms: RoundTerms) -> Delivery:
+        """Read a body; raises ProtocolError when it is malformed."""
+        reader = Reader(data, "a delivery of shares")
+        partners, senders = reader.subset(terms.names), reader.subset(terms.names)
+        ciphertexts = {n: bytes(reader.take(_ciphertext_bytes(terms, n))) for n in senders}
+        reader.end()
+        return cls(partners, ciphertexts)
 
 
 @dataclass(frozen=True)
@@ -99,24 +141,30 @@ class MaskedInput:
     """Stage 2.
 
     Attributes:
-        partners: A sealed `Partners` message: the institutions whose masks the sender used.
+        partners: A signed record of `Kind.PARTNERS`: the institutions whose masks the sender used.
         blocks: Block name to the packed masked words.
     """
 
     partners: Buffer
     blocks: Mapping[str, Buffer]
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, terms: RoundTerms, sender: str) -> bytes:
         """Return the message's body."""
-        table = parts_of_map(self.blocks)
-        length = sum(len(part) for part in table).to_bytes(8, "little")
-        return b"".join((*parts_of_list([self.partners]), length, *table))
+        owned = terms.owned_by(sender)
+        words = (self.blocks[block] for block in owned if block in self.blocks)
+        return b"".join((self.partners, bitmap(owned, self.blocks), *words))
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> MaskedInput:
+    def from_bytes(cls, data: Buffer, terms: RoundTerms, sender: str) -> MaskedInput:
         """Read a body without copying the words; raises ProtocolError when it is malformed."""
-        partners, blocks = _two(data)
-        return cls(partners, read_map(blocks))
+        reader = Reader(data, "a masked input")
+        partners = reader.take(bitmap_bytes(len(terms.names)) + SIGNATURE_BYTES)
+        blocks = {
+            block: reader.take(packed_bytes(terms.blocks[block].size, terms.bits(block)))
+            for block in reader.subset(terms.owned_by(sender))
+        }
+        reader.end()
+        return cls(partners, blocks)
 
 
 @dataclass(frozen=True)
@@ -125,14 +173,17 @@ class Names:
 
     names: tuple[str, ...]
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, terms: RoundTerms) -> bytes:
         """Return the message's body."""
-        return write_list([name.encode() for name in self.names])
+        return bitmap(terms.names, self.names)
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> Names:
+    def from_bytes(cls, data: Buffer, terms: RoundTerms) -> Names:
         """Read a body; raises ProtocolError when it is malformed."""
-        return cls(read_names_from(read_list(data)))
+        reader = Reader(data, "a list of institutions")
+        names = reader.subset(terms.names)
+        reader.end()
+        return cls(names)
 
 
 @dataclass(frozen=True)
@@ -141,7 +192,8 @@ class UnmaskingShares:
 
     Attributes:
         mask_keys: Dropped institution to the sender's share of its mask key.
-        seeds: Surviving institution to the sender's shares of its seeds, by block.
+        seeds: Surviving institution to the sender's shares of its seeds, by block: of its blocks
+            those that enough owners survived for.
 
     Raises:
         ProtocolError: An institution stands in both: with both kinds of shares its own vector
@@ -156,27 +208,33 @@ class UnmaskingShares:
         if both:
             raise ProtocolError(f"shares of both secrets of {', '.join(both)} must never be given")
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, terms: RoundTerms) -> bytes:
         """Return the message's body."""
-        seeds = {name: write_map(blocks) for name, blocks in self.seeds.items()}
-        return write_list([write_map(self.mask_keys), write_map(seeds)])
+        dropped = [name for name in terms.names if name in self.mask_keys]
+        survivors = [name for name in terms.names if name in self.seeds]
+        due = _released(terms, survivors)
+        parts = [bitmap(terms.names, dropped), bitmap(terms.names, survivors)]
+        parts += [self.mask_keys[name] for name in dropped]
+        parts += [self.seeds[name][block] for name in survivors for block in due[name]]
+        return b"".join(parts)
 
     @classmethod
-    def from_bytes(cls, data: Buffer) -> UnmaskingShares:
+    def from_bytes(cls, data: Buffer, terms: RoundTerms) -> UnmaskingShares:
         """Read a body; raises ProtocolError when it is malformed."""
-        mask_keys, seeds = _two(data)
-        return cls(
-            _owned(mask_keys), {name: _owned(blocks) for name, blocks in read_map(seeds).items()}
-        )
+        reader = Reader(data, "a set of unmasking shares")
+        dropped, survivors = reader.subset(terms.names), reader.subset(terms.names)
+        mask_keys = reader.table(dropped, SHARE_BYTES)
+        due = _released(terms, survivors)
+        seeds = {name: reader.table(due[name], SHARE_BYTES) for name in survivors}
+        reader.end()
+        return cls(mask_keys, seeds)
 
 
-def _two(data: Buffer) -> tuple[memoryview, memoryview]:
-    items = read_list(data)
-    if len(items) != 2:
-        raise ProtocolError(f"a message of {len(items)} parts where 2 are due")
-    return items[0], items[1]
+def _ciphertext_bytes(terms: RoundTerms, sender: str) -> int:
+    return (1 + len(terms.owned_by(sender))) * SHARE_BYTES + TAG_BYTES
 
 
-def _owned(data: Buffer) -> dict[str, bytes]:
-    """Read a table of short values into memory of its own."""
-    return {name: bytes(value) for name, value in read_map(data).items()}
+def _released(terms: RoundTerms, survivors: Sequence[str]) -> dict[str, list[str]]:
+    """Return the blocks, of each survivor, whose seeds may be known."""
+    summable = terms.summable(survivors)
+    return {name: [b for b in terms.owned_by(name) if b in summable] for name in survivors}

@@ -28,7 +28,7 @@ class FixedPoint:
     Attributes:
         clip: Largest absolute value; larger entries are cut to it.
         levels: Grid points on each side of zero.
-        modulus_bits: k, from 8 to 32.
+        modulus_bits: k, from 2 to 32.
         clients: Most vectors that may be summed: clients * levels <= 2^(k-1) - 1.
 
     Raises:
@@ -44,7 +44,7 @@ class FixedPoint:
         if not (np.isfinite(self.clip) and self.clip > 0):
             raise InputError("clip", self.clip, "must be a positive, finite number")
         if self.modulus_bits not in MODULUS_BITS:
-            raise InputError("modulus_bits", self.modulus_bits, "must be from 8 to 32")
+            raise InputError("modulus_bits", self.modulus_bits, "must be from 2 to 32")
         if self.clients < 1:
             raise InputError("clients", self.clients, "must be at least 1")
         largest = (2 ** (self.modulus_bits - 1) - 1) // self.clients
@@ -64,7 +64,7 @@ class FixedPoint:
 
         Args:
             clip: Largest absolute value of an entry.
-            modulus_bits: k, from 8 to 32.
+            modulus_bits: k, from 2 to 32.
             clients: Most vectors that may be summed.
             value_bits: 2^value_bits - 1 grid points, if given.
 

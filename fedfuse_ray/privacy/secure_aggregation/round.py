@@ -25,14 +25,31 @@ class RoundReport:
         aggregate: What the server ends with.
         seconds: `stage/clients` and `stage/server` to the seconds spent there, all institutions
             one after the other.
-        uplink_bytes: Institution to the bytes that it sent.
-        downlink_bytes: Institution to the bytes that it received.
+        uplink_by_stage: Stage to institution to the bytes that it sent in the stage.
+        downlink_by_stage: The same of the server's answer that opens the stage.
     """
 
     aggregate: Aggregate
     seconds: Mapping[str, float]
-    uplink_bytes: Mapping[str, int]
-    downlink_bytes: Mapping[str, int]
+    uplink_by_stage: Mapping[str, Mapping[str, int]]
+    downlink_by_stage: Mapping[str, Mapping[str, int]]
+
+    @property
+    def uplink_bytes(self) -> dict[str, int]:
+        """Institution to all the bytes that it sent."""
+        return _total(self.uplink_by_stage)
+
+    @property
+    def downlink_bytes(self) -> dict[str, int]:
+        """Institution to all the bytes that it received."""
+        return _total(self.downlink_by_stage)
+
+
+def _total(by_stage: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for counts in by_stage.values():
+        total.update(counts)
+    return dict(total)
 
 
 def system_randomness(institution: str) -> Randomness:
@@ -60,7 +77,7 @@ def run_round(
 
     Raises:
         InputError: A dropout takes no part, or a client's inputs are not its blocks.
-        ProtocolError: Too few institutions are left at the end of a stage.
+        TooFewError: Too few institutions are left at the end of a stage.
     """
     lost = dict(dropouts or {})
     strangers = {name for names in lost.values() for name in names} - set(terms.identities)
@@ -93,24 +110,28 @@ class _Play:
     server: Server
     lost: Mapping[Stage, Collection[str]]
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    uplink: Counter[str] = field(default_factory=Counter)
-    downlink: Counter[str] = field(default_factory=Counter)
+    uplink: dict[str, dict[str, int]] = field(default_factory=dict)
+    downlink: dict[str, dict[str, int]] = field(default_factory=dict)
     answers: Mapping[str, bytes] = field(default_factory=dict)
 
     def stage(self, stage: Stage, step: Callable[[str, Client, bytes], bytes]) -> None:
         """Let each client that is left take a step, and the server receive its message."""
         for name in self.lost.get(stage, ()):
             self.clients.pop(name, None)
+        up, down = (
+            self.uplink.setdefault(stage.value, {}),
+            self.downlink.setdefault(stage.value, {}),
+        )
         for name in self.server.expected:
             if name not in self.clients:
                 continue
             answer = self.answers.get(name, b"")
-            self.downlink[name] += len(answer)
+            down[name] = len(answer)
             start = perf_counter()
             message = step(name, self.clients[name], answer)
             sent = perf_counter()
             self.server.receive(message)
-            self.uplink[name] += len(message)
+            up[name] = len(message)
             self.seconds[f"{stage.value}/clients"] += sent - start
             self.seconds[f"{stage.value}/server"] += perf_counter() - sent
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import Modular, pack
-from fedfuse_ray.privacy.secure_aggregation.envelope import Buffer
+from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
 from fedfuse_ray.privacy.secure_aggregation.keys import (
     KEY_BYTES,
     KeyPair,
@@ -21,8 +22,13 @@ from fedfuse_ray.privacy.secure_aggregation.masking import (
     pair_stream,
     self_stream,
 )
-from fedfuse_ray.privacy.secure_aggregation.messages import Advertisement, Shares
-from fedfuse_ray.privacy.secure_aggregation.shamir import split
+from fedfuse_ray.privacy.secure_aggregation.messages import (
+    COMMITMENT_BYTES,
+    Advertisement,
+    Shares,
+)
+from fedfuse_ray.privacy.secure_aggregation.shamir import SECRET_BYTES, complete
+from fedfuse_ray.privacy.secure_aggregation.sharing import derived_shares, derivers
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 
 
@@ -33,15 +39,15 @@ class RoundSecrets:
     Attributes:
         terms: The round's terms.
         owner: The institution.
-        cipher_keys: Key pair under which shares are encrypted.
-        mask_keys: Key pair behind the pairwise masks; its private half is secret-shared.
-        seeds: Owned block to the seed of its self mask, each secret-shared.
+        cipher_keys: Key pair under which shares are encrypted or derived.
+        mask_secret: 16 bytes, secret-shared, from which `mask_keys` are derived.
+        seeds: Owned block to the 16-byte seed of its self mask, each secret-shared.
     """
 
     terms: RoundTerms
     owner: str
     cipher_keys: KeyPair = field(repr=False)
-    mask_keys: KeyPair = field(repr=False)
+    mask_secret: bytes = field(repr=False)
     seeds: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
@@ -51,9 +57,14 @@ class RoundSecrets:
             terms=terms,
             owner=owner,
             cipher_keys=KeyPair(randomness(KEY_BYTES)),
-            mask_keys=KeyPair(randomness(KEY_BYTES)),
-            seeds={block: randomness(KEY_BYTES) for block in terms.owned_by(owner)},
+            mask_secret=randomness(SECRET_BYTES),
+            seeds={block: randomness(SECRET_BYTES) for block in terms.owned_by(owner)},
         )
+
+    @cached_property
+    def mask_keys(self) -> KeyPair:
+        """The key pair behind the pairwise masks."""
+        return KeyPair.of_secret(self.mask_secret, self.terms.digest, self.owner)
 
     def advertisement(self) -> Advertisement:
         """Return the public halves."""
@@ -74,40 +85,66 @@ class RoundSecrets:
             if name != self.owner
         }
 
-    def split(self, agreed: Mapping[str, bytes], randomness: Randomness) -> dict[str, Shares]:
-        """Share the mask key and every seed among the owner and its peers.
+    def split(self, agreed: Mapping[str, bytes]) -> dict[str, Shares]:
+        """Return the shares of the mask secret and of every seed that can't be derived.
 
         Args:
             agreed: What `agree` gave; names the peers.
-            randomness: Source of the polynomials.
+
+        Returns:
+            The owner's own shares, and those of each peer that has to be sent them.
         """
-        points = {name: self.terms.points[name] for name in (self.owner, *agreed)}
-        where, threshold = tuple(points.values()), self.terms.threshold
-        of_key = split(self.mask_keys.private, threshold, where, randomness)
-        of_seeds = {
-            block: split(seed, threshold, where, randomness) for block, seed in self.seeds.items()
+        points, roster = self.terms.points, (self.owner, *agreed)
+        derived = {
+            points[peer]: derived_shares(agreed[peer], self.terms, self.owner, peer)
+            for peer in derivers(self.terms, roster, self.owner)
         }
+        rest = {name: points[name] for name in roster if points[name] not in derived}
+        where = tuple(rest.values())
+        known = {point: shares.mask_key for point, shares in derived.items()}
+        of_key = complete(self.mask_secret, known, where)
+        of_seeds = {}
+        for block, seed in self.seeds.items():
+            known = {point: shares.seeds[block] for point, shares in derived.items()}
+            of_seeds[block] = complete(seed, known, where)
         return {
             name: Shares(of_key[point], {block: s[point] for block, s in of_seeds.items()})
-            for name, point in points.items()
+            for name, point in rest.items()
         }
 
-    def encrypt(self, peer: str, agreed: bytes, shares: Shares, randomness: Randomness) -> bytes:
-        """Return a peer's shares as only that peer can read them."""
+    def encrypt(self, peer: str, agreed: bytes, shares: Shares) -> bytes:
+        """Return a peer's shares as only that peer can read them; once for each peer."""
         channel = ShareChannel.between(agreed, self.terms.digest, self.owner, peer)
-        return channel.encrypt(shares.to_bytes(), randomness)
+        return channel.encrypt(shares.to_bytes(self.terms.owned_by(self.owner)))
 
-    def decrypt(self, peer: str, agreed: bytes, ciphertext: bytes) -> Shares:
-        """Return the shares that a peer encrypted for the owner.
+    def collect(
+        self, agreed: Mapping[str, bytes], senders: Mapping[str, bytes | None]
+    ) -> dict[str, Shares]:
+        """Return the peers' shares for the owner, derived or decrypted.
+
+        Args:
+            agreed: What `agree` gave; names the peers.
+            senders: Each peer that shared its keys, with what it encrypted for the owner, if it
+                did.
 
         Raises:
-            ProtocolError: They were altered, or are of other blocks than the peer owns.
+            ProtocolError: A ciphertext is missing, not due, or was altered, or a sender is no peer.
         """
-        channel = ShareChannel.between(agreed, self.terms.digest, peer, self.owner)
-        shares = Shares.from_bytes(channel.decrypt(ciphertext))
-        if set(shares.seeds) != set(self.terms.owned_by(peer)):
-            raise ProtocolError(f"{peer!r} shared seeds of other blocks than it owns")
-        return shares
+        found, roster = {}, (self.owner, *agreed)
+        for sender, ciphertext in senders.items():
+            if sender not in agreed:
+                raise ProtocolError(f"shares of {sender!r}, who is not among the advertised peers")
+            derives = self.owner in derivers(self.terms, roster, sender)
+            if derives != (ciphertext is None):
+                how = "are derived, not sent" if derives else "have to be sent"
+                raise ProtocolError(f"the shares of {sender!r} for {self.owner!r} {how}")
+            if ciphertext is None:
+                found[sender] = derived_shares(agreed[sender], self.terms, sender, self.owner)
+                continue
+            channel = ShareChannel.between(agreed[sender], self.terms.digest, sender, self.owner)
+            plain = channel.decrypt(ciphertext)
+            found[sender] = Shares.from_bytes(plain, self.terms.owned_by(sender))
+        return found
 
     def mask(
         self, inputs: Mapping[str, Modular], partners: Mapping[str, Advertisement]
@@ -133,11 +170,28 @@ class RoundSecrets:
                     streams.append(pair_stream(pairs[peer], terms.digest, block, sign))
             words = inputs[block].copy()
             add_streams(words, streams)
-            masked[block] = pack(words, terms.modulus_bits)
+            masked[block] = pack(words, terms.bits(block))
         return masked
 
 
 def commit(seed: bytes, terms: bytes, owner: str, block: str) -> bytes:
-    """Return the SHA-256 commitment of a block's seed: hiding, as a seed has 256 random bits."""
+    """Return the commitment to a block's seed, by which the server detects altered shares.
+
+    Args:
+        seed: The block's seed, 16 bytes.
+        terms: Digest of the round's terms.
+        owner: Whose seed it is.
+        block: The block's name.
+
+    Returns:
+        The first 16 bytes of SHA-256 over all of these.
+
+    Formal guarantees:
+        Hiding, with SHA-256 as a random oracle: a seed has 128 random bits, so finding it takes as
+        long as finding the AES-128 key that it gives; round, owner and block go in, so trials serve
+        one seed only. Binding against whoever alters shares: the seed is fixed by then, and another
+        with its commitment is a second preimage of 128 bits. A collision, 2^64 steps, only helps
+        the owner that draws the seed, and it gains by it no more than by masking another vector.
+    """
     label = hashlib.sha256(repr((owner, block)).encode()).digest()
-    return hashlib.sha256(b"seed\0" + terms + label + seed).digest()
+    return hashlib.sha256(b"seed\0" + terms + label + seed).digest()[:COMMITMENT_BYTES]

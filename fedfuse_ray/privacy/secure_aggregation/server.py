@@ -11,18 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.errors import ProtocolError, TooFewError
 from fedfuse_ray.packing import Modular, unpack, word_dtype
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
-from fedfuse_ray.privacy.secure_aggregation.envelope import Buffer, Kind, Stage
+from fedfuse_ray.privacy.secure_aggregation.envelope import Kind, Stage
+from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
 from fedfuse_ray.privacy.secure_aggregation.masking import add_streams
 from fedfuse_ray.privacy.secure_aggregation.messages import (
     Advertisement,
+    Delivery,
     EncryptedShares,
     MaskedInput,
     Names,
     UnmaskingShares,
 )
+from fedfuse_ray.privacy.secure_aggregation.sharing import derivers
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms, unprotected_blocks
 from fedfuse_ray.privacy.secure_aggregation.unmasking import Unmasking
 
@@ -40,7 +43,8 @@ class Aggregate:
     """What a round reveals.
 
     Attributes:
-        sums: Block name to the sum of its surviving owners' words modulo 2^k, shape [size].
+        sums: Block name to the sum of its surviving owners' words modulo 2^k with the block's k,
+            shape [size].
         owners: Block name to the owners whose words are in the sum, in the federation's order.
         withheld: Blocks whose survivors were fewer than the terms ask for; they stay masked.
         unprotected: Revealed blocks with a single owner in the sum: a sum that hides nothing.
@@ -59,7 +63,8 @@ class Server:
 
     Call `receive` for each message of a stage, then the method that closes the stage: `roster`,
     `deliveries`, `survivors`, `confirmations`, `aggregate`. A refused message changes nothing; who
-    sent no acceptable message when a stage is closed has dropped out.
+    sent no acceptable message when a stage is closed has dropped out. Each of the five raises
+    TooFewError when fewer are left than the threshold: the round is over and revealed nothing.
     """
 
     def __init__(self, terms: RoundTerms) -> None:
@@ -68,7 +73,7 @@ class Server:
         self._expected = tuple(terms.identities)
         self._received: set[str] = set()
         self._dropouts: dict[str, tuple[str, ...]] = {}
-        self._sealed: dict[str, bytes] = {}
+        self._records: dict[str, bytes] = {}
         self._advertised: dict[str, Advertisement] = {}
         self._shared: dict[str, EncryptedShares] = {}
         self._partners: tuple[str, ...] = ()
@@ -104,15 +109,15 @@ class Server:
         match self._stage:
             case Stage.ADVERTISE_KEYS:
                 self._advertised[sender] = Advertisement.from_bytes(message.body)
-                self._sealed[sender] = bytes(data)
+                self._records[sender] = bytes(message.record)
             case Stage.SHARE_KEYS:
                 self._take_shares(sender, message.body)
             case Stage.MASKED_INPUT:
                 self._take_masked(sender, message.body)
             case Stage.CONSISTENCY_CHECK:
-                if Names.from_bytes(message.body).names != self._survivors:
+                if Names.from_bytes(message.body, self._terms).names != self._survivors:
                     raise ProtocolError(f"{sender!r} confirmed another list of survivors")
-                self._sealed[sender] = bytes(data)
+                self._records[sender] = bytes(message.record)
             case Stage.UNMASKING:
                 self._take_answer(sender, message.body)
         self._received.add(sender)
@@ -128,17 +133,17 @@ class Server:
         self._partners = self._expected
         summable = self._terms.summable(self._partners)
         self._sums = {
-            block: np.zeros(self._terms.blocks[block].size, word_dtype(self._terms.modulus_bits))
+            block: np.zeros(self._terms.blocks[block].size, word_dtype(self._terms.bits(block)))
             for block in summable
         }
         delivered = {}
         for recipient in self._partners:
-            shares = {
+            ciphertexts = {
                 sender: self._shared[sender].ciphertexts[recipient]
                 for sender in self._partners
-                if sender != recipient
+                if recipient in self._shared[sender].ciphertexts
             }
-            body = frame.write_map(shares)
+            body = Delivery(self._partners, ciphertexts).to_bytes(self._terms)
             delivered[recipient] = frame.seal(Kind.SHARE_DELIVERY, body, self._terms)
         return delivered
 
@@ -157,7 +162,8 @@ class Server:
         """Close stage 4, take the masks out of the sums and return these.
 
         Raises:
-            ProtocolError: Fewer answers than the threshold, or shares that do not fit.
+            TooFewError: Fewer answers than the threshold.
+            ProtocolError: Shares that do not fit.
         """
         self._close(Stage.UNMASKING, None)
         unmasking = Unmasking(
@@ -168,10 +174,10 @@ class Server:
             commitments={name: shared.commitments for name, shared in self._shared.items()},
             answers=self._answers,
         )
-        mask = (1 << self._terms.modulus_bits) - 1
         sums = {}
         for block, streams in unmasking.streams():
             add_streams(self._sums[block], streams)
+            mask = (1 << self._terms.bits(block)) - 1
             self._sums[block] &= self._sums[block].dtype.type(mask)
             sums[block] = self._sums[block]
         owners = {block: self._terms.owners_among(block, self._survivors) for block in sums}
@@ -188,51 +194,48 @@ class Server:
             due = "nothing" if self._stage is None else self._stage.value
             raise ProtocolError(f"the server can't close {stage.value}: {due} is due")
         present = tuple(name for name in self._expected if name in self._received)
+        self._dropouts[stage.value] = tuple(n for n in self._expected if n not in present)
+        self._expected, self._received, self._stage = present, set(), following
         if len(present) < self._terms.threshold:
             self._stage = None
-            raise ProtocolError(
+            raise TooFewError(
                 f"{len(present)} institutions are left after {stage.value}; the threshold is"
                 f" {self._terms.threshold}, so nothing is revealed"
             )
-        self._dropouts[stage.value] = tuple(n for n in self._expected if n not in present)
-        self._expected, self._received, self._stage = present, set(), following
 
     def _broadcast(self, kind: Kind) -> bytes:
-        body = frame.write_list(self._sealed[name] for name in self._expected)
-        self._sealed = {}
+        records = {name: self._records[name] for name in self._expected}
+        body = frame.write_records(records, self._terms)
+        self._records = {}
         return frame.seal(kind, body, self._terms)
 
     def _take_shares(self, sender: str, body: Buffer) -> None:
-        shared = EncryptedShares.from_bytes(body)
-        _require_names(shared.ciphertexts, set(self._expected) - {sender}, sender, "recipients")
-        _require_names(shared.commitments, self._terms.owned_by(sender), sender, "commitments")
+        shared = EncryptedShares.from_bytes(body, self._terms, sender)
+        derived = derivers(self._terms, self._advertised, sender)
+        recipients = set(self._advertised) - {sender, *derived}
+        _require_names(shared.ciphertexts, recipients, sender, "encrypted shares")
         self._shared[sender] = shared
 
     def _take_masked(self, sender: str, body: Buffer) -> None:
-        message = MaskedInput.from_bytes(body)
-        statement = frame.unseal(message.partners, Kind.PARTNERS, self._terms)
-        if statement.sender != sender or Names.from_bytes(statement.body).names != self._partners:
+        message = MaskedInput.from_bytes(body, self._terms, sender)
+        statement = frame.check_record(message.partners, Kind.PARTNERS, sender, self._terms)
+        if Names.from_bytes(statement.body, self._terms).names != self._partners:
             raise ProtocolError(f"{sender!r} masked with other partners than it was given")
         blocks = [name for name in self._terms.owned_by(sender) if name in self._sums]
         _require_names(message.blocks, blocks, sender, "blocks")
-        bits = self._terms.modulus_bits
         words = {
-            name: unpack(data, self._terms.blocks[name].size, bits)
+            name: unpack(data, self._terms.blocks[name].size, self._terms.bits(name))
             for name, data in message.blocks.items()
         }
         for name, masked in words.items():
             self._sums[name] += masked
-        self._sealed[sender] = bytes(message.partners)
+        self._records[sender] = bytes(message.partners)
 
     def _take_answer(self, sender: str, body: Buffer) -> None:
-        answer = UnmaskingShares.from_bytes(body)
-        released = self._terms.summable(self._survivors)
+        answer = UnmaskingShares.from_bytes(body, self._terms)
         dropped = set(self._partners) - set(self._survivors)
         _require_names(answer.mask_keys, dropped, sender, "shares of mask keys")
         _require_names(answer.seeds, self._survivors, sender, "shares of seeds")
-        for name, seeds in answer.seeds.items():
-            due = [block for block in self._terms.owned_by(name) if block in released]
-            _require_names(seeds, due, sender, f"shares of the seeds of {name!r}")
         self._answers[sender] = answer
 
 

@@ -10,7 +10,9 @@ from functools import cached_property
 
 from fedfuse_ray.errors import InputError
 
-MODULUS_BITS = range(8, 33)
+MODULUS_BITS = range(2, 33)
+MOST_INSTITUTIONS = 2**16 - 1
+"""A message names its sender by a 16-bit index, of which the last is the server's."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class BlockTerms:
             gives its shares of that block's seeds, while the other blocks go on. None stands for
             two, or one for a block with a single owner. With c colluding owners ask for c + 2; with
             noise shares of K - t owners ask for K - t.
+        modulus_bits: The block's sum is modulo 2^modulus_bits, from 2 to 32; None stands for the
+            round's width.
     """
 
     size: int
     owners: tuple[str, ...]
     minimum_survivors: int | None = None
+    modulus_bits: int | None = None
 
     @property
     def minimum(self) -> int:
@@ -47,7 +52,8 @@ class RoundTerms:
         round: The round's number; no two rounds of a session may share it.
         threshold: Least number of institutions that must stay to the end. More than half of all,
             so that no two disjoint groups can answer for two different lists of survivors.
-        modulus_bits: Sums are modulo 2^modulus_bits, from 8 to 32.
+        modulus_bits: Sums are modulo 2^modulus_bits, from 2 to 32, where the block does not say
+            otherwise.
         identities: Each institution's Ed25519 public key, in the federation's order.
         blocks: Block name to its terms.
 
@@ -64,8 +70,10 @@ class RoundTerms:
 
     def __post_init__(self) -> None:
         count = len(self.identities)
-        if count < 2:
-            raise InputError("institutions", count, "secure aggregation needs at least 2")
+        if not 2 <= count <= MOST_INSTITUTIONS:
+            raise InputError(
+                "institutions", count, f"secure aggregation takes 2 to {MOST_INSTITUTIONS}"
+            )
         if "" in self.identities:
             raise InputError("institutions", "''", "an institution needs a name")
         least = minimum_threshold(count)
@@ -74,7 +82,7 @@ class RoundTerms:
                 "threshold", self.threshold, f"must be from {least} to {count} for {count} members"
             )
         if self.modulus_bits not in MODULUS_BITS:
-            raise InputError("modulus_bits", self.modulus_bits, "must be from 8 to 32")
+            raise InputError("modulus_bits", self.modulus_bits, "must be from 2 to 32")
         if self.round < 0:
             raise InputError("round", self.round, "must not be negative")
         if len(set(self.identities.values())) != count:
@@ -92,21 +100,39 @@ class RoundTerms:
             "modulus_bits": self.modulus_bits,
             "identities": [[name, key.hex()] for name, key in self.identities.items()],
             "blocks": [
-                [name, block.size, list(block.owners), block.minimum]
+                [name, block.size, list(block.owners), block.minimum, self.bits(name)]
                 for name, block in sorted(self.blocks.items())
             ],
         }
         text = json.dumps(terms, separators=(",", ":"))
-        return hashlib.sha256(b"fedfuse_ray secure aggregation 1\0" + text.encode()).digest()
+        return hashlib.sha256(b"fedfuse_ray secure aggregation 2\0" + text.encode()).digest()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The institutions in the federation's order, which bitmaps and headers refer to."""
+        return tuple(self.identities)
 
     @cached_property
     def points(self) -> dict[str, int]:
         """Each institution's point in the secret sharing; also the order that signs masks."""
         return {name: index + 1 for index, name in enumerate(self.identities)}
 
+    def bits(self, block: str) -> int:
+        """Return the width of the block's modulus."""
+        own = self.blocks[block].modulus_bits
+        return self.modulus_bits if own is None else own
+
     def owned_by(self, institution: str) -> tuple[str, ...]:
         """Return the names of the institution's blocks, sorted."""
-        return tuple(n for n, block in sorted(self.blocks.items()) if institution in block.owners)
+        return self._owned[institution]
+
+    @cached_property
+    def _owned(self) -> dict[str, tuple[str, ...]]:
+        blocks = sorted(self.blocks.items())
+        return {
+            name: tuple(b for b, block in blocks if name in block.owners)
+            for name in self.identities
+        }
 
     def owners_among(self, block: str, present: Collection[str]) -> tuple[str, ...]:
         """Return the block's owners that are present, in the federation's order."""
@@ -150,6 +176,8 @@ def _check_block(name: str, block: BlockTerms, identities: Collection[str]) -> N
     strangers = sorted(set(block.owners) - set(identities))
     if strangers:
         raise InputError(f"{field}.owners", strangers, "owners must be among the institutions")
+    if block.modulus_bits is not None and block.modulus_bits not in MODULUS_BITS:
+        raise InputError(f"{field}.modulus_bits", block.modulus_bits, "must be from 2 to 32")
     if not 1 <= block.minimum <= len(block.owners):
         raise InputError(
             f"{field}.minimum_survivors", block.minimum, f"must be 1 to {len(block.owners)}"

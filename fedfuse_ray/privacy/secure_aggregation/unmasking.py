@@ -71,7 +71,8 @@ class Unmasking:
                 self.terms.points[name]: answer.mask_keys[gone]
                 for name, answer in self.answers.items()
             }
-            keys = KeyPair(combine(shares, self.terms.threshold))
+            secret = combine(shares, self.terms.threshold)
+            keys = KeyPair.of_secret(secret, self.terms.digest, gone)
             if keys.public != self.roster[gone].mask_key:
                 raise ProtocolError(f"the shares of {gone!r} do not give the key it advertised")
             recovered[gone] = keys
