@@ -11,7 +11,7 @@ from fedfuse_ray.config.base import Config
 CodecName = Literal[
     "fp32", "fp16", "modint", "subspace", "countsketch", "rot1bit", "topk", "powersgd"
 ]
-Feedback = Literal["none", "ef14", "ef21"]
+Feedback = Literal["auto", "none", "ef14", "ef21"]
 
 LINEAR_CODECS = frozenset({"fp32", "modint", "subspace", "countsketch"})
 """Codecs whose sum can be taken under masks."""
@@ -19,30 +19,40 @@ LINEAR_CODECS = frozenset({"fp32", "modint", "subspace", "countsketch"})
 FEEDBACK_CODECS = frozenset({"topk", "powersgd", "rot1bit"})
 """Codecs that lose much of a single update, and may owe the rest to the next round."""
 
+ADAPTIVE_CODECS = frozenset({"modint", "subspace", "countsketch", "topk"})
+"""Codecs of which the adaptive policy has something to choose."""
+
 
 class PolicyConfig(Config):
     """Who chooses bits and fractions: the config once, or an adaptive policy block by block.
 
     Attributes:
-        kind: `fixed` takes `bits`, `fraction` and `rank` as they are; `adaptive` moves bits and
-            fractions with the sums that were released before, so that it costs no privacy.
+        kind: `fixed` takes `bits` and `fraction` as they are; `adaptive` moves them with the sums
+            that were released before, so that it costs no privacy; `auto` is adaptive where an
+            aim is given, and under secure aggregation where `bits` is null; fixed elsewhere.
         error_target: Squared error of a decoded block over its squared norm that the adaptive
-            policy aims at; under noise, over the noise that is in it anyway.
-        byte_budget: Uplink bytes a round, over all institutions, that the adaptive policy spends
-            where they lower the error most. Give one of the two.
+            policy aims at; 0.001 where neither aim is given.
+        byte_budget: Bytes of payload a round, over all institutions, that the adaptive policy
+            spends where they lower the error most.
     """
 
-    kind: Literal["fixed", "adaptive"] = "fixed"
+    kind: Literal["auto", "fixed", "adaptive"] = "auto"
     error_target: float | None = Field(None, gt=0.0, lt=1.0)
     byte_budget: int | None = Field(None, ge=1)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the adaptive policy is asked for by name, or by an aim."""
+        aims = (self.error_target, self.byte_budget)
+        return self.kind == "adaptive" or any(aim is not None for aim in aims)
 
     @model_validator(mode="after")
     def _one_aim(self) -> PolicyConfig:
         aims = [aim for aim in (self.error_target, self.byte_budget) if aim is not None]
-        if self.kind == "adaptive" and len(aims) != 1:
-            raise ValueError("kind: 'adaptive' needs exactly one of error_target and byte_budget")
+        if len(aims) == 2:
+            raise ValueError("byte_budget: the policy has one aim; drop it or error_target")
         if self.kind == "fixed" and aims:
-            raise ValueError("kind: 'fixed' aims at nothing; set kind to adaptive")
+            raise ValueError("kind: 'fixed' aims at nothing; set it to adaptive")
         return self
 
 
@@ -54,10 +64,10 @@ class DownlinkConfig(Config):
             encoded, against a copy that the server keeps of what institutions hold, so that no
             error adds up. One that missed a broadcast is sent the weights anew.
         bits: Bits an entry, for `modint`.
-        fraction: Kept fraction, for `topk`, `subspace` and `countsketch`.
+        fraction: Kept fraction, for `topk` and `subspace`.
     """
 
-    codec: CodecName = "fp32"
+    codec: Literal["fp32", "fp16", "modint", "subspace", "rot1bit", "topk", "powersgd"] = "fp32"
     bits: int = Field(8, ge=2, le=16)
     fraction: float = Field(0.1, gt=0.0, le=1.0)
 
@@ -73,13 +83,15 @@ class CompressionConfig(Config):
         bits: Bits an entry of `modint`, of a kept value of `topk`, and under secure aggregation of
             a sketch's coordinate. Null takes 8, and under secure aggregation as many as no sum
             can overflow.
-        fraction: Entries that `topk` keeps, and the size of a `subspace` or `countsketch` relative
-            to its block.
+        fraction: Entries that `topk` keeps, signs that `rot1bit` sends, and the size of a
+            `subspace` or `countsketch`, relative to the block. Null takes 1 for `rot1bit` and 0.1
+            elsewhere.
         smallest: Blocks are never sketched to fewer coordinates than this.
         rank: Of `powersgd`.
         feedback: Error feedback: `ef14` adds what was lost to the next update (Seide et al.,
             2014), `ef21` sends differences to what the server already has (Richtarik et al.,
-            2021, arXiv 2106.05203). Only where nothing is private.
+            2021, arXiv 2106.05203). Only where nothing is private; `auto` is `ef14` there for
+            `topk`, `powersgd` and `rot1bit`, and none elsewhere.
         rounding_step: Under secure aggregation, the grid of `modint`, `subspace` and
             `countsketch` in standard deviations of one institution's noise share.
         policy: Who chooses bits and fractions.
@@ -88,24 +100,24 @@ class CompressionConfig(Config):
 
     codec: CodecName = "fp32"
     bits: int | None = Field(None, ge=2, le=32)
-    fraction: float = Field(0.1, gt=0.0, le=1.0)
+    fraction: float | None = Field(None, gt=0.0, le=1.0)
     smallest: int = Field(64, ge=1)
     rank: int = Field(2, ge=1, le=64)
-    feedback: Feedback = "none"
+    feedback: Feedback = "auto"
     rounding_step: float = Field(1.0, gt=0.0, le=1.0)
     policy: PolicyConfig = PolicyConfig()
     downlink: DownlinkConfig = DownlinkConfig()
 
     @model_validator(mode="after")
     def _settings_agree(self) -> CompressionConfig:
-        if self.feedback != "none" and self.codec not in FEEDBACK_CODECS:
+        if self.feedback in ("ef14", "ef21") and self.codec not in FEEDBACK_CODECS:
             raise ValueError(
                 f"feedback: {self.feedback!r} with codec {self.codec!r}, which owes nothing to the "
                 f"next round; set it to none, or use {', '.join(sorted(FEEDBACK_CODECS))}"
             )
-        if self.policy.kind == "adaptive" and self.codec not in ("modint", "topk", "subspace"):
+        if self.policy.asked and self.codec not in ADAPTIVE_CODECS:
             raise ValueError(
                 f"policy.kind: 'adaptive' has nothing to choose for codec {self.codec!r}; use "
-                "modint, subspace or topk"
+                f"{', '.join(sorted(ADAPTIVE_CODECS))}, or drop the policy's aim and set it to auto"
             )
         return self

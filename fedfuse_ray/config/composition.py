@@ -1,0 +1,81 @@
+"""Which compression goes with which privacy, strategy and aggregation, and why others do not."""
+
+from __future__ import annotations
+
+from fedfuse_ray.config.compression import LINEAR_CODECS, CompressionConfig
+from fedfuse_ray.config.network import NetworkConfig
+from fedfuse_ray.config.privacy import PrivacyConfig
+
+
+def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) -> None:
+    """Refuse a composition that breaks the guarantee, or the sum under masks.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    codec, mode = compression.codec, privacy.mode
+    if compression.feedback in ("ef14", "ef21") and privacy.enabled:
+        raise ValueError(
+            f"compression.feedback: {compression.feedback!r} under privacy mode {mode!r}: what it "
+            "keeps back of one release goes into the next without noise; set it to none"
+        )
+    if mode == "record-distributed":
+        if codec not in LINEAR_CODECS:
+            raise ValueError(
+                f"compression.codec: {codec!r} is not linear, so its sum can't be taken under "
+                f"masks; use {', '.join(sorted(LINEAR_CODECS))}, or privacy.mode record-local"
+            )
+        if codec == "fp32" and compression.bits is not None:
+            raise ValueError(
+                f"compression.bits: '{compression.bits}' with codec 'fp32', which always sends 32 "
+                "bits; use modint to choose"
+            )
+        if privacy.adaptive_clipping.enabled and codec in ("subspace", "countsketch"):
+            raise ValueError(
+                f"compression.codec: {codec!r} changes a record's norm before it is clipped, which "
+                "adaptive_clipping tracks; use modint, or a fixed clip_norm"
+            )
+    elif compression.policy.asked and privacy.enabled:
+        raise ValueError(
+            f"compression.policy.kind: 'adaptive' looks at released sums; privacy mode {mode!r} "
+            "has no securely summed release; set it to fixed"
+        )
+    elif compression.policy.asked and codec == "countsketch":
+        raise ValueError(
+            "compression.policy.kind: 'adaptive' can't tell a countsketch's error from the mean "
+            "update; use subspace or topk, or set it to fixed"
+        )
+
+
+def check_aggregation(
+    network: NetworkConfig, privacy: PrivacyConfig, compression: CompressionConfig, strategy: str
+) -> None:
+    """Refuse an aggregation that the privacy mode or the strategy can't follow.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    if network.aggregation.kind != "buffered-async":
+        return
+    if privacy.enabled:
+        raise ValueError(
+            "network.aggregation.kind: 'buffered-async' lets institutions release at their own "
+            f"pace, and privacy mode {privacy.mode!r} charges each one every round; use sync or "
+            "deadline"
+        )
+    if strategy == "scaffold":
+        raise ValueError(
+            "network.aggregation.kind: 'buffered-async' mixes updates of different rounds, for "
+            "which SCAFFOLD's control variates are not defined; use fedavg or fednova"
+        )
+    if compression.feedback == "ef21" or compression.policy.asked:
+        raise ValueError(
+            "network.aggregation.kind: 'buffered-async' weighs updates by their age, under which "
+            "ef21's differences and the adaptive policy's choices of one round do not add up; use "
+            "compression.feedback=ef14 and compression.policy.kind=fixed"
+        )
+    if compression.downlink.codec != "fp32":
+        raise ValueError(
+            "network.aggregation.kind: 'buffered-async' sends institutions models of different "
+            "ages, so a broadcast can't be a change; set compression.downlink.codec to fp32"
+        )
