@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from fedfuse_ray.files import write_text
 from fedfuse_ray.report import figures
+from fedfuse_ray.report.communication import NAME, TITLE, communication
 from fedfuse_ray.report.page import (
     Card,
     Charts,
@@ -38,7 +39,7 @@ _SECTIONS = {
     "scores": "Scores",
     "modalities": "Missing modalities",
     "errors": "Errors",
-    "communication": "Communication",
+    NAME: TITLE,
     "time": "Time",
     "privacy": "Privacy",
     "record": "Record",
@@ -74,7 +75,7 @@ def run_page(run: RunResult) -> str:
             _scores(run, charts),
             _modalities(run, charts),
             _errors(run, charts),
-            _communication(run, charts),
+            communication(run, charts),
             _time(run, charts),
             _privacy(run, charts),
             _record(run),
@@ -181,19 +182,6 @@ def _errors(run: RunResult, charts: Charts) -> str:
         caption = f"{entry.specimens:,} test specimens, the model shown {shown}."
         blocks.append(charts.add(figures.confusion_matrix(domain, run.evaluation), caption))
     return _section("errors", "Which classes are taken for which.", grid(blocks))
-
-
-def _communication(run: RunResult, charts: Charts) -> str:
-    sent = run.summary.communication
-    caption = (
-        "Measured on the encoded payloads, summed over institutions. In all, "
-        f"{human_bytes(sent.uplink_bytes_total)} went up, encoded as {sent.codec}."
-    )
-    return _section(
-        "communication",
-        "What the federation sends: updates up to the server, the new model down.",
-        charts.add(figures.bytes_per_round(run.rounds, run.summary), caption),
-    )
 
 
 def _time(run: RunResult, charts: Charts) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,19 @@ _UNFINISHED = "a run's folder holds this file once the run is done; finish it wi
 _BROKEN = "the file is broken; run the experiment again, or --resume it from its checkpoint"
 
 
-def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a table that has at least the schema's columns."""
+def read_parquet(
+    path: Path, schema: pa.Schema, later: Mapping[str, object] | None = None
+) -> pa.Table:
+    """Read a table that has at least the schema's columns.
+
+    Args:
+        path: The file.
+        schema: The columns wanted.
+        later: Those of them that an older folder may lack, and what they are filled with.
+
+    Raises:
+        InputError: The file is missing or broken, or lacks any other column.
+    """
     _require(path)
     try:
         # `read_table` would take a folder named `lr=0.1` for a partition and add a column.
@@ -29,6 +41,10 @@ def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         raise InputError(str(path), error, _BROKEN) from None
     for wanted in schema:
         if wanted.name not in table.column_names:
+            if later is not None and wanted.name in later:
+                filled = pa.repeat(pa.scalar(later[wanted.name], wanted.type), table.num_rows)
+                table = table.append_column(wanted, filled)
+                continue
             raise InputError(str(path), f"no column {wanted.name}", _BROKEN)
         if table.schema.field(wanted.name).type != wanted.type:
             raise InputError(str(path), f"{wanted.name} is not {wanted.type}", _BROKEN)

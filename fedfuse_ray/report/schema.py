@@ -1,4 +1,4 @@
-"""What a run's folder holds, as types: the summary, the evaluation, the rows of the two tables.
+"""What a run's folder holds, as types: the summary and the evaluation; `rows` has the tables.
 
 Every value is validated when it is written, so that a script which relies on `summary.json` never
 meets a missing key.
@@ -6,14 +6,13 @@ meets a missing key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Annotated
 
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from fedfuse_ray.config.base import Config
+from fedfuse_ray.report.rows import InstitutionRow as InstitutionRow
+from fedfuse_ray.report.rows import RoundRow as RoundRow
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
@@ -21,9 +20,6 @@ Seconds = Annotated[float, Field(ge=0.0)]
 
 OVERALL = "overall"
 """The key of the score pooled over all domains."""
-
-DOMAIN_PREFIX = "accuracy/"
-"""Prefix of the rounds table's columns of one domain's accuracy."""
 
 
 class PrivacySummary(Config):
@@ -67,13 +63,18 @@ class PrivacySummary(Config):
 
 
 class CommunicationSummary(Config):
-    """Bytes as encoded, over all institutions; `fp32_...` is the same updates uncompressed."""
+    """Bytes as encoded, over all institutions; `fp32_...` is the same updates uncompressed.
+
+    `payload_...` is the encoded updates alone, without the keys, shares and headers of a protocol;
+    0 where it was not measured.
+    """
 
     uplink_bytes_per_round: Annotated[float, Field(ge=0.0)]
     downlink_bytes_per_round: Annotated[float, Field(ge=0.0)]
     uplink_bytes_total: Annotated[float, Field(ge=0.0)]
     fp32_uplink_bytes_per_round: Annotated[float, Field(ge=0.0)]
     codec: str
+    payload_bytes_per_round: Annotated[float, Field(ge=0.0)] = 0.0
 
 
 class TimeSummary(Config):
@@ -164,88 +165,3 @@ class Evaluation(Config):
 
     domains: dict[str, DomainEvaluation] = Field({})
     institutions: dict[str, InstitutionEvaluation] = Field({})
-
-
-@dataclass(frozen=True)
-class RoundRow:
-    """One round of `rounds.parquet`.
-
-    Attributes:
-        epsilon: The largest over institutions so far; None when not private.
-        accuracy: Pooled over all domains; None where the round was not evaluated.
-        domain_accuracy: Each domain's, written as columns `accuracy/<domain>`.
-    """
-
-    round: int
-    loss: float | None
-    seconds: float
-    train_seconds: float
-    aggregate_seconds: float
-    evaluate_seconds: float
-    simulated_seconds: float
-    uplink_bytes: int
-    downlink_bytes: int
-    participants: int
-    dropouts: int = 0
-    epsilon: float | None = None
-    accuracy: float | None = None
-    domain_accuracy: Mapping[str, float | None] = field(default_factory=dict)
-    macro_f1: float | None = None
-    validation_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class InstitutionRow:
-    """One institution in one round, of `institutions.parquet`; modalities are comma-joined."""
-
-    round: int
-    institution: str
-    domain: str
-    modalities: tuple[str, ...]
-    specimens: int
-    steps: int
-    loss: float | None
-    train_seconds: float
-    uplink_bytes: int
-    downlink_bytes: int
-    validation_accuracy: float | None = None
-    epsilon: float | None = None
-
-
-_WHOLE = (
-    "round",
-    "uplink_bytes",
-    "downlink_bytes",
-    "participants",
-    "dropouts",
-    "specimens",
-    "steps",
-)
-_TEXT = ("institution", "domain", "modalities")
-
-
-def _schema(row: type[RoundRow] | type[InstitutionRow], *, drop: str = "") -> pa.Schema:
-    kinds = {**dict.fromkeys(_WHOLE, pa.int64()), **dict.fromkeys(_TEXT, pa.string())}
-    names = [entry.name for entry in fields(row) if entry.name != drop]
-    return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
-
-
-ROUNDS: pa.Schema = _schema(RoundRow, drop="domain_accuracy")
-INSTITUTIONS: pa.Schema = _schema(InstitutionRow)
-
-
-def rounds_table(row: RoundRow) -> pa.Table:
-    """Return one round as a table of one row, the domains' columns last."""
-    values = {name: [getattr(row, name)] for name in ROUNDS.names}
-    fixed = pa.table(values, schema=ROUNDS)
-    for domain, value in row.domain_accuracy.items():
-        column = pa.array([value], pa.float64())
-        fixed = fixed.append_column(DOMAIN_PREFIX + domain, column)
-    return fixed
-
-
-def institutions_table(rows: list[InstitutionRow]) -> pa.Table:
-    """Return institutions' rows as a table."""
-    values = {name: [getattr(row, name) for row in rows] for name in INSTITUTIONS.names}
-    values["modalities"] = [",".join(row.modalities) for row in rows]
-    return pa.table(values, schema=INSTITUTIONS)

@@ -23,16 +23,16 @@ from fedfuse_ray.report.reading import (
     read_text,
     validate,
 )
-from fedfuse_ray.report.schema import (
+from fedfuse_ray.report.rows import (
     INSTITUTIONS,
+    LATER,
     ROUNDS,
-    Evaluation,
     InstitutionRow,
     RoundRow,
-    Summary,
     institutions_table,
     rounds_table,
 )
+from fedfuse_ray.report.schema import Evaluation, Summary
 
 
 class RunStore:
@@ -75,7 +75,7 @@ class RunStore:
             ValueError: The round does not follow the last one, or an institution's row is of
                 another round.
         """
-        rounds, known = self._tables()
+        rounds, known = self.tables()
         last = pc.max(rounds["round"]).as_py()
         if last is not None and row.round <= last:
             raise ValueError(f"round {row.round} does not follow {last}; truncate before a resume")
@@ -92,7 +92,7 @@ class RunStore:
         Rows and ledger lines of later rounds go, and so do the finished run's results; ledger
         lines without a `round` stay.
         """
-        rounds, institutions = self._tables()
+        rounds, institutions = self.tables()
         self._write_tables(
             rounds.filter(pc.less_equal(rounds["round"], after_round)),
             institutions.filter(pc.less_equal(institutions["round"], after_round)),
@@ -127,7 +127,8 @@ class RunStore:
         write_json(self.path("summary.json"), checked.model_dump(mode="json"))
         return checked
 
-    def _tables(self) -> tuple[pa.Table, pa.Table]:
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Return the rounds and the institutions table so far; empty before the first round."""
         if self._rounds is None or self._institutions is None:
             self._rounds = _parquet_or_empty(self.path("rounds.parquet"), ROUNDS)
             self._institutions = _parquet_or_empty(self.path("institutions.parquet"), INSTITUTIONS)
@@ -174,7 +175,7 @@ def read_run(folder: Path) -> RunResult:
         summary=read_model(folder / "summary.json", Summary),
         evaluation=read_model(folder / "evaluation.json", Evaluation),
         rounds=read_rounds(folder),
-        institutions=read_parquet(folder / "institutions.parquet", INSTITUTIONS),
+        institutions=read_parquet(folder / "institutions.parquet", INSTITUTIONS, LATER),
         config=read_text(folder / "config.yaml"),
         environment=read_json(folder / "environment.json"),
         ledger=read_ledger(folder),
@@ -187,7 +188,7 @@ def read_rounds(folder: Path) -> pa.Table:
     Raises:
         InputError: The file is missing or broken.
     """
-    return read_parquet(Path(folder) / "rounds.parquet", ROUNDS)
+    return read_parquet(Path(folder) / "rounds.parquet", ROUNDS, LATER)
 
 
 def read_ledger(folder: Path) -> tuple[Mapping[str, Any], ...]:
@@ -243,4 +244,4 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def _parquet_or_empty(path: Path, schema: pa.Schema) -> pa.Table:
-    return read_parquet(path, schema) if path.exists() else schema.empty_table()
+    return read_parquet(path, schema, LATER) if path.exists() else schema.empty_table()

@@ -6,12 +6,13 @@ stands beside the colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
@@ -23,6 +24,9 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 SEQUENTIAL = "Cividis"
 """Perceptually uniform, and alike for readers with and without colour blindness."""
+
+NO_ROUNDS = "This paradigm has no communication rounds."
+_MANY = 60  # beyond so many rounds, markers only hide the line
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,16 @@ def category_axis(**more: Any) -> dict[str, Any]:
     return {"type": "category", "showgrid": False, "ticks": "", "ticklabelstandoff": 4, **more}
 
 
+def name_axis(names: Sequence[str]) -> dict[str, Any]:
+    """Return an axis with a row for each name, from the top, and no room beyond them."""
+    return category_axis(categoryarray=names, range=[len(names) - 0.4, -0.6])
+
+
+def hatch(shape: str) -> dict[str, Any]:
+    """Return a bar's hatching over its colour, a second cue; an empty `shape` leaves it plain."""
+    return {"shape": shape, "fillmode": "overlay", "size": 6, "solidity": 0.2}
+
+
 def empty(title: str, message: str) -> go.Figure:
     """Return a chart that says why there is nothing to show."""
     figure = go.Figure()
@@ -122,3 +136,19 @@ def columns(table: Any, *names: str) -> Mapping[str, list[Any]]:
     """Return the columns of an Arrow table as lists, without the rows where any is null."""
     kept = table.select(list(names)).drop_null().to_pydict()
     return {name: kept[name] for name in names}
+
+
+def two_rows(upper: float) -> go.Figure:
+    """Return two charts above each other over the same rounds; `upper` is the first's share."""
+    heights = [upper, 1 - upper]
+    figure = make_subplots(rows=2, cols=1, row_heights=heights, vertical_spacing=0.07)
+    figure.update_xaxes(matches="x2", showticklabels=False, row=1)
+    figure.update_xaxes(title_text="round", row=2)
+    return figure
+
+
+def line_mode(count: int, dash: str | None) -> str:
+    """Return how a line of `count` points is drawn."""
+    return (
+        "lines+markers" if count <= _MANY and dash is None else "lines" if count > 1 else "markers"
+    )

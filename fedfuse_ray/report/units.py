@@ -35,6 +35,13 @@ def human_bytes(value: float | None) -> str:
     return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {name}"
 
 
+def second_unit(largest: float) -> tuple[str, float]:
+    """Return the unit in which `largest` seconds reads best, and its size in seconds."""
+    if largest >= 3 * 3600:
+        return "hours", 3600.0
+    return ("minutes", 60.0) if largest >= 10 * 60 else ("seconds", 1.0)
+
+
 def human_seconds(value: float | None) -> str:
     """Return seconds as '0.42 s', '12.3 s', '4 min 05 s' or '2 h 10 min'."""
     if value is None:

@@ -13,6 +13,7 @@ from test_report_sample import (
 )
 
 from fedfuse_ray.report import Evaluation, RunStore, Summary, figures, read_run
+from fedfuse_ray.report.rows import INSTITUTIONS
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.report.theme import OKABE_ITO, is_empty, marks
 
@@ -42,7 +43,10 @@ def traces(figure):
 
 def every_figure(run):
     yield figures.convergence(run.rounds)
-    yield figures.bytes_per_round(run.rounds, run.summary)
+    yield figures.bytes_per_round(run.rounds, run.institutions, run.summary)
+    yield figures.bytes_by_institution(run.institutions)
+    yield figures.bits_by_block(run.institutions)
+    yield figures.timeline(run.rounds, run.institutions)
     yield figures.seconds_per_round(run.rounds)
     yield figures.epsilon_by_round(run.rounds, run.institutions, run.summary)
     yield figures.accuracy_by_domain(run.summary)
@@ -96,7 +100,7 @@ def test_a_run_never_evaluated_says_so(tmp_path):
 def test_a_paradigm_without_rounds_gets_messages(alone):
     for figure in (
         figures.convergence(alone.rounds),
-        figures.bytes_per_round(alone.rounds, alone.summary),
+        figures.bytes_per_round(alone.rounds, alone.institutions, alone.summary),
         figures.seconds_per_round(alone.rounds),
     ):
         assert is_empty(figure) == "This paradigm has no communication rounds."
@@ -104,7 +108,7 @@ def test_a_paradigm_without_rounds_gets_messages(alone):
 
 def test_bytes_are_drawn_in_their_unit_with_the_fp32_reference(private):
     first, second = 0, 1
-    figure = figures.bytes_per_round(private.rounds, private.summary)
+    figure = figures.bytes_per_round(private.rounds, private.institutions, private.summary)
     up = [trace for trace in figure.data if trace.name == "uplink (modint)"]
     assert list(up[first].y) == [pytest.approx(1.425)] * 4
     assert up[second].y[-1] == pytest.approx(4 * 1.425)
@@ -113,14 +117,15 @@ def test_bytes_are_drawn_in_their_unit_with_the_fp32_reference(private):
 
 
 def test_a_run_in_fp32_needs_no_fp32_reference(run):
-    names = set(traces(figures.bytes_per_round(run.rounds, run.summary)))
+    names = set(traces(figures.bytes_per_round(run.rounds, run.institutions, run.summary)))
     assert names == {"uplink (fp32)", "downlink"}
 
 
 def test_a_run_that_sends_nothing_says_so(tmp_path):
     store = RunStore(tmp_path)
     store.append_round(replace(round_row(1), uplink_bytes=0, downlink_bytes=0), [])
-    figure = figures.bytes_per_round(read_rounds(tmp_path), SUMMARY)
+    nobody = INSTITUTIONS.empty_table()
+    figure = figures.bytes_per_round(read_rounds(tmp_path), nobody, SUMMARY)
     assert is_empty(figure) == "Nothing was sent in this run."
 
 

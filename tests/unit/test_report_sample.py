@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import combinations
 
@@ -16,6 +17,9 @@ DOMAINS = {
     "environmental": ("satellite", "aerial", "ground"),
 }
 COUNTS = {"medical": 5, "materials": 6, "environmental": 4}
+DEADLINE = 6.25
+CONFIG = "preset: demo\nseed: 0\n"
+DEADLINE_CONFIG = f"network: {{aggregation: {{kind: deadline, deadline_seconds: {DEADLINE}}}}}\n"
 
 
 def institutions():
@@ -61,6 +65,7 @@ def summary(paradigm="fedfuse_nonprivate", rounds=40, level=0.9, private=False, 
             "uplink_bytes_total": 1_425_000 * rounds,
             "fp32_uplink_bytes_per_round": 5_700_000 if rounds else 0,
             "codec": "modint" if private else "fp32",
+            "payload_bytes_per_round": 1_320_000 if private else 0,
         },
         "time": {
             "wall_seconds": 61.2,
@@ -114,7 +119,7 @@ def round_row(number, private=False, domains=DOMAINS):
         train_seconds=1.0,
         aggregate_seconds=0.1,
         evaluate_seconds=0.15,
-        simulated_seconds=6.25 if private else 0.0,
+        simulated_seconds=DEADLINE if private else 0.0,
         uplink_bytes=1_425_000 if private else 5_700_000,
         downlink_bytes=5_700_000,
         participants=15,
@@ -124,7 +129,29 @@ def round_row(number, private=False, domains=DOMAINS):
         domain_accuracy={d: 0.17 + (0.75 - 0.03 * i) * grown for i, d in enumerate(domains)},
         macro_f1=0.15 + 0.73 * grown,
         validation_accuracy=0.17 + 0.7 * grown,
+        simulated_start=DEADLINE * (number - 1) if private else 0.0,
     )
+
+
+def simulated(number, index):
+    """What a simulated network adds to a row: three links in turn, some late, absent or lost."""
+    status = "sent"
+    if index == 7 and number % 5 == 2:
+        return {"status": "absent", "uplink_bytes": 0, "downlink_bytes": 0}
+    if index == 3 and number % 7 == 4:
+        status = "failed"
+    far = index % 3
+    late = index == 14 and number % 3 == 0
+    bits = {"encoder/ct": 6, "fusion": max(3.0, 8 - 0.5 * number), "head/medical": 8}
+    return {
+        "status": "late" if late else status,
+        "started": DEADLINE * (number - 1),
+        "download_seconds": 0.2 + 0.45 * far,
+        "compute_seconds": 0.5 + 0.15 * index + (1.5 if late else 0.0),
+        "upload_seconds": 0.3 + 0.9 * far,
+        "payload_bytes": 88_000,
+        "compression": json.dumps(bits, separators=(",", ":")),
+    }
 
 
 def institution_rows(number, private=False, domains=DOMAINS):
@@ -138,10 +165,10 @@ def institution_rows(number, private=False, domains=DOMAINS):
             steps=10,
             loss=0.5,
             train_seconds=0.1,
-            uplink_bytes=95_000,
-            downlink_bytes=380_000,
             validation_accuracy=None,
             epsilon=0.13 * math.sqrt(number) if private else None,
+            **{"uplink_bytes": 95_000, "downlink_bytes": 380_000}
+            | (simulated(number, index) if private else {}),
         )
         for index, (name, (domain, owned)) in enumerate(institutions().items())
         if domain in domains
@@ -151,7 +178,8 @@ def institution_rows(number, private=False, domains=DOMAINS):
 def write_sample(folder, rounds=40, private=False, domains=DOMAINS, attention=True, **told):
     """Write a finished run's folder and return it."""
     store = RunStore(folder)
-    store.start("preset: demo\nseed: 0\n", {"versions": {"python": "3.11.7"}, "git": None})
+    config = CONFIG + (DEADLINE_CONFIG if private else "")
+    store.start(config, {"versions": {"python": "3.11.7"}, "git": None})
     for number in range(1, rounds + 1):
         rows = institution_rows(number, private, domains)
         store.append_round(round_row(number, private, domains), rows)

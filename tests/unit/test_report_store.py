@@ -22,7 +22,18 @@ from fedfuse_ray.report import (
     read_comparison,
     read_run,
     write_comparison,
+    write_report,
 )
+from fedfuse_ray.report.rows import LATER
+
+
+def make_old(folder):
+    """Take away the columns that came later."""
+    for name in ("rounds.parquet", "institutions.parquet"):
+        table = pq.read_table(folder / name)
+        pq.write_table(
+            table.drop_columns([c for c in LATER if c in table.column_names]), folder / name
+        )
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
@@ -199,6 +210,46 @@ def test_a_table_of_another_kind_is_named(tmp_path):
     (tmp_path / "rounds.parquet").write_bytes((tmp_path / "institutions.parquet").read_bytes())
     with pytest.raises(InputError, match="no column seconds"):
         read_run(tmp_path)
+
+
+def test_an_older_folder_reads_with_the_defaults_of_later_columns(tmp_path):
+    write_sample(tmp_path, rounds=2, private=True)
+    make_old(tmp_path)
+    run = read_run(tmp_path)
+    first = run.institutions.to_pylist()[0]
+    assert {name: first[name] for name in LATER if name != "simulated_start"} == {
+        "status": "sent",
+        "started": 0.0,
+        "download_seconds": 0.0,
+        "compute_seconds": 0.0,
+        "upload_seconds": 0.0,
+        "payload_bytes": 0,
+        "staleness": 0,
+        "compression": "",
+    }
+    assert run.rounds["simulated_start"].to_pylist() == [0.0, 0.0]
+    assert run.rounds["accuracy/medical"].null_count == 0
+    assert write_report(tmp_path).is_file()
+
+
+def test_an_older_folder_is_resumed(tmp_path):
+    write_sample(tmp_path, rounds=3)
+    make_old(tmp_path)
+    store = RunStore(tmp_path)
+    store.truncate(2)
+    store.append_round(round_row(3, private=True), institution_rows(3, private=True))
+    rounds = pq.read_table(tmp_path / "rounds.parquet")
+    assert rounds["simulated_start"].to_pylist() == [0.0, 0.0, 12.5]
+    institutions = pq.read_table(tmp_path / "institutions.parquet")
+    assert institutions["status"].to_pylist()[29:] == ["sent"] * 15 + ["late"]
+
+
+def test_an_older_summary_reads_without_the_bytes_of_updates_alone(tmp_path):
+    write_sample(tmp_path, rounds=1, private=True)
+    old = json.loads((tmp_path / "summary.json").read_text())
+    del old["communication"]["payload_bytes_per_round"]
+    (tmp_path / "summary.json").write_text(json.dumps(old))
+    assert read_run(tmp_path).summary.communication.payload_bytes_per_round == 0.0
 
 
 def test_a_missing_folder_is_named(tmp_path):

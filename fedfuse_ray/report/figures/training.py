@@ -1,19 +1,19 @@
-"""What happened round by round: scores, loss, bytes, seconds, privacy spent."""
+"""What happened round by round: scores, loss, seconds, privacy spent."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from fedfuse_ray.report.schema import DOMAIN_PREFIX, Summary
+from fedfuse_ray.report.rows import DOMAIN_PREFIX
+from fedfuse_ray.report.schema import Summary
 from fedfuse_ray.report.theme import (
     BLUE,
     GREEN,
     NEUTRAL,
+    NO_ROUNDS,
     ORANGE,
     PURPLE,
     SKY,
@@ -22,24 +22,11 @@ from fedfuse_ray.report.theme import (
     columns,
     empty,
     layout,
+    line_mode,
     marks,
     text,
+    two_rows,
 )
-from fedfuse_ray.report.units import byte_unit, human_bytes
-
-NO_ROUNDS = "This paradigm has no communication rounds."
-_MANY = 60  # beyond so many rounds, markers only hide the line
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """One series of bytes by round, and its line."""
-
-    name: str
-    values: list[float]
-    color: str
-    dash: str | None
-    width: float
 
 
 def convergence(rounds: Any) -> go.Figure:
@@ -51,7 +38,7 @@ def convergence(rounds: Any) -> go.Figure:
     title = "Accuracy and loss by round"
     if rounds.num_rows == 0:
         return empty(title, NO_ROUNDS)
-    figure = _two_rows(0.64)
+    figure = two_rows(0.64)
     names = [name for name in rounds.column_names if name.startswith(DOMAIN_PREFIX)]
     domains = marks(name.removeprefix(DOMAIN_PREFIX) for name in names)
     for domain, mark in domains.items():
@@ -65,38 +52,6 @@ def convergence(rounds: Any) -> go.Figure:
     figure.update_yaxes(title_text="accuracy", tickformat=".0%", row=1)
     figure.update_yaxes(title_text="loss", rangemode="tozero", row=2)
     figure.update_layout(**layout(title, 520, hovermode="x unified"))
-    return figure
-
-
-def bytes_per_round(rounds: Any, summary: Summary) -> go.Figure:
-    """Bytes sent in each round, and cumulated, beside what another codec's would be in fp32.
-
-    Args:
-        rounds: The rounds table.
-        summary: For the fp32 reference and the codec's name.
-    """
-    title = "Bytes by round"
-    if rounds.num_rows == 0:
-        return empty(title, NO_ROUNDS)
-    data = columns(rounds, "round", "uplink_bytes", "downlink_bytes")
-    if not any(data["uplink_bytes"]) and not any(data["downlink_bytes"]):
-        return empty(title, "Nothing was sent in this run.")
-    sent = summary.communication
-    series = [
-        _Sent(f"uplink ({text(sent.codec)})", data["uplink_bytes"], BLUE, None, 2.5),
-        _Sent("downlink", data["downlink_bytes"], ORANGE, "dash", 2.5),
-    ]
-    if sent.codec != "fp32":
-        reference = [sent.fp32_uplink_bytes_per_round] * len(data["round"])
-        # Drawn first and wide, so that a line on the same values stays visible.
-        series.insert(0, _Sent("uplink as fp32", reference, NEUTRAL, "solid", 5))
-    figure = _two_rows(0.5)
-    for row, summed in ((1, False), (2, True)):
-        lines = [accumulate(entry.values) if summed else entry.values for entry in series]
-        unit = _add_bytes(figure, row, data["round"], series, [list(line) for line in lines])
-        label = f"cumulated, {unit}" if summed else f"{unit} a round"
-        figure.update_yaxes(title_text=label, rangemode="tozero", row=row)
-    figure.update_layout(**layout(title, 480, hovermode="x unified"))
     return figure
 
 
@@ -115,7 +70,7 @@ def seconds_per_round(rounds: Any) -> go.Figure:
     rest = [max(0.0, all_ - sum(part)) for all_, part in zip(data["seconds"], parts, strict=True)]
     simulated = columns(rounds, "round", "simulated_seconds")
     clock = any(simulated["simulated_seconds"])
-    figure = _two_rows(0.6) if clock else make_subplots(rows=1, cols=1)
+    figure = two_rows(0.6) if clock else make_subplots(rows=1, cols=1)
     stack = (
         ("training", data["train_seconds"], BLUE),
         ("aggregation", data["aggregate_seconds"], ORANGE),
@@ -164,7 +119,7 @@ def epsilon_by_round(rounds: Any, institutions: Any, summary: Summary) -> go.Fig
         x=spent["round"],
         y=spent["epsilon"],
         name="largest of an institution",
-        mode=_mode(len(spent["round"]), None),
+        mode=line_mode(len(spent["round"]), None),
         line={"color": BLUE, "width": 3},
     )
     figure.update_traces(hovertemplate="%{y:.3f}")
@@ -174,45 +129,6 @@ def epsilon_by_round(rounds: Any, institutions: Any, summary: Summary) -> go.Fig
     )
     figure.update_layout(**layout(title, 340, hovermode="x unified", showlegend=True))
     return figure
-
-
-def _add_bytes(
-    figure: go.Figure,
-    row: int,
-    rounds: list[int],
-    series: list[_Sent],
-    lines: list[list[float]],
-) -> str:
-    """Draw `lines`, in bytes, styled as `series`; return the unit that they share."""
-    unit, size = byte_unit(max(map(max, lines)))
-    for entry, line in zip(series, lines, strict=True):
-        trace = go.Scatter(
-            x=rounds,
-            y=[value / size for value in line],
-            customdata=[human_bytes(value) for value in line],
-            name=entry.name,
-            legendgroup=entry.name,
-            showlegend=row == 1,
-            mode=_mode(len(line), entry.dash),
-            line={"color": entry.color, "dash": entry.dash or "solid", "width": entry.width},
-            hovertemplate="%{customdata}",
-        )
-        figure.add_trace(trace, row=row, col=1)
-    return unit
-
-
-def _two_rows(upper: float) -> go.Figure:
-    heights = [upper, 1 - upper]
-    figure = make_subplots(rows=2, cols=1, row_heights=heights, vertical_spacing=0.07)
-    figure.update_xaxes(matches="x2", showticklabels=False, row=1)
-    figure.update_xaxes(title_text="round", row=2)
-    return figure
-
-
-def _mode(count: int, dash: str | None) -> str:
-    return (
-        "lines+markers" if count <= _MANY and dash is None else "lines" if count > 1 else "markers"
-    )
 
 
 def _line(
@@ -232,7 +148,7 @@ def _line(
         x=data["round"],
         y=data[column],
         name=text(name),
-        mode=_mode(len(data["round"]), dash),
+        mode=line_mode(len(data["round"]), dash),
         line={"color": mark.color, "dash": dash or "solid", "width": style.get("width", 2)},
         marker={"symbol": mark.symbol, "size": 6},
         hovertemplate=style.get("hover", "%{y:.1%}" if "accuracy" in column else "%{y:.4g}"),

@@ -1,0 +1,113 @@
+"""The section of a run's page on what was sent, over which links, and who was waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+import yaml
+
+from fedfuse_ray.report import figures
+from fedfuse_ray.report.page import Charts, details, section, table
+from fedfuse_ray.report.rows import Status
+from fedfuse_ray.report.store import RunResult
+from fedfuse_ray.report.theme import is_empty
+from fedfuse_ray.report.units import human_bytes, human_seconds
+
+NAME, TITLE = "communication", "Communication and network"
+
+_SECONDS = ("download_seconds", "compute_seconds", "upload_seconds")
+_BITS = (
+    "Chosen anew in every round from what was released before. Uncompressed, a parameter takes 32 "
+    "bits."
+)
+_STATUSES: tuple[Status, ...] = ("sent", "late", "absent", "failed")
+
+
+def communication(run: RunResult, charts: Charts) -> str:
+    """Return the section, its charts added to `charts`."""
+    sent = figures.bytes_per_round(run.rounds, run.institutions, run.summary)
+    chosen = figures.bits_by_block(run.institutions)
+    drawn = figures.timeline(run.rounds, run.institutions, _deadline(run.config))
+    blocks = [charts.add(sent, _sent(run))]
+    if is_empty(sent) is None:  # else nothing is left to tell
+        blocks.append(
+            charts.add(figures.bytes_by_institution(run.institutions), _by_institution(run))
+        )
+        blocks.append(charts.add(chosen, _BITS) if is_empty(chosen) is None else "")
+        blocks.append(charts.add(drawn, _timeline(drawn)))
+    if is_empty(drawn) is None:
+        blocks.append(details("Institutions on the network", _institutions(run)))
+    intro = (
+        "What the federation sends, updates up to the server and the new model down, and how long "
+        "that takes on the simulated links."
+    )
+    return section(NAME, TITLE, intro, *blocks)
+
+
+def _sent(run: RunResult) -> str:
+    sent = run.summary.communication
+    caption = (
+        "Measured on the encoded payloads, summed over institutions. In all, "
+        f"{human_bytes(sent.uplink_bytes_total)} went up, encoded as {sent.codec}."
+    )
+    if sent.payload_bytes_per_round:
+        share = sent.payload_bytes_per_round / max(sent.uplink_bytes_per_round, 1.0)
+        caption += (
+            f" The encoded updates alone are {human_bytes(sent.payload_bytes_per_round)} a round, "
+            f"{min(share, 1.0):.0%} of the uplink."
+        )
+    return caption
+
+
+def _by_institution(run: RunResult) -> str:
+    caption = "The mean over the run's rounds."
+    if not run.summary.communication.payload_bytes_per_round:
+        return caption
+    return (
+        f"{caption} The protocol is what messages hold beside the encoded update: headers and, "
+        "under secure aggregation, keys and shares."
+    )
+
+
+def _timeline(figure: go.Figure) -> str:
+    caption = (
+        "Every institution receives the model, computes, and sends its update; the round ends when "
+        "the server stops waiting. Simulated seconds: nobody waited for them."
+    )
+    return f"{caption} Move the slider to see later rounds." if figure.layout.sliders else caption
+
+
+def _deadline(config: str) -> float | None:
+    """Return the deadline that a run was configured with, in simulated seconds."""
+    node: Any = yaml.safe_load(config)
+    for key in ("network", "aggregation", "deadline_seconds"):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return None if node is None else float(node)
+
+
+def _institutions(run: RunResult) -> str:
+    """Return the timeline as numbers: what became of each institution, and its mean seconds."""
+    count: dict[str, dict[str, int]] = {}
+    total: dict[str, dict[str, float]] = {}
+    for row in run.institutions.select(["institution", "status", *_SECONDS]).to_pylist():
+        name = row["institution"]
+        by_status = count.setdefault(name, dict.fromkeys(_STATUSES, 0))
+        by_status[row["status"]] = by_status.get(row["status"], 0) + 1
+        seconds = total.setdefault(name, dict.fromkeys(_SECONDS, 0.0))
+        for column in _SECONDS:
+            seconds[column] += row[column]
+    rows = []
+    for name, by_status in count.items():
+        took_part = sum(by_status.values()) - by_status["absent"]
+        means = [total[name][column] / max(1, took_part) for column in _SECONDS]
+        rows.append(
+            (
+                escape(name),
+                *(f"{by_status[status]:,}" for status in _STATUSES),
+                *(human_seconds(mean) for mean in means),
+            )
+        )
+    return table(("institution", *_STATUSES, "download", "compute", "upload"), rows)
