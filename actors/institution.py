@@ -7,19 +7,19 @@ by reference, so a call that is tried again after a crash gives the identical an
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, TrainRecord
 from fedfuse_ray.federation.secure_round import Answer
 
-Payloads = list[npt.NDArray[np.uint8]]
 Messages = list[tuple[str, npt.NDArray[np.uint8]]]
 States = dict[str, Blocks]
 
@@ -63,26 +63,49 @@ class InstitutionActor:
         return initial_blocks(self._plan.spec)
 
     def train(
-        self, round: int, broadcast: Blocks, states: States
-    ) -> tuple[Payloads, States, list[TrainRecord]]:
-        """Train every institution here; returns payloads, new states, and records."""
-        trained = [
-            institution.train(round, broadcast, states.get(name, {}))
+        self,
+        round: int,
+        broadcast: Broadcast,
+        states: States,
+        idle: Collection[str],
+        anew: Collection[str],
+    ) -> tuple[Messages, States, list[TrainRecord]]:
+        """Train the institutions here; returns their updates, all states, and records.
+
+        Args:
+            round: From 1.
+            broadcast: The server's broadcast.
+            states: What the institutions here kept.
+            idle: Who does not train in this round.
+            anew: Who missed a broadcast.
+        """
+        trained = {
+            name: institution.train(round, broadcast, states.get(name, {}), name in anew)
             for name, institution in self._institutions.items()
-        ]
-        payloads = [np.frombuffer(t.payload, np.uint8) for t in trained]
-        kept = {t.record.institution: t.state for t in trained if t.state}
-        return payloads, kept, [t.record for t in trained]
+            if name not in idle
+        }
+        updates = [(name, np.frombuffer(t.payload, np.uint8)) for name, t in trained.items()]
+        kept = states | {name: t.state for name, t in trained.items() if t.state}
+        return updates, kept, [t.record for t in trained.values()]
 
     def secure_step(
-        self, step: str, round: int, answer: Answer, broadcast: Blocks
+        self,
+        step: str,
+        round: int,
+        answer: Answer,
+        broadcast: Broadcast,
+        idle: Collection[str],
+        anew: Collection[str],
     ) -> tuple[Messages, list[TrainRecord]]:
-        """Let every institution here take one step of a secure round."""
+        """Let every institution here that takes part take one step of a secure round."""
         replies = {
-            name: institution.secure_step(step, round, answer, broadcast)
+            name: institution.secure_step(step, round, answer, broadcast, name in anew)
             for name, institution in self._institutions.items()
+            if name not in idle
         }
-        messages = [(name, np.frombuffer(r.message, np.uint8)) for name, r in replies.items()]
+        messages = [
+            (name, np.frombuffer(r.message, np.uint8)) for name, r in replies.items() if r.message
+        ]
         return messages, [r.record for r in replies.values() if r.record is not None]
 
     def evaluate(self, weights: Blocks, views: dict[str, tuple[View, ...]]) -> list[Scores]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +14,17 @@ import numpy.typing as npt
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import NotReadyError
 from fedfuse_ray.federation import checkpoint as checkpoints
+from fedfuse_ray.federation.buffered import Carried
 from fedfuse_ray.federation.checkpoint import Checkpoint
+from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.secure_round import Answer, Revealed
+from fedfuse_ray.federation.secure_round import Answer, Exchange, Revealed
 from fedfuse_ray.federation.server import Aggregation, Server
 
-SecureOutcome = tuple[dict[str, int], tuple[str, ...]]
-"""Bytes sent by each institution, and who dropped out."""
+SecureOutcome = tuple[dict[str, dict[str, Exchange]], tuple[str, ...]]
+"""Lengths of all messages by step and institution, and who dropped out."""
+
+Messages = list[tuple[str, npt.NDArray[np.uint8]]]
 
 
 class ParameterServerActor:
@@ -32,6 +38,7 @@ class ParameterServerActor:
         self._plan = plan
         self._server: Server | None = None
         self._states: dict[str, Blocks] = {}
+        self._carried: dict[str, Carried] = {}
 
     def __repr__(self) -> str:
         return "parameter server"
@@ -44,18 +51,24 @@ class ParameterServerActor:
         """Start before the first round from the given weights."""
         self._server = Server(self._plan, Checkpoint(0, dict(weights)))
         self._states = {}
+        self._carried = {}
 
     def restore(self, path: str) -> None:
         """Continue from a checkpoint."""
         checkpoint = checkpoints.read(Path(path))
         self._server = Server(self._plan, checkpoint)
         self._states = dict(checkpoint.institutions)
+        self._carried = dict(checkpoint.carried)
 
     def states(self, names: list[str]) -> dict[str, Blocks]:
         """Return the states that institutions had at the last checkpoint."""
         return {name: self._states[name] for name in names if name in self._states}
 
-    def broadcast(self) -> tuple[Blocks, int]:
+    def carried(self) -> dict[str, Carried]:
+        """Return the updates that were on their way at the last checkpoint."""
+        return self._carried
+
+    def broadcast(self) -> tuple[Broadcast, int]:
         """Return what institutions need for the next round, and the last round."""
         return self._running.broadcast(), self._running.round
 
@@ -63,33 +76,52 @@ class ParameterServerActor:
         """Return the model to be scored, and the last round."""
         return self._running.released(), self._running.round
 
-    def secure_step(
-        self, step: str, round: int, *messages: list[tuple[str, npt.NDArray[np.uint8]]]
-    ) -> tuple[Answer, int]:
-        """Close one step of a secure round; returns the answer to the members, and the round."""
-        return self._running.secure_step(step, round, _flat(messages)), round
+    def secure_step(self, step: str, round: int, *messages: Messages) -> tuple[Answer | None, bool]:
+        """Close one step of a secure round; returns the answer, and whether the round goes on."""
+        answer = self._running.secure_step(step, round, _flat(messages))
+        return answer, answer is not None
 
-    def reveal(
-        self, round: int, *messages: list[tuple[str, npt.NDArray[np.uint8]]]
-    ) -> tuple[Revealed, SecureOutcome]:
+    def reveal(self, round: int, *messages: Messages) -> tuple[Revealed, SecureOutcome]:
         """Close the last step of a secure round; returns the sums, and what the driver may see."""
         revealed = self._running.reveal(round, _flat(messages))
-        return revealed, (revealed.uplink_bytes, revealed.dropouts)
+        return revealed, (revealed.traffic, revealed.dropouts)
+
+    def lost(self, round: int) -> tuple[Revealed, SecureOutcome]:
+        """End a secure round of which too few members are left."""
+        revealed = self._running.lost(round)
+        return revealed, (revealed.traffic, revealed.dropouts)
 
     def aggregate_revealed(self, round: int, revealed: Revealed) -> Aggregation:
         """Step along a secure round's sums."""
         return self._running.aggregate_revealed(round, revealed)
 
-    def aggregate(self, round: int, *payloads: list[npt.NDArray[np.uint8]]) -> Aggregation:
-        """Aggregate the payloads of all hosts."""
-        flat = [payload.data for host in payloads for payload in host]
-        return self._running.aggregate(round, flat)
+    def aggregate(
+        self, round: int, names: Sequence[Collection[str]], *updates: Messages
+    ) -> Aggregation:
+        """Aggregate what the named institutions sent: `names[i]` of the i-th list of updates."""
+        return self._running.aggregate(round, [data for _, data in _picked(names, updates)])
 
-    def save(self, folder: str, *states: dict[str, Blocks]) -> str:
-        """Write a checkpoint with the institutions' states."""
-        for state in states:
-            self._states |= state
-        return str(checkpoints.save(Path(folder), self._running.checkpoint(self._states)))
+    def save(
+        self,
+        folder: str,
+        carried: dict[str, Carried],
+        names: Sequence[Collection[str]],
+        *objects: dict[str, Blocks] | Messages,
+    ) -> str:
+        """Write a checkpoint.
+
+        Args:
+            folder: Where it goes.
+            carried: Updates on their way, by institution, without their bytes.
+            names: Whose bytes lie in which list of updates.
+            *objects: The lists of updates, then the hosts' states.
+        """
+        updates = cast("Sequence[Messages]", objects[: len(names)])
+        for state in objects[len(names) :]:
+            self._states |= cast("dict[str, Blocks]", state)
+        sent = dict(_picked(names, updates))
+        whole = {who: replace(c, payload=bytes(sent[who])) for who, c in carried.items()}
+        return str(checkpoints.save(Path(folder), self._running.checkpoint(self._states, whole)))
 
     def sha256(self) -> str:
         """Return the digest of the global weights."""
@@ -106,7 +138,17 @@ class ParameterServerActor:
         return self._server
 
 
-def _flat(
-    messages: Sequence[list[tuple[str, npt.NDArray[np.uint8]]]],
-) -> list[tuple[str, memoryview]]:
+def _flat(messages: Sequence[Messages]) -> list[tuple[str, memoryview]]:
     return [(name, data.data) for host in messages for name, data in host]
+
+
+def _picked(
+    names: Sequence[Collection[str]], updates: Sequence[Messages]
+) -> list[tuple[str, memoryview]]:
+    """Return what the institutions named for each list sent; nothing of those that were late."""
+    return [
+        (name, data.data)
+        for wanted, messages in zip(names, updates, strict=True)
+        for name, data in messages
+        if name in wanted and data.size
+    ]

@@ -11,9 +11,11 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import (
@@ -35,11 +37,14 @@ from fedfuse_ray.errors import (
     ResourceError,
     RestartError,
 )
+from fedfuse_ray.federation.buffered import Buffered, Carried
 from fedfuse_ray.federation.executor import RoundOutcome
 from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.outcomes import buffered_outcome, plain_outcome, secure_outcome
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone, TrainRecord, with_uplink
+from fedfuse_ray.federation.records import Alone, TrainRecord
 from fedfuse_ray.federation.secure_round import STEPS
+from fedfuse_ray.federation.timeline import EVERYONE, Attendance
 
 _ATTEMPTS = 8
 _PAUSE_SECONDS = 0.2
@@ -112,43 +117,73 @@ class RayExecutor:
         self._states = {}
         if path and self._plan.keeps_state:
             self._states = {h.name: self._server.states(h.participants) for h in self._layout}
+        self._buffered = Buffered(self._plan)
+        if path and self._plan.asynchronous:
+            known = self._server.carried()
+            self._buffered.carried = {
+                who: replace(c, payload=ray.put([(who, np.frombuffer(c.payload, np.uint8))]))
+                for who, c in known.items()
+            }
 
-    def train(self, round: int) -> RoundOutcome:
+    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round; an actor that dies is started again and asked again."""
-        if self._plan.privacy is not None and self._plan.privacy.distributed:
-            return self._train_securely(round)
+        if self._plan.coding.secure:
+            return self._train_securely(round, attendance)
+        if self._plan.asynchronous:
+            return self._train_buffered(round, attendance)
         began = time.monotonic()
+        updates, records = self._train(round, attendance, attendance.absent)
+        collected = time.monotonic()
+        wanted = {updates[host.name]: host.participants for host in self._layout}
+        aggregation = self._server.aggregate(round, wanted)
+        times = (began, collected, time.monotonic())
+        return plain_outcome(self._plan, round, attendance, records, aggregation, times)
+
+    def _train(
+        self, round: int, attendance: Attendance, idle: Sequence[str]
+    ) -> tuple[dict[str, Any], list[TrainRecord]]:
+        """Train everybody but the named ones; returns references by host, and the records."""
         weights = self._server.broadcast()
-        payloads: dict[str, Any] = {}
+        updates: dict[str, Any] = {}
         states: dict[str, Any] = {}
 
         def call(host: str) -> Any:
-            payloads[host], states[host], records = (
+            updates[host], states[host], records = (
                 self._hosts[host]
                 .train.options(num_returns=3, name=f"round {round}: {host}")
-                .remote(round, weights, self._states.get(host, {}))
+                .remote(round, weights, self._states.get(host, {}), list(idle), attendance.anew)
             )
             return records
 
         answers = self._call_hosts(call, f"round {round}", self._execution.round_seconds)
-        collected = time.monotonic()
-        aggregation = self._server.aggregate(round, [payloads[h.name] for h in self._layout])
         self._states = states if self._plan.keeps_state else {}
-        records = {r.institution: r for answer in answers.values() for r in answer}
-        return RoundOutcome(
-            records=tuple(records[p.name] for p in self._plan.participants),
-            dropouts=(),
-            aggregation=aggregation,
-            train_seconds=collected - began,
-            aggregate_seconds=time.monotonic() - collected,
-        )
+        return updates, self._in_order(r for answer in answers.values() for r in answer)
 
-    def _train_securely(self, round: int) -> RoundOutcome:
+    def _in_order(self, records: Iterable[TrainRecord]) -> list[TrainRecord]:
+        by_name = {r.institution: r for r in records}
+        return [by_name[p.name] for p in self._plan.participants if p.name in by_name]
+
+    def _train_buffered(self, round: int, attendance: Attendance) -> RoundOutcome:
+        began = time.monotonic()
+        starting = self._buffered.idle(attendance)
+        others = [p.name for p in self._plan.participants if p.name not in starting]
+        updates, records = self._train(round, attendance, others)
+        host_of = {name: host.name for host in self._layout for name in host.participants}
+        for record in records:
+            update = updates[host_of[record.institution]]
+            self._buffered.send(round, attendance.now, record, update)
+        collected = time.monotonic()
+        arrived = self._buffered.arrive(round)
+        aggregation = self._server.aggregate(round, _by_payload(arrived))
+        times = (began, collected, time.monotonic())
+        return buffered_outcome(self._buffered, round, attendance, arrived, aggregation, times)
+
+    def _train_securely(self, round: int, attendance: Attendance) -> RoundOutcome:
         """Run one round under secure aggregation; from its first step where a process died."""
         began = time.monotonic()
         for _ in range(_ATTEMPTS):
             try:
-                revealed, (uplink, dropouts), records = self._secure_steps(round)
+                revealed, sums, records = self._secure_steps(round, attendance)
                 break
             except (*ACTOR_LOST, NotReadyError, RestartError):
                 time.sleep(_PAUSE_SECONDS)
@@ -156,36 +191,37 @@ class RayExecutor:
             raise FedfuseError(f"round {round}: processes died {_ATTEMPTS} times; giving up")
         collected = time.monotonic()
         aggregation = self._server.aggregate_revealed(round, revealed)
-        ordered = [records[p.name] for p in self._plan.participants if p.name in records]
-        return RoundOutcome(
-            records=with_uplink(ordered, uplink),
-            dropouts=dropouts,
-            aggregation=aggregation,
-            train_seconds=collected - began,
-            aggregate_seconds=time.monotonic() - collected,
-        )
+        ordered = self._in_order(records)
+        times = (began, collected, time.monotonic())
+        return secure_outcome(self._plan, round, attendance, ordered, sums, aggregation, times)
 
-    def _secure_steps(self, round: int) -> tuple[Any, Any, dict[str, TrainRecord]]:
-        """Return a reference to the sums, who sent what and who was lost, and the records."""
+    def _secure_steps(
+        self, round: int, attendance: Attendance
+    ) -> tuple[Any, Any, list[TrainRecord]]:
+        """Return a reference to the sums, the traffic and who was lost, and the records."""
         weights = self._server.broadcast()
         deadline = time.monotonic() + self._execution.round_seconds
         answer: Any = b""
-        records: dict[str, TrainRecord] = {}
+        records: list[TrainRecord] = []
         for step in STEPS:
             asked = {
                 host: actor.secure_step.options(
                     num_returns=2, name=f"round {round}: {step}: {host}"
-                ).remote(step, round, answer, weights)
+                ).remote(step, round, answer, weights, attendance.absent, attendance.anew)
                 for host, actor in self._hosts.items()
             }
             self._await({told: host for host, (_, told) in asked.items()}, step, deadline)
             for host, (_, told) in asked.items():
-                records |= {r.institution: r for r in _fetch(told, host)}
+                records += _fetch(told, host)
             messages = [asked[host.name][0] for host in self._layout]
-            if step != STEPS[-1]:
-                answer = self._server.secure_step(step, round, messages)
-        revealed, outcome = self._server.reveal(round, messages)
-        return revealed, outcome, records
+            if step == STEPS[-1]:
+                break
+            answer = self._server.secure_step(step, round, messages)
+            if answer is None:
+                revealed, sums = self._server.lost(round)
+                return revealed, sums, records
+        revealed, sums = self._server.reveal(round, messages)
+        return revealed, sums, records
 
     def _await(self, waiting: dict[Any, str], what: str, deadline: float) -> None:
         """Wait for all; some may be ready because their process died."""
@@ -220,7 +256,10 @@ class RayExecutor:
 
     def save(self, folder: Path) -> None:
         """Have the server write a checkpoint."""
-        self._server.save(folder, list(self._states.values()))
+        carried = self._buffered.carried
+        bare = {who: replace(c, payload=None) for who, c in carried.items()}
+        states = list(self._states.values())
+        self._server.save(folder, states, bare, _by_payload(carried.values()))
 
     def sha256(self) -> str:
         """Return the digest of the global weights."""
@@ -302,6 +341,14 @@ class RayExecutor:
                     time.sleep(_PAUSE_SECONDS)
                     waiting[call(host)] = host
         return answers
+
+
+def _by_payload(carried: Iterable[Carried]) -> dict[Any, list[str]]:
+    """Return each list of updates, by reference, with the institutions whose are wanted of it."""
+    names: dict[Any, list[str]] = {}
+    for each in carried:
+        names.setdefault(each.payload, []).append(each.flight.institution)
+    return names
 
 
 def _fetch(ref: Any, who: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import ray
 
 from actors.cluster import ACTOR_LOST
 from fedfuse_ray.errors import DeadlineError, FedfuseError, NotReadyError, RestartError
+from fedfuse_ray.federation.buffered import Carried
 from fedfuse_ray.federation.server import Aggregation
 
 _ATTEMPTS = 8
@@ -50,6 +51,10 @@ class ServerHandle:
         """Return a reference to the named institutions' states in the loaded checkpoint."""
         return self.actor.states.options(name="institutions' states").remote(list(names))
 
+    def carried(self) -> Any:
+        """Return the updates that were on their way at the loaded checkpoint."""
+        return self._call(lambda: self.actor.carried.remote(), "updates on their way")
+
     def broadcast(self) -> Any:
         """Return a reference to the blocks that institutions need; the same one within a round."""
         if self._broadcast is None:
@@ -61,26 +66,33 @@ class ServerHandle:
         self._call(self._ask_release, "release")
         return self._released
 
-    def aggregate(self, round: int, payloads: list[Any]) -> Aggregation:
-        """Have the server aggregate referenced payloads."""
+    def aggregate(self, round: int, updates: Mapping[Any, Sequence[str]]) -> Aggregation:
+        """Have the server aggregate updates.
+
+        Args:
+            round: From 1.
+            updates: Reference to a list of updates, to the institutions whose are wanted of it.
+        """
         task = self.actor.aggregate.options(name=f"round {round}: aggregate")
-        return self._aggregate(lambda: task.remote(round, *payloads), round)
+        names = list(updates.values())
+        return self._aggregate(lambda: task.remote(round, names, *updates), round)
 
     def aggregate_revealed(self, round: int, revealed: Any) -> Aggregation:
         """Have the server step along a secure round's referenced sums."""
         task = self.actor.aggregate_revealed.options(name=f"round {round}: aggregate")
         return self._aggregate(lambda: task.remote(round, revealed), round)
 
-    def secure_step(self, step: str, round: int, messages: list[Any]) -> Any:
+    def secure_step(self, step: str, round: int, messages: list[Any]) -> Any | None:
         """Have the server close a step of a secure round; returns a reference to its answer.
+
+        None says that too few members are left.
 
         Raises:
             RestartError: The server died; the round has to begin anew.
         """
         task = self.actor.secure_step.options(name=f"round {round}: {step}", num_returns=2)
         answer, closed = task.remote(step, round, *messages)
-        self._get_once(closed, step)
-        return answer
+        return answer if self._get_once(closed, step) else None
 
     def reveal(self, round: int, messages: list[Any]) -> tuple[Any, Any]:
         """Have the server close the last step; returns a reference to the sums, and the outcome.
@@ -92,11 +104,30 @@ class ServerHandle:
         revealed, outcome = task.remote(round, *messages)
         return revealed, self._get_once(outcome, "reveal")
 
-    def save(self, folder: Path, states: list[Any]) -> None:
-        """Have the server write a checkpoint, from which it can be brought back."""
+    def lost(self, round: int) -> tuple[Any, Any]:
+        """End a secure round of which too few members are left; answers as `reveal` does."""
+        task = self.actor.lost.options(name=f"round {round}: lost", num_returns=2)
+        revealed, outcome = task.remote(round)
+        return revealed, self._get_once(outcome, "lost")
+
+    def save(
+        self,
+        folder: Path,
+        states: Sequence[Any],
+        carried: dict[str, Carried],
+        updates: Mapping[Any, Sequence[str]],
+    ) -> None:
+        """Have the server write a checkpoint, from which it can be brought back.
+
+        Args:
+            folder: Where it goes.
+            states: References to the hosts' states.
+            carried: Updates on their way, without their bytes.
+            updates: References to the lists that hold these, and whose.
+        """
+        task, names = self.actor.save.options(name="checkpoint"), list(updates.values())
         path = self._call(
-            lambda: self.actor.save.options(name="checkpoint").remote(str(folder), *states),
-            "checkpoint",
+            lambda: task.remote(str(folder), carried, names, *updates, *states), "checkpoint"
         )
         self._checkpoint, self._pending, self._aggregated = Path(path), None, False
 

@@ -18,8 +18,17 @@ from typing import Any
 
 from benchmarks import compare
 
-BENCHMARKS = ("phantoms", "secure_aggregation", "rounds", "startup", "memory")
-HEAVY = ("memory",)
+BENCHMARKS = (
+    "phantoms",
+    "codecs",
+    "secure_aggregation",
+    "rounds",
+    "startup",
+    "memory",
+    "compression",
+    "network",
+)
+HEAVY = ("memory", "compression", "network")
 
 
 def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:

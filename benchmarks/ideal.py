@@ -11,6 +11,7 @@ from typing import Any, Literal
 from actors.placement import Node, lay_out
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.checkpoint import Checkpoint
+from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.server import Server
@@ -20,7 +21,8 @@ class IdealExecutor:
     """Workers that hold the institutions, and the server in this process.
 
     It keeps no checkpoints and survives no fault, and institutions keep no state between rounds,
-    so it runs the strategies without control variates only.
+    so it runs neither control variates nor error feedback. Its rounds are synchronous ones without
+    secure aggregation, in which everybody can be reached.
 
     Args:
         per_actor: As `execution.institutions_per_actor`, for the same split as Ray's.
@@ -34,8 +36,11 @@ class IdealExecutor:
 
     def start(self, plan: Plan, dataset: Path) -> None:
         """Start the processes and wait until each has its institutions."""
-        if plan.keeps_state:
-            raise SystemExit("the ideal loop keeps no states: choose a strategy without them")
+        if plan.keeps_state or plan.coding.secure or plan.asynchronous:
+            raise SystemExit(
+                "the ideal loop runs plain synchronous rounds without states: choose a strategy, a "
+                "codec, a privacy mode and network.aggregation that need no more"
+            )
         self._plan = plan
         context = multiprocessing.get_context("spawn")
         node = Node("here", float(len(os.sched_getaffinity(0))), 0.0)
@@ -59,11 +64,12 @@ class IdealExecutor:
     def train(self, round: int) -> None:
         """Run one round."""
         answers = self._ask(("train", round, self._server.broadcast()))
-        self._server.aggregate(round, [payload for payloads in answers for payload in payloads])
+        sent = [payload for payloads in answers for payload in payloads if payload]
+        self._server.aggregate(round, sent)
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model."""
-        answers = self._ask(("evaluate", views, self._server.broadcast()))
+        answers = self._ask(("evaluate", views, self._server.released()))
         return [scores for answer in answers for scores in answer]
 
     def sha256(self) -> str:
@@ -77,7 +83,7 @@ class IdealExecutor:
             process.join()
         self._workers = []
 
-    def _ask(self, request: tuple[str, Any, Blocks]) -> list[list[Any]]:
+    def _ask(self, request: tuple[str, Any, Broadcast | Blocks]) -> list[list[Any]]:
         for connection, _ in self._workers:
             connection.send(request)
         return [connection.recv() for connection, _ in self._workers]
@@ -94,12 +100,10 @@ def _work(connection: Connection, plan: Plan, dataset: Path, names: tuple[str, .
     connection.send("ready")
     while True:
         try:
-            what, about, weights = connection.recv()
+            what, about, model = connection.recv()
         except EOFError:
             return
         if what == "train":
-            connection.send([i.train(about, weights, {}).payload for i in institutions])
+            connection.send([i.train(about, model, {}).payload for i in institutions])
         else:
-            connection.send(
-                [i.evaluate(weights, about[i.participant.domain]) for i in institutions]
-            )
+            connection.send([i.evaluate(model, about[i.participant.domain]) for i in institutions])

@@ -23,7 +23,14 @@ from fedfuse_ray.config.base import Config
 
 FOLDER = Path(__file__).parent
 
-_KEYS = {"domains": "DOMAIN", "encoders": "MODALITY", "groups": "GROUP", "institutions": "NAME"}
+_KEYS = {
+    "domains": "DOMAIN",
+    "encoders": "MODALITY",
+    "groups": "GROUP",
+    "institutions": "NAME",
+    "links": "NAME",
+    "tiers": "TIER",
+}
 """What stands for the key of a mapping in a setting's dotted name."""
 
 _MEANINGS = {
@@ -154,7 +161,9 @@ def _type(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type(part) for part in inside)
     if origin is tuple:
-        return f"list of {_type(inside[0])}"
+        if inside[-1] is Ellipsis:
+            return f"list of {_type(inside[0])}"
+        return f"[{', '.join(_type(part) for part in inside)}]"
     if origin is dict:
         return f"mapping to {_type(inside[1])}"
     names = {float: "number", int: "integer", str: "text", bool: "true or false"}
@@ -171,6 +180,8 @@ def _default(field: FieldInfo) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
+    if value in ("", ()):
+        return "empty"
     if isinstance(value, dict):
         return ", ".join(f"{key}: {entry:g}" for key, entry in value.items())
     return f"`{value}`" if isinstance(value, str) else str(value)

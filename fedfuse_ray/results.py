@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from fedfuse_ray.federation.metrics import accuracy, macro_f1
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone
+from fedfuse_ray.federation.records import Alone, TrainRecord
 from fedfuse_ray.federation.rounds import Round
 from fedfuse_ray.federation.scoring import (
     OVERALL,
@@ -61,7 +63,7 @@ def round_rows(
     scored = round_scores(plan, finished.scores) if finished.scores else {}
     f1 = round_scores(plan, finished.scores, macro_f1)[OVERALL] if finished.scores else None
     validation = {s.name: s.correct / s.total for s in finished.scores or () if s.total}
-    trained = [r for r in records if r.steps]
+    trained = [r for r in records if r.steps and r.institution not in outcome.dropouts]
     specimens = [plan.by_name[r.institution].specimens for r in trained]
     row = RoundRow(
         round=finished.number,
@@ -70,7 +72,8 @@ def round_rows(
         train_seconds=outcome.train_seconds,
         aggregate_seconds=outcome.aggregate_seconds,
         evaluate_seconds=finished.evaluate_seconds,
-        simulated_seconds=max(r.seconds for r in records) + outcome.aggregate_seconds,
+        simulated_start=outcome.simulated_start,
+        simulated_seconds=outcome.simulated_seconds,
         uplink_bytes=sum(r.uplink_bytes for r in records),
         downlink_bytes=sum(r.downlink_bytes for r in records),
         participants=len(trained),
@@ -81,24 +84,74 @@ def round_rows(
         epsilon=epsilon,
         validation_accuracy=validation_accuracy(finished.scores or ()),
     )
-    institutions = [
-        InstitutionRow(
-            round=finished.number,
-            institution=r.institution,
-            domain=plan.by_name[r.institution].domain,
-            modalities=plan.by_name[r.institution].modalities,
-            specimens=plan.by_name[r.institution].specimens,
-            steps=r.steps,
-            loss=r.loss if r.steps else None,
-            train_seconds=r.seconds,
-            uplink_bytes=r.uplink_bytes,
-            downlink_bytes=r.downlink_bytes,
-            validation_accuracy=validation.get(r.institution),
-            epsilon=epsilons.get(r.institution),
+    return row, _institution_rows(plan, finished, validation, epsilons)
+
+
+def _institution_rows(
+    plan: Plan,
+    finished: Round,
+    validation: Mapping[str, float],
+    epsilons: Mapping[str, float],
+) -> list[InstitutionRow]:
+    """Return the rows of those who trained, then of those who could not be reached."""
+    outcome = finished.outcome
+    known = {r.institution for r in outcome.records}
+    rows = [_trained_row(plan, finished, r) for r in outcome.records]
+    if not plan.asynchronous:
+        absent = (name for name in outcome.dropouts if name not in known)
+        rows += [_absent_row(plan, finished, name) for name in absent]
+    return [
+        replace(
+            row,
+            validation_accuracy=validation.get(row.institution),
+            epsilon=epsilons.get(row.institution),
         )
-        for r in records
+        for row in rows
     ]
-    return row, institutions
+
+
+def _trained_row(plan: Plan, finished: Round, record: TrainRecord) -> InstitutionRow:
+    who, outcome = plan.by_name[record.institution], finished.outcome
+    lost = record.institution in outcome.dropouts
+    bits = {name: round(value, 3) for name, value in record.bits_per_parameter.items()}
+    return InstitutionRow(
+        round=finished.number,
+        institution=who.name,
+        domain=who.domain,
+        modalities=who.modalities,
+        specimens=who.specimens,
+        steps=record.steps,
+        loss=record.loss if record.steps else None,
+        train_seconds=record.seconds,
+        uplink_bytes=record.uplink_bytes,
+        downlink_bytes=record.downlink_bytes,
+        status="late" if record.late else "failed" if lost else "sent",
+        started=outcome.simulated_start if record.started is None else record.started,
+        download_seconds=record.timing.download,
+        compute_seconds=record.timing.compute,
+        upload_seconds=record.timing.upload,
+        payload_bytes=0 if record.late else record.payload_bytes,
+        staleness=record.staleness,
+        compression=json.dumps(bits, separators=(",", ":")) if bits else "",
+    )
+
+
+def _absent_row(plan: Plan, finished: Round, name: str) -> InstitutionRow:
+    who = plan.by_name[name]
+    return InstitutionRow(
+        round=finished.number,
+        institution=name,
+        domain=who.domain,
+        modalities=who.modalities,
+        specimens=who.specimens,
+        steps=0,
+        loss=None,
+        train_seconds=0.0,
+        uplink_bytes=0,
+        downlink_bytes=0,
+        status="absent",
+        started=finished.outcome.simulated_start,
+    )
 
 
 def alone_rows(
@@ -118,7 +171,7 @@ def alone_rows(
                 train_seconds=seconds,
                 aggregate_seconds=0.0,
                 evaluate_seconds=0.0,
-                simulated_seconds=max(row.train_seconds for row in institutions),
+                simulated_seconds=max(row.compute_seconds for row in institutions),
                 uplink_bytes=0,
                 downlink_bytes=0,
                 participants=len(still),
@@ -163,19 +216,25 @@ def evaluation(plan: Plan, scores: FinalScores) -> Evaluation:
 
 
 def summarise(
-    plan: Plan, scores: FinalScores, rounds: pa.Table, digest: str, fp32_uplink_bytes: int
+    plan: Plan,
+    scores: FinalScores,
+    tables: tuple[pa.Table, pa.Table],
+    digest: str,
+    fp32_uplink_bytes: int,
 ) -> Summary:
     """Return the summary, but for the wall and start-up times.
 
     Args:
         plan: The federation's plan.
         scores: The final scores.
-        rounds: The rounds table.
+        tables: The rounds and the institutions table.
         digest: Digest of the final weights.
         fp32_uplink_bytes: What a round's blocks weigh as plain fp32; 0 where nothing was sent.
     """
     experiment = plan.experiment
+    rounds, institutions = tables
     count = rounds.num_rows
+    payload = sum(institutions["payload_bytes"].to_pylist())
     uplink = sum(rounds["uplink_bytes"].to_pylist())
     downlink = sum(rounds["downlink_bytes"].to_pylist())
     seconds = rounds["seconds"].to_pylist()
@@ -194,7 +253,8 @@ def summarise(
             downlink_bytes_per_round=downlink / max(1, count),
             uplink_bytes_total=uplink,
             fp32_uplink_bytes_per_round=fp32_uplink_bytes,
-            codec=_codec(plan) if uplink else "none",
+            codec=experiment.compression.codec if uplink else "none",
+            payload_bytes_per_round=payload / max(1, count),
         ),
         time=TimeSummary(
             wall_seconds=0.0,
@@ -238,10 +298,6 @@ def fp32_uplink_bytes(plan: Plan, sizes: Mapping[str, int]) -> int:
     return sum(4 * sizes[block] for p in plan.participants for block in plan.blocks_of(p))
 
 
-def _codec(plan: Plan) -> str:
-    return "modint" if plan.privacy is not None and plan.privacy.distributed else "fp32"
-
-
 def _alone_row(plan: Plan, alone: Alone, epoch: int) -> InstitutionRow:
     participant = plan.by_name[alone.scores.name]
     return InstitutionRow(
@@ -253,6 +309,8 @@ def _alone_row(plan: Plan, alone: Alone, epoch: int) -> InstitutionRow:
         steps=-(-participant.specimens // participant.batch_size),
         loss=alone.losses[epoch - 1],
         train_seconds=alone.seconds / len(alone.losses),
+        compute_seconds=participant.specimens
+        / (plan.experiment.network.specimens_per_second * participant.speed),
         uplink_bytes=0,
         downlink_bytes=0,
         validation_accuracy=alone.validation[epoch - 1],

@@ -19,12 +19,11 @@ from fedfuse_ray.federation.charging import Charging
 from fedfuse_ray.federation.executor import Executor
 from fedfuse_ray.federation.plan import Plan, make_plan
 from fedfuse_ray.federation.records import Alone
-from fedfuse_ray.federation.rounds import final_views, run_rounds
+from fedfuse_ray.federation.rounds import Clock, final_views, run_rounds
 from fedfuse_ray.federation.scoring import alone_scores, final_scores
 from fedfuse_ray.privacy.ledger import append_events, read_ledger
 from fedfuse_ray.reading import read_resumed
 from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
-from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.results import (
     alone_rows,
     evaluation,
@@ -162,7 +161,8 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
         append_events(ledger_path, charging.events(number))
 
     run.progress.stage(f"Training {total} rounds")
-    for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints, charge):
+    clock = _clock(run.store) if done else Clock()
+    for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints, charge, clock):
         done = finished.number
         row, institutions = round_rows(run.plan, finished, charging.epsilon, charging.epsilons)
         run.store.append_round(row, institutions)
@@ -175,8 +175,7 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     fp32_bytes = fp32_uplink_bytes(run.plan, run.executor.block_sizes())
     scores = final_scores(run.plan, run.executor.evaluate(total, final_views(run.plan)))
     run.store.write_evaluation(evaluation(run.plan, scores))
-    rounds = read_rounds(run.store.folder)
-    summary = summarise(run.plan, scores, rounds, digest, fp32_bytes)
+    summary = summarise(run.plan, scores, run.store.tables(), digest, fp32_bytes)
     guarantee = privacy_summary(run.plan, charging.epsilon, charging.epsilons, done)
     return _finish(run, summary.model_copy(update={"privacy": guarantee}), startup)
 
@@ -194,8 +193,20 @@ def _alone(run: _Run, startup: float) -> Summary:
     digest = blocks.sha256(
         {f"{a.scores.name}|{name}": v for a in ordered for name, v in a.weights.items()}
     )
-    rounds = read_rounds(run.store.folder)
-    return _finish(run, summarise(run.plan, scores, rounds, digest, 0), startup)
+    return _finish(run, summarise(run.plan, scores, run.store.tables(), digest, 0), startup)
+
+
+def _clock(store: RunStore) -> Clock:
+    """Return the virtual clock after the last round that a run's folder holds."""
+    rounds, institutions = store.tables()
+    last = rounds.to_pylist()[-1]
+    missed = tuple(
+        row["institution"]
+        for row in institutions.to_pylist()
+        if row["round"] == last["round"]
+        and (row["status"] == "absent" or (row["status"] == "failed" and not row["steps"]))
+    )
+    return Clock(last["simulated_start"] + last["simulated_seconds"], missed)
 
 
 def _each_alone(run: _Run, names: list[str]) -> Iterator[tuple[str, Alone]]:

@@ -17,6 +17,9 @@ from fedfuse_ray.federation.transforms import apply_chain, build_chain
 from fedfuse_ray.models.spec import ModelSpec
 
 SHAPES = {"ct": (1, 16, 16), "mri": (1, 16, 16), "rgb": (3, 16, 16), "line": (1, 64)}
+WALL_SECONDS = frozenset(
+    {"seconds", "train_seconds", "aggregate_seconds", "evaluate_seconds", "simulated_seconds"}
+)
 DOMAINS = {"medical": ("ct", "mri"), "materials": ("rgb", "line")}
 
 
@@ -88,9 +91,12 @@ def packed(
 
 
 def rows_of(folder: Path, name: str) -> list[dict[str, object]]:
-    """Return the rows of a run's table without what the clock decides."""
+    """Return the rows of a run's table without what the wall clock decides.
+
+    A run without a federation has no virtual clock, and tells wall time as simulated seconds.
+    """
     table = pq.read_table(folder / name)
-    timed = [column for column in table.column_names if column.endswith("seconds")]
+    timed = [column for column in table.column_names if column in WALL_SECONDS]
     return list(table.drop_columns(timed).to_pylist())
 
 

@@ -86,6 +86,7 @@ class CanaryNet(CrossModalNet):
         domain: The host's domain.
         modalities: The host's modalities.
         sizes: Parameters of each block.
+        tier: The host's tier of encoders.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class CanaryNet(CrossModalNet):
         domain: str,
         modalities: Sequence[str],
         sizes: Mapping[str, int],
+        tier: str = "",
     ) -> None:
         nn.Module.__init__(self)
         self.spec, self.domain, self.modalities = spec, domain, tuple(modalities)
         self.kind = "attention"
-        self.names = spec.block_names(domain, self.modalities)
+        self.names = spec.block_names(domain, self.modalities, tier)
         self.blocks = nn.ModuleDict({name: _Bare(sizes[name]) for name in self.names})
         self._flatten()
 

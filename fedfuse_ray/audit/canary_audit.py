@@ -20,7 +20,7 @@ from fedfuse_ray.audit.bound import Guesses, epsilon_lower_bound
 from fedfuse_ray.audit.canaries import JOINT, HostCanaries, draw_canaries
 from fedfuse_ray.audit.releases import released_variances, releases, reseeded
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.secure_round import terms_of
+from fedfuse_ray.federation.secure_integers import terms_of
 
 EVERY = "all blocks"
 """Group of all canaries that lie in a single block."""

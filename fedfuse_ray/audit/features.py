@@ -22,7 +22,6 @@ from fedfuse_ray.audit.observations import Bench
 from fedfuse_ray.audit.similarity import identified
 from fedfuse_ray.federation.local import LocalTraining
 from fedfuse_ray.models.net import CrossModalNet, Encoder
-from fedfuse_ray.models.spec import ENCODER
 
 DECOYS = 63
 
@@ -105,7 +104,7 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
         if encoder is None:
             continue
         dim, count = encoder.projection.weight.shape
-        stop = net.offsets[ENCODER + modality][1]
+        stop = net.offsets[net.encoder_names[modality]][1]
         last = gradient[stop - dim * (count + 1) : stop].double().numpy()
         weight, bias = last[:-dim].reshape(dim, count), last[-dim:]
         energy = float(bias @ bias)
@@ -115,7 +114,7 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
 
 def encoder_of(net: CrossModalNet, modality: str) -> Encoder | None:
     """Return a modality's encoder, or None where the fusion has none of its own."""
-    name = ENCODER + modality
+    name = net.encoder_names[modality]
     if name not in net.blocks:
         return None
     block = net.blocks[name]

@@ -27,7 +27,6 @@ from fedfuse_ray.audit.features import encoder_of, invert_features
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.local import training_loss
 from fedfuse_ray.models.net import CrossModalNet
-from fedfuse_ray.models.spec import ENCODER
 
 _LEARNING_RATE = 0.1
 _TOTAL_VARIATION = 1e-3
@@ -74,7 +73,7 @@ def invert_records(
     encoder = encoder_of(net, modality)
     if encoder is None:
         raise InputError("model.fusion", net.kind, f"has no encoder for {modality} alone")
-    start, stop = net.offsets[ENCODER + modality]
+    start, stop = net.offsets[net.encoder_names[modality]]
     dim, count = encoder.projection.weight.shape
     own = gradients[:, start:stop]
     wanted = torch.from_numpy(

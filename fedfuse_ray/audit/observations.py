@@ -24,6 +24,7 @@ import torch
 from fedfuse_ray import rng
 from fedfuse_ray.audit.releases import noisy_sums, reseeded, secure_sum
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.compression.projection import SparseProjection
 from fedfuse_ray.config.model import EncoderConfig
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.federation.local import LocalTraining
@@ -72,12 +73,13 @@ class Bench:
     def training(self, participant: Participant) -> LocalTraining:
         """Return an institution's training, as it stands in a round, without modality dropout."""
         model = self.plan.experiment.model.model_copy(update={"modality_dropout": 0.0})
-        net = CrossModalNet(self.plan.spec, participant.domain, participant.modalities)
+        p = participant
+        net = CrossModalNet(self.plan.spec, p.domain, p.modalities, p.tier)
         net.set_blocks(self.weights)
         specimens = self.dataset.split("train", participant.members)
         return LocalTraining(
             net=net,
-            data=to_tensors(specimens, self.plan.spec, self.backbones, torch.device("cpu")),
+            data=to_tensors(specimens, self.plan.spec, self.backbones, torch.device("cpu"), p.tier),
             training=self.plan.experiment.training,
             model=model,
             batch_size=participant.batch_size,
@@ -116,7 +118,7 @@ class Bench:
         elif view == SHARE:
             alone = dict.fromkeys(self.plan.owners, (target.name,))
             own = self._noisy({target.name: own}, alone, rows)
-        return target.net.join({name: own[name] for name in target.net.names})
+        return target.net.join(self._lifted({name: own[name] for name in target.net.names}))
 
     def _sum(self, training: LocalTraining, rows: torch.Tensor, *, clip: bool) -> Blocks:
         norms, groups = {JOINT: _UNCLIPPED}, None
@@ -124,8 +126,25 @@ class Bench:
         if clip and terms is not None:
             norms, groups = terms.clip_norms, terms.groups(training.net.names)
         generator = rng.generator(self.seed, "no dropout")
-        clipped, _ = clipped_gradient_sum(training, rows, generator, norms, groups)
+        sketches = self._sketches(training.net) if clip else {}
+        clipped, _ = clipped_gradient_sum(training, rows, generator, norms, groups, sketches)
         return clipped.sums
+
+    def _sketches(self, net: CrossModalNet) -> dict[str, SparseProjection]:
+        """Return the linear maps that a private gradient goes through before its clip."""
+        coding = self.plan.coding
+        if not (coding.secure and coding.sketches):
+            return {}
+        sizes = {name: stop - start for name, (start, stop) in net.offsets.items()}
+        known = {name: coding.projection(name, size, 1) for name, size in sizes.items()}
+        return {name: sketch for name, sketch in known.items() if sketch is not None}
+
+    def _lifted(self, blocks: Blocks) -> Blocks:
+        """Return what the sketches stand for: all that the server can make of them."""
+        coding = self.plan.coding
+        if not (coding.secure and coding.sketches):
+            return blocks
+        return {n: coding.lift(v, n, self.weights[n].size, 1) for n, v in blocks.items()}
 
     def _noisy(
         self,
@@ -154,7 +173,10 @@ def trainable(plan: Plan) -> Plan:
     config = plan.spec.config
     encoder = EncoderConfig(kind="cnn", weights="random", trainable=True, width=_WIDTH)
     fusion = "attention" if config.fusion == "early" else config.fusion
-    model = config.model_copy(update={"encoder": encoder, "encoders": {}, "fusion": fusion})
+    tiers = dict.fromkeys(config.tiers, encoder)
+    model = config.model_copy(
+        update={"encoder": encoder, "encoders": {}, "tiers": tiers, "fusion": fusion}
+    )
     spec = replace(plan.spec, config=model)
     experiment = plan.experiment.model_copy(update={"model": model})
     variant = replace(plan, spec=spec, experiment=experiment, privacy=None)

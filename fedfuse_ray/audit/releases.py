@@ -2,7 +2,7 @@
 
 Sampling, per-record gradients, clipping, noise shares, modular sums and the division by the
 expected batch are the functions that training itself calls (`joint_step`, `noisy_words`,
-`mean_gradients`; `run_private_round` where institutions train by themselves). Only the masks of
+`gradient_sums`; `run_private_round` where institutions train by themselves). Only the masks of
 secure aggregation are left out: they cancel to the bit, which its own tests show.
 
 All other records add a constant that the adversary is assumed to know, so they are left out too.
@@ -24,9 +24,9 @@ from fedfuse_ray.federation.local import LocalTraining
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms
 from fedfuse_ray.federation.private_gradients import joint_step, run_private_round
-from fedfuse_ray.federation.secure_round import (
-    Revealed,
-    mean_gradients,
+from fedfuse_ray.federation.secure_integers import (
+    gradient_sums,
+    modulus_bits,
     noisy_words,
     terms_of,
 )
@@ -85,25 +85,18 @@ def secure_sum(
         round: From 1.
         among: Block name to the owners whose shares are in the sum.
     """
-    terms = terms_of(plan)
-    bits = terms.modulus_bits(sum(p.specimens for p in plan.participants))
     totals: dict[str, npt.NDArray[np.int64]] = {}
     for name, update in updates.items():
-        words = noisy_words(update, name, round, plan, bits)
-        for block, vector in words.items():
+        for block, vector in noisy_words(update, name, round, plan, {}).items():
             if name in among[block]:
                 before = totals.get(block, np.zeros(len(vector), np.int64))
                 # Unsigned words wrap around; in 64 bits, the modulus is taken at the end.
                 totals[block] = before + vector.astype(np.int64)
-    sums = {b: from_modular(to_modular(total, bits), bits) for b, total in totals.items()}
-    owners = {block: tuple(among[block]) for block in sums}
-    revealed = Revealed(sums, owners, (), (), {}, ())
-    expected = {
-        block: sum(terms.releases[w].sampling_rate * plan.by_name[w].specimens for w in who)
-        for block, who in owners.items()
-    }
-    means = mean_gradients(revealed, plan)
-    return {block: mean * np.float32(expected[block]) for block, mean in means.items()}
+    sums = {}
+    for block, total in totals.items():
+        bits = modulus_bits(plan, block, {})
+        sums[block] = from_modular(to_modular(total, bits), bits)
+    return gradient_sums(sums, plan, round, {})
 
 
 def noisy_sums(parts: Mapping[str, Blocks], terms: PrivacyTerms, seed: int) -> Blocks:
@@ -130,7 +123,9 @@ def _training(plan: Plan, host: HostCanaries, sizes: Mapping[str, int]) -> Local
         }
     )
     return LocalTraining(
-        net=CanaryNet(plan.spec, participant.domain, participant.modalities, sizes),
+        net=CanaryNet(
+            plan.spec, participant.domain, participant.modalities, sizes, participant.tier
+        ),
         data=host.records(),
         training=plain,
         model=plan.experiment.model,

@@ -195,9 +195,13 @@ def _timed(found: Audit, name: str, work: Callable[[], Any]) -> Any:
 
 
 def _canaries(subject: Subject, effort: Effort, seed: int) -> CanaryAudit:
+    coding, sizes = subject.plan.coding, block_sizes(subject.plan.spec)
+    if coding.secure:
+        # Canaries are what is clipped: sketches of gradients where there are some.
+        sizes = {name: coding.coordinates(name, size) for name, size in sizes.items()}
     return audit_canaries(
         subject.plan,
-        block_sizes(subject.plan.spec),
+        sizes,
         epsilon=float(subject.epsilon or 0.0),
         rounds=subject.rounds,
         canaries=effort.canaries,

@@ -14,6 +14,15 @@ def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) ->
         ValueError: Names the field and the reason.
     """
     codec, mode = compression.codec, privacy.mode
+    down, default = compression.downlink, 0.1
+    if down.codec == "subspace" and (codec, compression.fraction or default) != (
+        "subspace",
+        down.fraction,
+    ):
+        raise ValueError(
+            "compression.downlink.codec: 'subspace' can't follow a model that leaves its subspace; "
+            "set compression.codec to subspace and both fractions alike, or use modint"
+        )
     if compression.feedback in ("ef14", "ef21") and privacy.enabled:
         raise ValueError(
             f"compression.feedback: {compression.feedback!r} under privacy mode {mode!r}: what it "

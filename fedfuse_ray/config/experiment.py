@@ -8,10 +8,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fedfuse_ray.config.base import Config
+from fedfuse_ray.config.composition import check_aggregation, check_compression
+from fedfuse_ray.config.compression import CompressionConfig
 from fedfuse_ray.config.data import DataConfig, PhantomData
 from fedfuse_ray.config.execution import ExecutionConfig
-from fedfuse_ray.config.institutions import InstitutionConfig
+from fedfuse_ray.config.institutions import InstitutionConfig, check_hardware
 from fedfuse_ray.config.model import ModelConfig
+from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
 from fedfuse_ray.config.training import FedAvgConfig, StrategyConfig, TrainingConfig
 
@@ -31,6 +34,8 @@ class Experiment(Config):
         seed: Root of every random stream.
         paradigm: What is trained: see `fedfuse_ray.federation.paradigms`.
         privacy: What is protected; only under `fedfuse` and `federated_dp`.
+        compression: How updates and the model are encoded.
+        network: What they cross, on a virtual clock.
         replicas: Each listed institution stands for so many alike, each with as much data of its
             own; for scaling tests.
     """
@@ -45,6 +50,8 @@ class Experiment(Config):
     training: TrainingConfig
     strategy: StrategyConfig = FedAvgConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    compression: CompressionConfig = CompressionConfig()
+    network: NetworkConfig = NetworkConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="after")
@@ -59,9 +66,15 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
+    def _hardware_fits(self) -> Experiment:
+        check_hardware(self.institutions, self.model, self.privacy)
+        return self
+
+    @model_validator(mode="after")
     def _encoders_fit_images(self) -> Experiment:
         configs = {"encoder": self.model.encoder}
         configs |= {f"encoders.{name}": c for name, c in self.model.encoders.items()}
+        configs |= {f"tiers.{name}": c for name, c in self.model.tiers.items()}
         for name, config in configs.items():
             if config.kind == "vgg16" and self.data.image_size < _VGG_SMALLEST:
                 raise ValueError(
@@ -90,6 +103,8 @@ class Experiment(Config):
             )
         if self.privacy.enabled:
             self.privacy.noise_factors(self.training.rounds)
+        check_compression(self.compression, self.privacy)
+        check_aggregation(self.network, self.privacy, self.compression, self.strategy.kind)
         return self
 
 

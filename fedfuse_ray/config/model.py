@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from fedfuse_ray.config.base import Config
 
 FusionKind = Literal["attention", "mean", "concat", "early", "late", "none"]
 EncoderKind = Literal["cnn", "resnet50", "vgg16", "efficientnet_b0"]
+TierName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
 class EncoderConfig(Config):
@@ -43,6 +44,10 @@ class ModelConfig(Config):
         auxiliary_weight: Weight of the mean single-modality loss beside the fused loss.
         encoder: The default encoder.
         encoders: Encoders that differ from the default, by modality.
+        tiers: Encoders of weaker hardware, by tier. An institution whose `hardware.tier` names
+            one trains it for all of its modalities, averaged among that tier's institutions;
+            fusion and heads are everyone's, since embeddings have one length. The global model is
+            scored with the default encoders.
     """
 
     embedding_dim: int = Field(64, ge=4, le=4096)
@@ -51,7 +56,8 @@ class ModelConfig(Config):
     auxiliary_weight: float = Field(0.3, ge=0.0)
     encoder: EncoderConfig = EncoderConfig()
     encoders: dict[str, EncoderConfig] = Field({})
+    tiers: dict[TierName, EncoderConfig] = Field({})
 
-    def encoder_for(self, modality: str) -> EncoderConfig:
-        """Return the encoder's config of one modality."""
-        return self.encoders.get(modality, self.encoder)
+    def encoder_for(self, modality: str, tier: str = "") -> EncoderConfig:
+        """Return the encoder's config of one modality, at institutions of a tier."""
+        return self.tiers[tier] if tier else self.encoders.get(modality, self.encoder)

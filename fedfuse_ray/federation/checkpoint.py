@@ -6,8 +6,9 @@ round that is tried again, gives the identical result and spends no privacy budg
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ import numpy.typing as npt
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import FedfuseError
 from fedfuse_ray.federation import archive
+from fedfuse_ray.federation.buffered import Carried
+from fedfuse_ray.federation.records import TrainRecord
+from fedfuse_ray.network import Flight, Timing
 
 _KEPT = 2
 
@@ -28,12 +32,14 @@ class Checkpoint:
         weights: The global model.
         strategy: The server strategy's state.
         institutions: Each institution's own state, by name.
+        carried: Updates on their way to an asynchronous server, by institution.
     """
 
     round: int
     weights: Blocks
     strategy: Blocks = field(default_factory=dict)
     institutions: dict[str, Blocks] = field(default_factory=dict)
+    carried: dict[str, Carried] = field(default_factory=dict)
 
 
 def path_of(folder: Path, round: int) -> Path:
@@ -54,13 +60,18 @@ def clear(folder: Path) -> None:
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint atomically, and drop all but the newest two."""
-    arrays: dict[str, npt.NDArray[np.float32]] = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     arrays |= {f"weights|{name}": vector for name, vector in checkpoint.weights.items()}
     arrays |= {f"strategy|{name}": vector for name, vector in checkpoint.strategy.items()}
     for who, state in checkpoint.institutions.items():
         arrays |= {f"institution|{who}|{name}": vector for name, vector in state.items()}
+    meta: dict[str, Any] = {"round": checkpoint.round}
+    if checkpoint.carried:
+        meta["carried"] = {who: _facts(c) for who, c in checkpoint.carried.items()}
+        for who, c in checkpoint.carried.items():
+            arrays[f"carried|{who}"] = np.frombuffer(c.payload, np.uint8)
     path = path_of(folder, checkpoint.round)
-    archive.write(path, {"round": checkpoint.round}, arrays)
+    archive.write(path, meta, arrays)
     for old in sorted(folder.glob("round-*.npz"))[:-_KEPT]:
         old.unlink(missing_ok=True)
     return path
@@ -82,10 +93,25 @@ def read(path: Path) -> Checkpoint:
             weights[name] = vector
         elif kind == "strategy":
             strategy[name] = vector
-        else:
+        elif kind == "institution":
             who, _, block = name.partition("|")
             institutions.setdefault(who, {})[block] = vector
-    return Checkpoint(meta["round"], weights, strategy, institutions)
+    carried = {
+        who: _carried(facts, arrays[f"carried|{who}"].tobytes())
+        for who, facts in meta.get("carried", {}).items()
+    }
+    return Checkpoint(meta["round"], weights, strategy, institutions, carried)
+
+
+def _facts(carried: Carried) -> dict[str, Any]:
+    """Return what JSON holds of an update on its way."""
+    return {"flight": asdict(carried.flight), "record": asdict(carried.record)}
+
+
+def _carried(facts: dict[str, Any], payload: bytes) -> Carried:
+    record = facts["record"]
+    known = TrainRecord(**record | {"timing": Timing(**record["timing"])})
+    return Carried(Flight(**facts["flight"]), known, payload)
 
 
 def latest(folder: Path, at_most: int) -> Path | None:

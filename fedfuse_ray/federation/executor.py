@@ -11,6 +11,7 @@ from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, TrainRecord
 from fedfuse_ray.federation.server import Aggregation
+from fedfuse_ray.federation.timeline import EVERYONE, Attendance
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,14 @@ class RoundOutcome:
     """What a round of training left behind.
 
     Attributes:
-        records: One for each participant that answered, in participants' order.
-        dropouts: Names of those that did not.
+        records: One for each participant that trained, in participants' order.
+        dropouts: Names of those whose update is not in the sum.
         aggregation: The server's account.
         train_seconds: Until the last update had arrived.
         aggregate_seconds: The server's step.
+        simulated_start: Seconds on the virtual clock when the round began.
+        simulated_seconds: How long it took there.
+        fetched: Whom the broadcast has reached.
     """
 
     records: tuple[TrainRecord, ...]
@@ -30,6 +34,9 @@ class RoundOutcome:
     aggregation: Aggregation
     train_seconds: float
     aggregate_seconds: float
+    simulated_start: float = 0.0
+    simulated_seconds: float = 0.0
+    fetched: tuple[str, ...] = ()
 
 
 class Executor(Protocol):
@@ -45,7 +52,7 @@ class Executor(Protocol):
         """Set the server to a checkpoint, or to the seeded initial weights."""
         ...
 
-    def train(self, round: int) -> RoundOutcome:
+    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round: broadcast, local training, aggregation."""
         ...
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
@@ -17,27 +18,30 @@ from fedfuse_ray.data.specimens import Specimens
 from fedfuse_ray.errors import InstitutionError, NotReadyError
 from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.alone import train_alone
+from fedfuse_ray.federation.coding import SETTING
+from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.local import LocalTraining, Prediction, RoundResult, predict
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.participant import Participant
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_gradients import joint_step, run_private_round
 from fedfuse_ray.federation.private_transforms import takes_part
-from fedfuse_ray.federation.records import Alone, SecureReply, Trained, TrainRecord
-from fedfuse_ray.federation.secure_round import (
-    CLIP_NORM,
-    MASK,
-    STEPS,
-    Answer,
-    Member,
-    noisy_words,
-    terms_of,
+from fedfuse_ray.federation.records import (
+    Alone,
+    SecureReply,
+    Trained,
+    TrainRecord,
+    with_payload,
 )
+from fedfuse_ray.federation.secure_integers import CLIP_NORM, noisy_words, terms_of
+from fedfuse_ray.federation.secure_round import MASK, STEPS, Answer, Member
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES
 from fedfuse_ray.federation.tensors import BackboneCache, TensorData, to_tensors
 from fedfuse_ray.federation.transforms import apply_chain, build_chain
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
+from fedfuse_ray.network import Work, timing
+from fedfuse_ray.packing import packed_bytes
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +69,11 @@ def _blamed(
     return cast("Callable[Concatenate[Institution, P], T]", wrapped)
 
 
+def _needs(name: str, owned: Collection[str]) -> bool:
+    """Whether an owner of some blocks needs one of the broadcast's other vectors."""
+    return name == CLIP_NORM or name.removeprefix(CONTROL).removeprefix(SETTING) in owned
+
+
 class NetCache:
     """What institutions of one process share: networks by owner's kind, and frozen backbones.
 
@@ -74,13 +83,15 @@ class NetCache:
     def __init__(self, plan: Plan) -> None:
         self._spec = plan.spec
         self.backbones = BackboneCache(plan.spec)
-        self._nets: dict[tuple[str, tuple[str, ...], torch.device], CrossModalNet] = {}
+        self._nets: dict[tuple[str, tuple[str, ...], torch.device, str], CrossModalNet] = {}
 
-    def get(self, domain: str, modalities: tuple[str, ...], device: torch.device) -> CrossModalNet:
-        """Return the network of an owner of `modalities`."""
-        key = (domain, modalities, device)
+    def get(
+        self, domain: str, modalities: tuple[str, ...], device: torch.device, tier: str = ""
+    ) -> CrossModalNet:
+        """Return the network of an owner of `modalities`, with a tier's encoders."""
+        key = (domain, modalities, device, tier)
         if key not in self._nets:
-            self._nets[key] = CrossModalNet(self._spec, domain, modalities).on(device)
+            self._nets[key] = CrossModalNet(self._spec, domain, modalities, tier).on(device)
         return self._nets[key]
 
 
@@ -108,82 +119,130 @@ class Institution:
         self._rule = STRATEGIES[strategy.kind](strategy).local
 
     @_blamed
-    def train(self, round: int, broadcast: Blocks, state: Blocks) -> Trained:
+    def train(self, round: int, broadcast: Broadcast, state: Blocks, anew: bool = False) -> Trained:
         """Train for the round's local epochs and return the update, encoded.
+
+        Past the round's deadline on the virtual clock nothing is sent, and the state stays.
 
         Args:
             round: From 1.
-            broadcast: The server's blocks; only this institution's are read.
+            broadcast: The server's broadcast; only this institution's part of it is read.
             state: What this institution kept from its last round.
+            anew: It missed a broadcast, so it is sent the weights anew.
         """
         began = time.perf_counter()
-        training, terms = self._training(broadcast), self.plan.privacy
+        message, weights, extra = self._fetch(broadcast, anew)
+        training, terms = self._training(weights), self.plan.privacy
         if terms is not None and not takes_part(terms, training.seed, training.name, round):
             result = RoundResult({}, {}, 0.0, 0)
         elif terms is not None and terms.local:
             result = run_private_round(training, round, terms)
         else:
-            result = training.run_round(round, self._rule, broadcast, state)
+            result = training.run_round(round, self._rule, weights | extra, state)
         blocks = apply_chain(self._chain, result.update, self.participant.name, round)
+        coding, name = self.plan.coding, self.participant.name
+        payloads, memory = coding.encode(blocks, state, round, name, extra)
         payload = wire.pack(
             wire.Message(
-                institution=self.participant.name,
+                institution=name,
                 round=round,
-                codec="fp32",
-                blocks={name: vector.astype("<f4").tobytes() for name, vector in blocks.items()},
-                sizes={name: vector.size for name, vector in blocks.items()},
+                codec=coding.config.codec,
+                blocks=payloads,
+                sizes={block: vector.size for block, vector in blocks.items()},
                 steps=result.steps,
             )
         )
-        return Trained(payload, result.state, self._record(result, broadcast, len(payload), began))
+        record = self._record(result, round, message, payload, began)
+        record = with_payload(
+            record, {n: len(p) for n, p in payloads.items()}, {n: v.size for n, v in blocks.items()}
+        )
+        if record.late:
+            return Trained(b"", state, replace(record, uplink_bytes=0))
+        return Trained(payload, result.state | memory, record)
+
+    def _fetch(self, broadcast: Broadcast, anew: bool) -> tuple[bytes, Blocks, Blocks]:
+        """Return what this institution is sent, and the weights and other vectors in it."""
+        wanted = [n for n in broadcast.sizes if n in self._owned]
+        wanted += [n for n in broadcast.extra if _needs(n, self._owned)]
+        message = self.plan.downlink.message(broadcast, wanted, anew)
+        return message, *self.plan.downlink.receive(message, broadcast.held)
 
     def _record(
-        self, result: RoundResult, broadcast: Blocks, uplink_bytes: int, began: float
+        self, result: RoundResult, round: int, received: bytes, sent: bytes, began: float
     ) -> TrainRecord:
-        wanted = [name for name in broadcast if name.removeprefix(CONTROL) in self._owned]
+        network, p = self.plan.experiment.network, self.participant
+        work = Work(
+            downlink_bytes=len(received),
+            uplink_bytes=len(sent),
+            specimens=result.specimens,
+            specimens_per_second=network.specimens_per_second,
+            speed=p.speed,
+        )
+        seed = self.plan.experiment.seed
+        taken = timing(self.plan.links[p.name], work, seed=seed, name=p.name, round=round)
+        deadline = network.aggregation.deadline_seconds
         return TrainRecord(
-            institution=self.participant.name,
+            institution=p.name,
             loss=result.loss,
             steps=result.steps,
-            uplink_bytes=uplink_bytes,
-            downlink_bytes=sum(broadcast[name].nbytes for name in wanted),
+            uplink_bytes=len(sent),
+            downlink_bytes=len(received),
             seconds=time.perf_counter() - began,
+            timing=taken,
+            late=deadline is not None and taken.total > deadline,
         )
 
     @_blamed
-    def secure_step(self, step: str, round: int, answer: Answer, broadcast: Blocks) -> SecureReply:
+    def secure_step(
+        self, step: str, round: int, answer: Answer, broadcast: Broadcast, anew: bool = False
+    ) -> SecureReply:
         """Take one step of a round under secure aggregation.
 
         The record comes with the step that sends the update. A step is only ever taken once: a
-        round that was cut off begins anew, with the same keys, noise and update.
+        round that was cut off begins anew, with the same keys, noise and update. Whoever is late
+        with its update, on the virtual clock, sends nothing from then on.
 
         Args:
             step: One of `secure_round.STEPS`, in order.
             round: From 1.
             answer: What the server answered the step before with; empty at first.
-            broadcast: The server's blocks.
+            broadcast: The server's broadcast.
+            anew: It missed a broadcast, so it is sent the weights anew.
 
         Raises:
             NotReadyError: The round was begun by a process that is gone.
         """
+        name = self.participant.name
         if step == STEPS[0]:
-            sizes = {name: vector.size for name, vector in broadcast.items()}
-            self._member = Member(self.plan, self.participant.name, sizes, round)
+            self._member = Member(self.plan, name, broadcast.sizes, round, broadcast.extra)
         member = self._member
         if member is None or member.round != round:
-            raise NotReadyError(f"{self.participant.name} has not begun round {round}")
+            raise NotReadyError(f"{name} has not begun round {round}")
+        if member.gone:
+            return SecureReply(b"", None)
         if step != MASK:
             return SecureReply(member.step(step, answer), None)
         began = time.perf_counter()
-        terms = terms_of(self.plan)
-        training = self._training(broadcast)
-        clip_norm = float(broadcast[CLIP_NORM][0]) if CLIP_NORM in broadcast else None
-        result = joint_step(training, round, terms, clip_norm)
-        bits, name = member.terms.modulus_bits, self.participant.name
-        words = noisy_words(result.update, name, round, self.plan, bits, clip_norm)
+        received, weights, extra = self._fetch(broadcast, anew)
+        result = self._joint_step(round, weights, extra)
+        words = noisy_words(result.update, name, round, self.plan, extra)
         message = member.step(step, answer, words)
-        record = self._record(result, broadcast, len(message), began)
+        record = self._record(result, round, received, message, began)
+        lengths = {n: packed_bytes(w.size, member.terms.bits(n)) for n, w in words.items()}
+        sizes = {n: broadcast.sizes.get(n, 1) for n in words}
+        record = with_payload(record, lengths, sizes)
+        if record.late:
+            member.gone = True
+            return SecureReply(b"", replace(record, uplink_bytes=0))
         return SecureReply(message, record)
+
+    def _joint_step(self, round: int, weights: Blocks, extra: Blocks) -> RoundResult:
+        training = self._training(weights)
+        clip_norm = float(extra[CLIP_NORM][0]) if CLIP_NORM in extra else None
+        coding = self.plan.coding
+        sketches = {n: coding.projection(n, v.size, round) for n, v in weights.items()}
+        known = {n: sketch for n, sketch in sketches.items() if sketch is not None}
+        return joint_step(training, round, terms_of(self.plan), clip_norm, known)
 
     @_blamed
     def evaluate(self, weights: Blocks, views: Sequence[View]) -> Scores:
@@ -202,10 +261,10 @@ class Institution:
         """
         began = time.perf_counter()
         history = train_alone(self._training(initial_blocks(self.plan.spec)), self._validation)
-        net = self._nets.get(self.participant.domain, self.participant.modalities, self._device)
+        net = self._own_net()
         net.set_blocks(history.weights)
         owned = [view for view in views if set(view) <= set(self.participant.modalities)]
-        whole = self._tensors(self._dataset.test(self.participant.domain))
+        whole = self._tensors(self._dataset.test(self.participant.domain), self.participant.tier)
         scores = self._scores(predict(net, whole, owned), self._on_validation(history.weights))
         return Alone(
             scores=scores,
@@ -216,8 +275,12 @@ class Institution:
             seconds=time.perf_counter() - began,
         )
 
+    def _own_net(self) -> CrossModalNet:
+        p = self.participant
+        return self._nets.get(p.domain, p.modalities, self._device, p.tier)
+
     def _training(self, blocks: Blocks) -> LocalTraining:
-        net = self._nets.get(self.participant.domain, self.participant.modalities, self._device)
+        net = self._own_net()
         net.set_blocks(blocks)
         return LocalTraining(
             net=net,
@@ -227,10 +290,11 @@ class Institution:
             batch_size=self.participant.batch_size,
             seed=self.plan.experiment.seed,
             name=self.participant.name,
+            local_steps=self.participant.local_steps,
         )
 
     def _on_validation(self, weights: Blocks) -> Prediction:
-        net = self._nets.get(self.participant.domain, self.participant.modalities, self._device)
+        net = self._own_net()
         net.set_blocks(weights)
         view = self.participant.modalities
         return predict(net, self._validation, [view])[view]
@@ -245,16 +309,18 @@ class Institution:
             total=int(validation.confusion.sum()),
         )
 
-    def _tensors(self, specimens: Specimens) -> TensorData:
-        return to_tensors(specimens, self.plan.spec, self._nets.backbones, self._device)
+    def _tensors(self, specimens: Specimens, tier: str = "") -> TensorData:
+        return to_tensors(specimens, self.plan.spec, self._nets.backbones, self._device, tier)
 
     @cached_property
     def _train(self) -> TensorData:
-        return self._tensors(self._dataset.split("train", self.participant.members))
+        specimens = self._dataset.split("train", self.participant.members)
+        return self._tensors(specimens, self.participant.tier)
 
     @cached_property
     def _validation(self) -> TensorData:
-        return self._tensors(self._dataset.split("validation", self.participant.members))
+        specimens = self._dataset.split("validation", self.participant.members)
+        return self._tensors(specimens, self.participant.tier)
 
     @cached_property
     def _test_part(self) -> TensorData:

@@ -32,12 +32,14 @@ class RoundResult:
         state: What the institution keeps for its next round.
         loss: Mean loss over the steps.
         steps: Optimizer steps.
+        specimens: Specimens that went through the network, once for each pass.
     """
 
     update: Blocks
     state: Blocks
     loss: float
     steps: int
+    specimens: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class LocalTraining:
         batch_size: Specimens a step.
         seed: Root of the random streams.
         name: The participant, which names its streams.
+        local_steps: Most steps a round; None takes all of the local epochs.
     """
 
     net: CrossModalNet
@@ -74,11 +77,12 @@ class LocalTraining:
     batch_size: int
     seed: int
     name: str
+    local_steps: int | None = None
 
     def run_round(
         self, round: int, rule: LocalRule, broadcast: Blocks, state: Blocks
     ) -> RoundResult:
-        """Train `local_epochs` from the network's present weights.
+        """Train `local_epochs`, or up to `local_steps`, from the network's present weights.
 
         Args:
             round: From 1; names the random streams and places the learning-rate schedule.
@@ -93,18 +97,17 @@ class LocalTraining:
         raw_sum = torch.zeros_like(start) if rule.controls else None
         generator = rng.generator(self.seed, "local training", self.name, round)
         losses: list[float] = []
-        for local_epoch in range(self.training.local_epochs):
-            epoch = (round - 1) * self.training.local_epochs + local_epoch
-            total = self.training.rounds * self.training.local_epochs
-            optimizer.learning_rate = learning_rate(self.training, epoch, total)
-            for rows in batches(len(self.data), self.batch_size, generator):
-                losses.append(self.gradient(rows, generator))
-                if raw_sum is not None and correction is not None:
-                    raw_sum += net.gradient
-                    net.gradient += correction
-                if rule.proximal_mu:
-                    net.gradient += rule.proximal_mu * (net.flat - start)
-                optimizer.step()
+        seen = 0
+        for rate, rows in self._steps(round, generator):
+            seen += len(rows)
+            optimizer.learning_rate = rate
+            losses.append(self.gradient(rows, generator))
+            if raw_sum is not None and correction is not None:
+                raw_sum += net.gradient
+                net.gradient += correction
+            if rule.proximal_mu:
+                net.gradient += rule.proximal_mu * (net.flat - start)
+            optimizer.step()
         steps = len(losses)
         difference = (net.flat - start) / (steps if rule.normalise else 1)
         update = net.split(difference)
@@ -112,7 +115,22 @@ class LocalTraining:
         if raw_sum is not None:
             kept = {CONTROL + n: v for n, v in net.split(raw_sum / steps).items()}
             update |= {n: v - state[n] if n in state else v for n, v in kept.items()}
-        return RoundResult(update, kept, float(np.mean(losses)), steps)
+        return RoundResult(update, kept, float(np.mean(losses)), steps, seen)
+
+    def _steps(
+        self, round: int, generator: np.random.Generator
+    ) -> Iterator[tuple[float, torch.Tensor]]:
+        """Yield learning rate and rows of each of a round's steps."""
+        total = self.training.rounds * self.training.local_epochs
+        steps = 0
+        for local_epoch in range(self.training.local_epochs):
+            epoch = (round - 1) * self.training.local_epochs + local_epoch
+            rate = learning_rate(self.training, epoch, total)
+            for rows in batches(len(self.data), self.batch_size, generator):
+                if steps == self.local_steps:
+                    return
+                steps += 1
+                yield rate, rows
 
     def run_epoch(self, epoch: int, optimizer: FlatOptimizer) -> float:
         """Train one epoch and return its mean loss; for training without a federation."""

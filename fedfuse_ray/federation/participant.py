@@ -18,6 +18,9 @@ class Participant:
         batch_size: Specimens a local step.
         num_cpus: Logical CPUs that it asks for.
         num_gpus: Fraction of a GPU that it asks for.
+        speed: Compute speed relative to the reference.
+        local_steps: Most optimizer steps a round; None takes all of the local epochs.
+        tier: The tier that its encoders are of; "" for the default ones.
     """
 
     name: str
@@ -28,6 +31,9 @@ class Participant:
     batch_size: int
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    speed: float = 1.0
+    local_steps: int | None = None
+    tier: str = ""
 
     @property
     def label(self) -> str:

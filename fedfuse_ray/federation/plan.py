@@ -7,16 +7,22 @@ institution or the server needs besides data and weights.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.institutions import HardwareConfig
+from fedfuse_ray.config.network import LinkConfig
 from fedfuse_ray.data.dataset import DatasetIndex
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.coding import Coding
+from fedfuse_ray.federation.downlink import Downlink
 from fedfuse_ray.federation.participant import Participant
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
+from fedfuse_ray.network import resolve
+
+_SEE_TENSORS = frozenset({"powersgd", "subspace"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Plan:
         test: Number of test specimens by domain.
         classes: Class names by domain.
         privacy: The terms under which the run is private, if it is.
+        shapes: Each block's parameter tensors, where a codec sees matrices.
     """
 
     experiment: Experiment
@@ -38,6 +45,7 @@ class Plan:
     test: dict[str, int]
     classes: dict[str, tuple[str, ...]]
     privacy: PrivacyTerms | None = None
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Participant]:
@@ -63,14 +71,38 @@ class Plan:
             fractions[block] = {name: raw[name] / total for name in names}
         return fractions
 
+    @cached_property
+    def coding(self) -> Coding:
+        """How updates are encoded."""
+        e = self.experiment
+        return Coding(e.compression, e.seed, e.privacy.mode, self.shapes)
+
+    @cached_property
+    def downlink(self) -> Downlink:
+        """How the model is broadcast."""
+        return Downlink(self.experiment.compression.downlink, self.experiment.seed, self.shapes)
+
+    @cached_property
+    def links(self) -> dict[str, LinkConfig | None]:
+        """Return each participant's link; None is the ideal one."""
+        return resolve(self.experiment.network, [p.name for p in self.participants])
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the server steps with whatever has arrived."""
+        return self.experiment.network.aggregation.kind == "buffered-async"
+
     @property
     def keeps_state(self) -> bool:
-        """Whether institutions keep something between rounds (SCAFFOLD's control variates)."""
-        return self.experiment.strategy.kind == "scaffold"
+        """Whether institutions keep something between rounds.
+
+        SCAFFOLD's control variates, or what error feedback owes.
+        """
+        return self.experiment.strategy.kind == "scaffold" or self.coding.feedback != "none"
 
     def blocks_of(self, participant: Participant) -> tuple[str, ...]:
         """Return the names of the blocks that a participant owns."""
-        return self.spec.block_names(participant.domain, participant.modalities)
+        return self.spec.block_names(participant.domain, participant.modalities, participant.tier)
 
     def test_part(self, participant: Participant) -> tuple[int, int]:
         """Return (i, n): the participant scores the i-th of n parts of its domain's test set."""
@@ -103,7 +135,8 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         pooled: One participant a domain, holding all of its institutions' specimens.
 
     Raises:
-        InputError: Domains are to be weighted, and one has no weight.
+        InputError: Domains are to be weighted, and one has no weight; or nobody trains the default
+            encoder of a modality, with which the global model is scored.
     """
     spec = ModelSpec(
         config=experiment.model,
@@ -116,17 +149,28 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     participants = tuple(_participants(experiment, index))
     if pooled:
         participants = tuple(_pool(participants, index))
+    _check_default_encoders(experiment, participants)
+    spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
     plan = Plan(experiment, spec, participants, dict(index.test), classes)
+    compression = experiment.compression
+    if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
+        plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
     return replace(plan, privacy=terms)
 
 
+def _shapes(spec: ModelSpec) -> dict[str, tuple[tuple[int, ...], ...]]:
+    from fedfuse_ray.models.initial import block_shapes  # torch: few runs need it here
+
+    return block_shapes(spec)
+
+
 def _dimension(plan: Plan) -> int:
-    """Return the parameters of the institution that sends most."""
+    """Return the coordinates that the institution releases which releases most."""
     from fedfuse_ray.models.initial import block_sizes  # torch: only private runs need it here
 
-    sizes = block_sizes(plan.spec)
+    sizes = {n: plan.coding.coordinates(n, size) for n, size in block_sizes(plan.spec).items()}
     return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
 
 
@@ -139,6 +183,31 @@ def _check_domain_weights(experiment: Experiment, index: DatasetIndex) -> None:
             ", ".join(strategy.domain_weights),
             f"give {missing[0]!r} a weight too, or set strategy.weighting=specimens",
         )
+
+
+def _tiers(spec: ModelSpec, participants: tuple[Participant, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the modalities that each tier's participants own, in the order of the shapes."""
+    owned: dict[str, set[str]] = {}
+    for p in participants:
+        owned.setdefault(p.tier, set()).update(p.modalities)
+    names = sorted(tier for tier in owned if tier)
+    return {tier: tuple(m for m in spec.shapes if m in owned[tier]) for tier in names}
+
+
+def _check_default_encoders(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
+    """Refuse a modality that only tiers' institutions own; models that train alone need none."""
+    if experiment.paradigm == "isolated":
+        return
+    trained = {m for p in participants if not p.tier for m in p.modalities}
+    for participant in participants:
+        orphans = [m for m in participant.modalities if m not in trained]
+        if participant.tier and orphans:
+            raise InputError(
+                f"institutions.{participant.name}.hardware.tier",
+                participant.tier,
+                f"nobody trains the default encoder of {orphans[0]!r}, with which the global model "
+                "is scored; leave the tier of one of its owners empty",
+            )
 
 
 def _participants(experiment: Experiment, index: DatasetIndex) -> Iterator[Participant]:
@@ -156,6 +225,9 @@ def _participants(experiment: Experiment, index: DatasetIndex) -> Iterator[Parti
             batch_size=hardware.batch_size or experiment.training.batch_size,
             num_cpus=hardware.num_cpus,
             num_gpus=experiment.execution.num_gpus_per_institution if gpus is None else gpus,
+            speed=hardware.speed,
+            local_steps=hardware.local_steps,
+            tier=hardware.tier,
         )
 
 
@@ -172,4 +244,6 @@ def _pool(participants: tuple[Participant, ...], index: DatasetIndex) -> Iterato
             modalities=tuple(m for m in info.modalities if m in owned),
             members=tuple(p.name for p in members),
             specimens=sum(p.specimens for p in members),
+            local_steps=None,
+            tier="",
         )

@@ -7,15 +7,19 @@ specimens, so the gradients are taken by `torch.func.vmap`, which can't get that
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.compression.projection import SparseProjection
 from fedfuse_ray.federation.local import (
     LocalTraining,
     RoundResult,
@@ -58,6 +62,7 @@ def clipped_gradient_sum(
     generator: np.random.Generator,
     clip_norms: dict[str, float],
     groups: dict[str, str] | None,
+    sketches: Mapping[str, SparseProjection] = {},
 ) -> tuple[ClippedSum, float]:
     """Return the clipped sum of the records' gradients, and the sum of their losses.
 
@@ -67,20 +72,28 @@ def clipped_gradient_sum(
         generator: Draws the modality dropout.
         clip_norms: C by clipping group.
         groups: Group of every block; None clips jointly.
+        sketches: Linear maps that a record's gradient goes through before it is clipped, by
+            block.
 
     Returns:
-        Sums by block, and the summed loss, which is not protected: it must not leave.
+        Sums by block (of the sketches where there are some), and the summed loss, which is not
+        protected: it must not leave.
     """
     net = training.net
     size = max(1, _CHUNK_FLOATS // max(1, net.flat.numel()))
     shown = drop_modalities(training.data.present[rows], training.model.modality_dropout, generator)
     sums: Blocks = {
-        name: np.zeros(stop - start, np.float32) for name, (start, stop) in net.offsets.items()
+        name: np.zeros(_width(sketches.get(name), stop - start), np.float32)
+        for name, (start, stop) in net.offsets.items()
     }
     norms: dict[str, list[Any]] = {name: [] for name in clip_norms}
     total = 0.0
     for chunk, hidden in zip(torch.split(rows, size), torch.split(shown, size), strict=True):
+        if not len(chunk):
+            continue  # an empty sample is one empty chunk, which not every encoder takes
         gradients, losses = _per_record(training, chunk, hidden)
+        for name, sketch in sketches.items():
+            gradients[name] = [_sketched(gradients[name], sketch)]
         clipped = clip_and_sum_torch(gradients, clip_norms, groups)
         for name, vector in clipped.sums.items():
             sums[name] += vector
@@ -92,7 +105,11 @@ def clipped_gradient_sum(
 
 
 def joint_step(
-    training: LocalTraining, round: int, terms: PrivacyTerms, clip_norm: float | None = None
+    training: LocalTraining,
+    round: int,
+    terms: PrivacyTerms,
+    clip_norm: float | None = None,
+    sketches: Mapping[str, SparseProjection] = {},
 ) -> RoundResult:
     """Return one institution's part of a joint step: the clipped sum of *negative* gradients.
 
@@ -105,6 +122,7 @@ def joint_step(
         terms: The privacy terms.
         clip_norm: The round's clipping norm where it is adaptive; the centred count of unclipped
             records is then part of the update.
+        sketches: Linear maps before the clip, by block.
     """
     size, rate = len(training.data), terms.releases[training.name].sampling_rate
     rows = poisson_sample(size, rate, training.seed, training.name, round)
@@ -112,13 +130,15 @@ def joint_step(
     groups = terms.groups(training.net.names)
     clip_norms = terms.clip_norms if clip_norm is None else {JOINT: clip_norm}
     clipped, total = clipped_gradient_sum(
-        training, torch.from_numpy(rows), generator, clip_norms, groups
+        training, torch.from_numpy(rows), generator, clip_norms, groups, sketches
     )
     update = {name: -vector for name, vector in clipped.sums.items()}
     if clip_norm is not None:
         count = centred_count(clipped.norms[JOINT], clip_norm)
         update[COUNT] = np.array([count], np.float32)
-    return RoundResult(update, {}, total / max(1, len(rows)), 1)
+    # The virtual clock must not tell how many records were sampled.
+    expected = math.ceil(expected_batch(rate, size))
+    return RoundResult(update, {}, total / max(1, len(rows)), 1, expected)
 
 
 def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) -> RoundResult:
@@ -155,7 +175,29 @@ def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) 
         net.gradient.copy_(net.join(noisy) / batch)
         optimizer.step()
         loss += total / batch
-    return RoundResult(net.split(net.flat - start), {}, loss / release.steps, release.steps)
+    seen = math.ceil(release.steps * expected_batch(release.sampling_rate, size))
+    return RoundResult(net.split(net.flat - start), {}, loss / release.steps, release.steps, seen)
+
+
+def _width(sketch: SparseProjection | None, size: int) -> int:
+    return size if sketch is None else sketch.coordinates
+
+
+def _sketched(gradients: list[torch.Tensor], sketch: SparseProjection) -> torch.Tensor:
+    """Return P g of each record's gradient g, [B, coordinates]."""
+    if sketch.axes:
+        parts = [
+            _along_axes(part, axes).flatten(1)
+            for part, axes in zip(gradients, sketch.axes, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+    flat = torch.cat([part.reshape(len(part), -1) for part in gradients], dim=1)
+    out = flat.new_zeros(len(flat), sketch.coordinates)
+    for row in range(len(sketch.index)):
+        places = torch.from_numpy(sketch.index[row] + row * sketch.width).to(flat.device)
+        signs = torch.from_numpy(sketch.signs[row]).to(flat.device)
+        out.index_add_(1, places, flat * signs)
+    return out
 
 
 def _per_record(
@@ -182,3 +224,14 @@ def _per_record(
         prefix = f"net.blocks.{block}."
         by_block[block] = [gradients[n] for n in parameters if n.startswith(prefix)]
     return by_block, losses
+
+
+def _along_axes(gradients: torch.Tensor, axes: tuple[npt.NDArray[np.float32], ...]) -> torch.Tensor:
+    """Multiply every axis of [B, n, m, ...] but the first by its matrix."""
+    factors = [torch.from_numpy(matrix).to(gradients.device) for matrix in axes]
+    if len(factors) == 2:
+        return factors[0] @ (gradients @ factors[1].T)
+    for factor in factors:
+        # Each product moves its axis to the end, so that the next one comes first.
+        gradients = torch.tensordot(gradients, factor, dims=([1], [1]))
+    return gradients

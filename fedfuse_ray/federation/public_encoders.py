@@ -41,22 +41,36 @@ def ensure(
     Raises:
         InputError: A modality without a forward model has no public phantoms.
     """
-    for modality, shape in spec.shapes.items():
-        config = spec.config.encoder_for(modality)
+    for modality, tier in spec.encoders():
+        config, shape = spec.config.encoder_for(modality, tier), spec.shapes[modality]
         if config.weights != "public":
             continue
         from fedfuse_ray.models.encoders import public_weights_path
 
         path = public_weights_path(config, modality, shape)
         if not path.is_file():
+            _check_known(modality, tier)
             tell(f"Pre-training the {modality} encoder on public phantoms")
-            state = _pretrain(spec, modality)
+            state = _pretrain(spec, modality, tier)
             if into is not None:
                 path = into / path.name
             write_atomic(path, lambda file, state=state: file.write(state))  # type: ignore[misc]
 
 
-def _pretrain(spec: ModelSpec, modality: str) -> bytes:
+def _check_known(modality: str, tier: str) -> None:
+    from fedfuse_ray.data.phantoms import FORWARD_MODELS
+
+    if modality not in FORWARD_MODELS:
+        where = f"model.tiers.{tier}.weights" if tier else f"model.encoders.{modality}.weights"
+        raise InputError(
+            where,
+            "public",
+            f"there are no phantoms of {modality!r}; phantoms exist for "
+            f"{', '.join(FORWARD_MODELS)} only; use random, torchvision or a file's path",
+        )
+
+
+def _pretrain(spec: ModelSpec, modality: str, tier: str = "") -> bytes:
     """Train a backbone to read the factors, on fresh phantoms every epoch; returns its state."""
     import torch
     from torch import nn
@@ -64,7 +78,7 @@ def _pretrain(spec: ModelSpec, modality: str) -> bytes:
     from fedfuse_ray.models.encoders import FactorReader, build_backbone, feature_count
     from fedfuse_ray.models.initial import seeded
 
-    config, shape = spec.config.encoder_for(modality), spec.shapes[modality]
+    config, shape = spec.config.encoder_for(modality, tier), spec.shapes[modality]
     torch.set_num_threads(1)
     with seeded(_SEED, "public encoder", modality):
         plain = config.model_copy(update={"weights": "random"})
@@ -92,15 +106,8 @@ def _phantoms(
     """Return an epoch's public phantoms, float16 [N, *shape], and their factors [N, 3]."""
     import torch
 
-    from fedfuse_ray.data.phantoms import FORWARD_MODELS, Resolution, public
+    from fedfuse_ray.data.phantoms import Resolution, public
 
-    if modality not in FORWARD_MODELS:
-        known = ", ".join(FORWARD_MODELS)
-        raise InputError(
-            f"model.encoders.{modality}.weights",
-            "public",
-            f"phantoms exist for {known} only; use random, torchvision or a file's path",
-        )
     images, factors = public(
         modality,
         _SPECIMENS,

@@ -12,8 +12,22 @@ from fedfuse_ray.errors import BudgetSpentError
 from fedfuse_ray.federation.executor import Executor, RoundOutcome
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.timeline import attend
 
 _MOST_FOR_ALL_SUBSETS = 4
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The virtual clock between two rounds.
+
+    Attributes:
+        now: Simulated seconds since the run began.
+        missed: Whom the last broadcast has not reached.
+    """
+
+    now: float = 0.0
+    missed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ def run_rounds(
     first: int,
     checkpoints: Path,
     charge: Callable[[int], None],
+    clock: Clock,
 ) -> Iterator[Round]:
     """Run rounds up to the last, and checkpoint each after the caller has seen it.
 
@@ -52,6 +67,7 @@ def run_rounds(
         first: The first round to run.
         checkpoints: Where checkpoints go.
         charge: Called before each round; raises `BudgetSpentError` where it must not happen.
+        clock: The virtual clock after round `first - 1`.
     """
     experiment = plan.experiment
     last = experiment.training.rounds
@@ -61,7 +77,10 @@ def run_rounds(
         except BudgetSpentError:
             return
         began = time.perf_counter()
-        outcome = executor.train(number)
+        attendance = attend(plan, number, clock.now, clock.missed)
+        outcome = executor.train(number, attendance)
+        missed = tuple(name for name in plan.by_name if name not in outcome.fetched)
+        clock = Clock(outcome.simulated_start + outcome.simulated_seconds, missed)
         trained = time.perf_counter()
         scores = None
         if number == last or number % experiment.execution.evaluate_every == 0:

@@ -6,23 +6,28 @@ same loop: every member takes a step and answers, the server closes the step and
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray import rng
-from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.errors import NotReadyError, ProtocolError
+from fedfuse_ray.blocks import Vector
+from fedfuse_ray.errors import NotReadyError, ProtocolError, TooFewError
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.privacy_terms import COUNT, MOST_GROWTH, PrivacyTerms
+from fedfuse_ray.federation.privacy_terms import COUNT, MOST_GROWTH
+from fedfuse_ray.federation.secure_integers import (
+    WIDEST_MODULUS,
+    Words,
+    expected_batch,
+    modulus_bits,
+    terms_of,
+    unclipped_count,
+)
 from fedfuse_ray.privacy.adaptive_clipping import AdaptiveClip
-from fedfuse_ray.privacy.integer_noise import INTEGER_NOISE
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Client,
@@ -32,20 +37,25 @@ from fedfuse_ray.privacy.secure_aggregation import (
     minimum_threshold,
     simulation_identities,
     simulation_randomness,
-    to_modular,
 )
 
 STEPS = ("advertise", "share keys", "mask", "confirm", "unmask")
-CLIP_NORM = "clipping/norm"
-"""Under adaptive clipping the server broadcasts the round's clipping norm as this block, [1]."""
-
 MASK = "mask"
 """The step in which members train and send their masked update."""
 
 Answer = bytes | dict[str, bytes]
 """What the server answers a step with: the same to all, or to each its own."""
 
-Words = npt.NDArray[np.unsignedinteger]
+Messages = Iterable[tuple[str, bytes | memoryview]]
+"""Sender and message."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One step of one institution: the lengths of its message and of the answer."""
+
+    uplink_bytes: int
+    downlink_bytes: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Revealed:
         owners: Block name to these survivors.
         withheld: Blocks with too few survivors, whose sums stay masked.
         dropouts: Institutions that were lost on the way.
-        uplink_bytes: All that each institution sent.
+        traffic: By step and institution, what it sent and what it was answered.
         refused: Sender, as far as known, and reason of each message turned away.
     """
 
@@ -65,8 +75,26 @@ class Revealed:
     owners: dict[str, tuple[str, ...]]
     withheld: tuple[str, ...]
     dropouts: tuple[str, ...]
-    uplink_bytes: dict[str, int]
+    traffic: dict[str, dict[str, Exchange]]
     refused: tuple[tuple[str, str], ...]
+
+    @property
+    def sent(self) -> dict[str, int]:
+        """Bytes sent by each institution, over all steps."""
+        return total_bytes(self.traffic)[0]
+
+
+def total_bytes(
+    traffic: Mapping[str, Mapping[str, Exchange]],
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return bytes sent and bytes received by each institution, over all steps."""
+    sent: dict[str, int] = {}
+    received: dict[str, int] = {}
+    for exchanges in traffic.values():
+        for who, exchange in exchanges.items():
+            sent[who] = sent.get(who, 0) + exchange.uplink_bytes
+            received[who] = received.get(who, 0) + exchange.downlink_bytes
+    return sent, received
 
 
 @lru_cache(maxsize=4)
@@ -74,29 +102,41 @@ def _public_identities(seed: int, names: tuple[str, ...]) -> dict[str, bytes]:
     return {name: i.public for name, i in simulation_identities(seed, names).items()}
 
 
-def round_terms(plan: Plan, sizes: Mapping[str, int], round: int) -> RoundTerms:
+def least_members(plan: Plan) -> int:
+    """Return the threshold: how many institutions must stay to the end of a round."""
+    count = len(plan.participants)
+    wanted = math.ceil(terms_of(plan).config.secure_aggregation.threshold * count)
+    return max(wanted, minimum_threshold(count))
+
+
+def round_terms(
+    plan: Plan, sizes: Mapping[str, int], round: int, extra: Mapping[str, Vector]
+) -> RoundTerms:
     """Return the terms that every party of a round derives from the plan.
 
     Args:
         plan: The federation's plan, with privacy terms.
         sizes: Number of parameters of each block.
         round: From 1.
+        extra: The broadcast's vectors: the policy's choices of bits.
     """
     terms = terms_of(plan)
     names = tuple(p.name for p in plan.participants)
-    threshold = max(
-        math.ceil(terms.config.secure_aggregation.threshold * len(names)),
-        minimum_threshold(len(names)),
-    )
     session = hashlib.blake2b(plan.experiment.model_dump_json().encode(), digest_size=16)
+    coordinates = {n: plan.coding.coordinates(n, size) for n, size in sizes.items()} | {COUNT: 1}
     return RoundTerms(
         session=session.hexdigest(),
         round=round,
-        threshold=threshold,
-        modulus_bits=terms.modulus_bits(sum(p.specimens for p in plan.participants)),
+        threshold=least_members(plan),
+        modulus_bits=WIDEST_MODULUS,
         identities=_public_identities(plan.experiment.seed, names),
         blocks={
-            name: BlockTerms(1 if name == COUNT else sizes[name], owners, terms.shares(name))
+            name: BlockTerms(
+                size=coordinates[name],
+                owners=owners,
+                minimum_survivors=terms.shares(name),
+                modulus_bits=modulus_bits(plan, name, extra),
+            )
             for name, owners in _secure_owners(plan).items()
         },
     )
@@ -109,92 +149,18 @@ def _secure_owners(plan: Plan) -> dict[str, tuple[str, ...]]:
     return plan.owners | {COUNT: tuple(p.name for p in plan.participants)}
 
 
-def noisy_words(
-    sums: Blocks,
-    institution: str,
-    round: int,
-    plan: Plan,
-    modulus_bits: int,
-    clip_norm: float | None = None,
-) -> dict[str, Words]:
-    """Return an institution's clipped sums plus its share of the noise, as modular integers.
-
-    Args:
-        sums: Block name to the clipped sum, float32 [size].
-        institution: Names the noise's stream.
-        round: From 1.
-        plan: The federation's plan, with privacy terms.
-        modulus_bits: Width of the modulus.
-        clip_norm: The round's clipping norm where it is adaptive; `sums` then hold the count too.
-
-    Formal guarantees: the survivors' shares of a block add up to the standard deviation of its
-    group times the sensitivity after rounding, `IntegerScale.l2` over `scale * C`, or more.
-    """
-    terms = terms_of(plan)
-    units = terms.scale.scale
-    stds = _noise_stds(terms, tuple(sums), terms.sigma(institution, round), clip_norm)
-    draw = INTEGER_NOISE[terms.config.mechanism]
-    words = {}
-    for name, vector in sums.items():
-        generator = rng.generator(plan.experiment.seed, "noise share", institution, round, name)
-        std = units * stds[name] / math.sqrt(terms.shares(name))
-        exact = np.rint(vector.astype(np.float64) * units).astype(np.int64)
-        words[name] = to_modular(exact + draw(vector.size, std, generator), modulus_bits)
-    return words
-
-
-def _noise_stds(
-    terms: PrivacyTerms, blocks: tuple[str, ...], sigma: float, clip_norm: float | None
-) -> dict[str, float]:
-    """Return the standard deviation of each block's noise on the sum, widened for the rounding."""
-    if clip_norm is not None:
-        gradient, count = terms.adaptive_stds(sigma)
-        scale = dataclasses.replace(terms.scale, clip_norm=clip_norm)
-        return dict.fromkeys(blocks, gradient * scale.l2 / scale.scale) | {COUNT: count}
-    widened = terms.scale.l2 / (terms.scale.scale * terms.scale.clip_norm)
-    stds, groups = terms.noise_stds(sigma), terms.groups(blocks)
-    return {name: widened * stds[group] for name, group in groups.items()}
-
-
 def next_clip_norm(revealed: Revealed, plan: Plan, clip_norm: float) -> float:
     """Return the next round's clipping norm, from the noisy count of unclipped records."""
     terms = terms_of(plan)
     settings = terms.config.adaptive_clipping
     if COUNT not in revealed.sums:
         return clip_norm
-    expected = _expected_batch(plan, revealed.owners[COUNT])
-    count = float(revealed.sums[COUNT][0]) / terms.scale.scale
+    expected = expected_batch(plan, revealed.owners[COUNT])
+    count = unclipped_count(revealed.sums, plan)
     clip = AdaptiveClip(clip_norm, settings.target_quantile, settings.learning_rate)
     first = terms.config.clip_norm
     moved = clip.update(count, expected).clip_norm
     return min(max(moved, first / MOST_GROWTH), first * MOST_GROWTH)
-
-
-def _expected_batch(plan: Plan, owners: tuple[str, ...]) -> float:
-    releases = terms_of(plan).releases
-    return math.fsum(releases[who].sampling_rate * plan.by_name[who].specimens for who in owners)
-
-
-def mean_gradients(revealed: Revealed, plan: Plan) -> Blocks:
-    """Return each revealed block's sum over its expected batch, float32 [size].
-
-    The expected batch comes from public sizes, never from the records that took part.
-    """
-    terms = terms_of(plan)
-    means: Blocks = {}
-    for name, total in revealed.sums.items():
-        if name == COUNT:
-            continue
-        expected = _expected_batch(plan, revealed.owners[name])
-        means[name] = (total / (terms.scale.scale * expected)).astype(np.float32)
-    return means
-
-
-def terms_of(plan: Plan) -> PrivacyTerms:
-    """Return the plan's privacy terms, which it must have."""
-    if plan.privacy is None:
-        raise ProtocolError("this federation has no privacy terms")
-    return plan.privacy
 
 
 class Member:
@@ -205,11 +171,22 @@ class Member:
         institution: Who this is.
         sizes: Number of parameters of each block.
         round: From 1.
+        extra: The broadcast's vectors.
+
+    Attributes:
+        gone: It was late, and takes no further step.
     """
 
-    def __init__(self, plan: Plan, institution: str, sizes: Mapping[str, int], round: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        institution: str,
+        sizes: Mapping[str, int],
+        round: int,
+        extra: Mapping[str, Vector],
+    ) -> None:
         identities = simulation_identities(plan.experiment.seed, (institution,))
-        self.terms = round_terms(plan, sizes, round)
+        self.terms = round_terms(plan, sizes, round, extra)
         self.round = round
         self._client = Client(
             self.terms,
@@ -218,6 +195,7 @@ class Member:
             simulation_randomness(plan.experiment.seed, institution, round),
         )
         self._name = institution
+        self.gone = False
 
     def step(self, step: str, answer: Answer, words: Mapping[str, Words] | None = None) -> bytes:
         """Take one step and return the message for the server."""
@@ -240,22 +218,35 @@ class Gathering:
         plan: The federation's plan.
         sizes: Number of parameters of each block.
         round: From 1.
+        extra: The server's state, with the policy's choices.
     """
 
-    def __init__(self, plan: Plan, sizes: Mapping[str, int], round: int) -> None:
+    def __init__(
+        self, plan: Plan, sizes: Mapping[str, int], round: int, extra: Mapping[str, Vector]
+    ) -> None:
         self.round = round
-        self._terms = round_terms(plan, sizes, round)
+        self._terms = round_terms(plan, sizes, round, extra)
         self._server = Server(self._terms)
-        self._bytes: dict[str, int] = dict.fromkeys(self._terms.identities, 0)
+        self._traffic: dict[str, dict[str, Exchange]] = {}
         self._refused: list[tuple[str, str]] = []
 
-    def step(self, step: str, messages: Iterable[tuple[str, bytes | memoryview]]) -> Answer:
+    def step(self, step: str, messages: Messages) -> Answer | None:
         """Take the members' messages of a step before the last; return what they get.
 
-        Raises:
-            ProtocolError: Fewer members are left than the threshold.
+        None says that fewer members are left than the threshold.
         """
-        self._receive(messages)
+        self._receive(step, messages)
+        try:
+            answer = self._answer(step)
+        except TooFewError:
+            return None
+        exchanges = self._traffic[step]
+        for who in self._server.expected:
+            told = len(answer.get(who, b"") if isinstance(answer, dict) else answer)
+            exchanges[who] = replace(exchanges[who], downlink_bytes=told)
+        return answer
+
+    def _answer(self, step: str) -> Answer:
         if step == "advertise":
             return self._server.roster()
         if step == "share keys":
@@ -266,26 +257,41 @@ class Gathering:
             return self._server.confirmations()
         raise NotReadyError(f"no answer follows the step {step!r}")
 
-    def reveal(self, messages: Iterable[tuple[str, bytes | memoryview]]) -> Revealed:
+    def reveal(self, messages: Messages) -> Revealed:
         """Take the messages of the last step and return the sums."""
-        self._receive(messages)
-        aggregate = self._server.aggregate()
-        bits = self._terms.modulus_bits
+        self._receive(STEPS[-1], messages)
+        try:
+            aggregate = self._server.aggregate()
+        except TooFewError:
+            return self.lost()
+        bits = self._terms.bits
         lost = {name for names in aggregate.dropouts.values() for name in names}
         return Revealed(
-            sums={name: from_modular(words, bits) for name, words in aggregate.sums.items()},
+            sums={name: from_modular(words, bits(name)) for name, words in aggregate.sums.items()},
             owners=dict(aggregate.owners),
             withheld=aggregate.withheld,
             dropouts=tuple(name for name in self._terms.identities if name in lost),
-            uplink_bytes=dict(self._bytes),
+            traffic=self._traffic,
             refused=tuple(self._refused),
         )
 
-    def _receive(self, messages: Iterable[tuple[str, bytes | memoryview]]) -> None:
+    def lost(self) -> Revealed:
+        """Return what is revealed when too few members are left: nothing."""
+        return Revealed(
+            sums={},
+            owners={},
+            withheld=tuple(self._terms.blocks),
+            dropouts=tuple(self._terms.identities),
+            traffic=self._traffic,
+            refused=tuple(self._refused),
+        )
+
+    def _receive(self, step: str, messages: Messages) -> None:
+        exchanges = self._traffic[step] = {}
         for sender, message in messages:
             try:
                 self._server.receive(message)
             except ProtocolError as error:
                 self._refused.append((sender, str(error)))
                 continue
-            self._bytes[sender] += len(message)
+            exchanges[sender] = Exchange(len(message), 0)

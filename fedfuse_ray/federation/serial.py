@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.federation import checkpoint as checkpoints
+from fedfuse_ray.federation.buffered import Buffered
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.executor import RoundOutcome
 from fedfuse_ray.federation.institution import Institution, NetCache, pin_threads
 from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.outcomes import buffered_outcome, plain_outcome, secure_outcome
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone, TrainRecord, with_uplink
+from fedfuse_ray.federation.records import Alone, Trained, TrainRecord
 from fedfuse_ray.federation.secure_round import STEPS, Answer
 from fedfuse_ray.federation.server import Server
+from fedfuse_ray.federation.timeline import EVERYONE, Attendance
 from fedfuse_ray.models.initial import initial_blocks
 
 
@@ -43,50 +46,86 @@ class SerialExecutor:
         )
         self._server = Server(self._plan, checkpoint)
         self._states = dict(checkpoint.institutions)
+        self._buffered = Buffered(self._plan, dict(checkpoint.carried))
 
-    def train(self, round: int) -> RoundOutcome:
+    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round."""
-        if self._plan.privacy is not None and self._plan.privacy.distributed:
-            return self._train_securely(round)
+        if self._plan.coding.secure:
+            return self._train_securely(round, attendance)
+        if self._plan.asynchronous:
+            return self._train_buffered(round, attendance)
         began = time.perf_counter()
-        broadcast = self._server.broadcast()
-        trained = [
-            i.train(round, broadcast, self._states.get(i.participant.name, {}))
-            for i in self._participants
-        ]
-        self._states |= {t.record.institution: t.state for t in trained if t.state}
+        trained = self._train(round, attendance, attendance.absent)
         collected = time.perf_counter()
-        aggregation = self._server.aggregate(round, [t.payload for t in trained])
-        return RoundOutcome(
-            records=tuple(t.record for t in trained),
-            dropouts=(),
-            aggregation=aggregation,
-            train_seconds=collected - began,
-            aggregate_seconds=time.perf_counter() - collected,
+        sent = [t.payload for t in trained if t.payload]
+        aggregation = self._server.aggregate(round, sent)
+        return plain_outcome(
+            self._plan,
+            round,
+            attendance,
+            [t.record for t in trained],
+            aggregation,
+            (began, collected, time.perf_counter()),
         )
 
-    def _train_securely(self, round: int) -> RoundOutcome:
+    def _train(self, round: int, attendance: Attendance, idle: Collection[str]) -> list[Trained]:
+        """Train everybody but the named ones, and keep their states."""
+        broadcast = self._server.broadcast()
+        trained = []
+        for institution in self._participants:
+            name = institution.participant.name
+            if name in idle:
+                continue
+            state, anew = self._states.get(name, {}), name in attendance.anew
+            trained.append(institution.train(round, broadcast, state, anew))
+            if trained[-1].state:
+                self._states[name] = trained[-1].state
+        return trained
+
+    def _train_buffered(self, round: int, attendance: Attendance) -> RoundOutcome:
+        began = time.perf_counter()
+        starting = self._buffered.idle(attendance)
+        others = [p.name for p in self._plan.participants if p.name not in starting]
+        for t in self._train(round, attendance, others):
+            self._buffered.send(round, attendance.now, t.record, t.payload)
+        collected = time.perf_counter()
+        arrived = self._buffered.arrive(round)
+        aggregation = self._server.aggregate(round, [c.payload for c in arrived])
+        times = (began, collected, time.perf_counter())
+        return buffered_outcome(self._buffered, round, attendance, arrived, aggregation, times)
+
+    def _train_securely(self, round: int, attendance: Attendance) -> RoundOutcome:
         began = time.perf_counter()
         broadcast = self._server.broadcast()
         answer: Answer = b""
         records: list[TrainRecord] = []
         messages: list[tuple[str, bytes | memoryview]] = []
+        present = [i for i in self._participants if i.participant.name not in attendance.absent]
         for step in STEPS:
-            replies = [i.secure_step(step, round, answer, broadcast) for i in self._participants]
-            names = [i.participant.name for i in self._participants]
-            messages = [(n, r.message) for n, r in zip(names, replies, strict=True)]
-            records += [r.record for r in replies if r.record is not None]
-            if step != STEPS[-1]:
-                answer = self._server.secure_step(step, round, messages)
-        revealed = self._server.reveal(round, messages)
+            messages = []
+            for i in present:
+                name = i.participant.name
+                reply = i.secure_step(step, round, answer, broadcast, name in attendance.anew)
+                records += [reply.record] if reply.record is not None else []
+                messages += [(name, reply.message)] if reply.message else []
+            if step == STEPS[-1]:
+                revealed = self._server.reveal(round, messages)
+                break
+            following = self._server.secure_step(step, round, messages)
+            if following is None:
+                revealed = self._server.lost(round)
+                break
+            answer = following
         collected = time.perf_counter()
         aggregation = self._server.aggregate_revealed(round, revealed)
-        return RoundOutcome(
-            records=with_uplink(records, revealed.uplink_bytes),
-            dropouts=revealed.dropouts,
-            aggregation=aggregation,
-            train_seconds=collected - began,
-            aggregate_seconds=time.perf_counter() - collected,
+        return secure_outcome(
+            self._plan,
+            round,
+            attendance,
+            records,
+            (revealed.traffic, revealed.dropouts),
+            aggregation,
+            (began, collected, time.perf_counter()),
         )
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
@@ -96,7 +135,8 @@ class SerialExecutor:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
-        checkpoints.save(folder, self._server.checkpoint(self._states))
+        carried = self._buffered.carried
+        checkpoints.save(folder, self._server.checkpoint(self._states, carried))
 
     def sha256(self) -> str:
         """Return the digest of the global weights."""

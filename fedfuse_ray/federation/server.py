@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fedfuse_ray import blocks as blocks_
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.compression.codec import Setting
 from fedfuse_ray.errors import NotReadyError, ProtocolError
 from fedfuse_ray.federation import wire
+from fedfuse_ray.federation.adaptation import Adaptation
+from fedfuse_ray.federation.buffered import Carried
 from fedfuse_ray.federation.checkpoint import Checkpoint
+from fedfuse_ray.federation.coding import SETTING
+from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.secure_round import (
-    CLIP_NORM,
-    STEPS,
-    Answer,
-    Gathering,
-    Revealed,
-    mean_gradients,
-    next_clip_norm,
-)
+from fedfuse_ray.federation.private_transforms import ClipUpdate
+from fedfuse_ray.federation.secure_integers import CLIP_NORM, mean_gradients, modulus_bits
+from fedfuse_ray.federation.secure_round import STEPS, Answer, Gathering, Revealed, next_clip_norm
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
+from fedfuse_ray.network import staleness_weight
 
-_CODEC = "fp32"
 _AVERAGE = "average/"
+_HELD = "held/"
+"""What institutions hold after the broadcasts so far, where these send changes."""
+_TRACKED = "tracked/"
+"""Sum of what EF21's senders have got across so far."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,25 @@ class Aggregation:
     refused: tuple[tuple[str, str], ...]
 
 
+@dataclass
+class _Total:
+    """Block-wise sums while they are taken, and who is in them."""
+
+    sums: Blocks = field(default_factory=dict)
+    survivors: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    accepted: list[str] = field(default_factory=list)
+
+    def add(self, message: wire.Message, decoded: Blocks) -> None:
+        """Add one update."""
+        who = message.institution
+        self.accepted.append(who)
+        self.steps[who] = message.steps
+        for name, vector in decoded.items():
+            self.sums[name] = self.sums[name] + vector if name in self.sums else vector
+            self.survivors[name] = (*self.survivors.get(name, ()), who)
+
+
 class Server:
     """Holds the global weights and the strategy's state between rounds."""
 
@@ -51,6 +73,8 @@ class Server:
         self.round = checkpoint.round
         self.weights = dict(checkpoint.weights)
         self._chain = build_chain(plan)
+        senders = {block: len(names) for block, names in plan.owners.items()}
+        self._adaptation = Adaptation(plan.experiment.compression, senders)
         strategy = plan.experiment.strategy
         self._strategy = STRATEGIES[strategy.kind](strategy)
         self._gathering: Gathering | None = None
@@ -63,10 +87,15 @@ class Server:
             state |= {CLIP_NORM: np.array([terms.config.clip_norm], np.float32)}
         return state
 
-    def broadcast(self) -> Blocks:
-        """Return what institutions need for the next round: weights, and the strategy's vectors."""
-        clip = {CLIP_NORM: self._state[CLIP_NORM]} if CLIP_NORM in self._state else {}
-        return self.weights | self._strategy.broadcast(self._state) | clip
+    def broadcast(self) -> Broadcast:
+        """Return what institutions are sent for the next round; asking again gives the same."""
+        extra = dict(self._strategy.broadcast(self._state))
+        extra |= {n: v for n, v in self._state.items() if n == CLIP_NORM or n.startswith(SETTING)}
+        held = _stripped(self._state, _HELD)
+        if not held:
+            return Broadcast(self.round + 1, self.weights, {}, extra)
+        changes = self.plan.downlink.changes(self.weights, held, self.round + 1)
+        return Broadcast(self.round + 1, held, changes, extra)
 
     def aggregate(self, round: int, payloads: Sequence[bytes | memoryview]) -> Aggregation:
         """Check, sum in participants' order, and step.
@@ -92,28 +121,32 @@ class Server:
                 refused.append((message.institution, objection))
                 continue
             messages[message.institution], sizes[message.institution] = message, len(payload)
-        if not messages:
+        ordered = [messages[p.name] for p in self.plan.participants if p.name in messages]
+        total = self._sum(ordered, round, refused)
+        if refused and not total.accepted:
             raise ProtocolError(
                 f"round {round} received no update that could be accepted: {refused}"
             )
-        ordered = [messages[p.name] for p in self.plan.participants if p.name in messages]
-        self._advance(round, self._sum(ordered, round))
-        return Aggregation({m.institution: sizes[m.institution] for m in ordered}, tuple(refused))
+        self._advance(round, self._aggregate(total, round))
+        accepted = {name: sizes[name] for name in total.accepted}
+        return Aggregation(accepted, tuple(refused))
 
     def secure_step(
         self, step: str, round: int, messages: Sequence[tuple[str, bytes | memoryview]]
-    ) -> Answer:
+    ) -> Answer | None:
         """Take the members' messages of one step of a secure round, and answer them.
 
+        None says that too few members are left: the round is lost, and `lost` ends it.
+
         Raises:
-            ProtocolError: `round` is not the next one, or too few members are left.
+            ProtocolError: `round` is not the next one.
             NotReadyError: The round was begun by a process that is gone.
         """
         if round != self.round + 1:
             raise ProtocolError(f"round {round} can't follow round {self.round}")
         if step == STEPS[0]:
             sizes = {name: vector.size for name, vector in self.weights.items()}
-            self._gathering = Gathering(self.plan, sizes, round)
+            self._gathering = Gathering(self.plan, sizes, round, self._state)
         return self._gathered(round).step(step, messages)
 
     def reveal(self, round: int, messages: Sequence[tuple[str, bytes | memoryview]]) -> Revealed:
@@ -122,11 +155,23 @@ class Server:
         self._gathering = None
         return revealed
 
+    def lost(self, round: int) -> Revealed:
+        """Return what a round reveals of which too few members are left: nothing."""
+        revealed = self._gathered(round).lost()
+        self._gathering = None
+        return revealed
+
     def aggregate_revealed(self, round: int, revealed: Revealed) -> Aggregation:
         """Step along a secure round's sums."""
         if round != self.round + 1:
             raise ProtocolError(f"round {round} can't follow round {self.round}")
-        means = mean_gradients(revealed, self.plan)
+        sizes = {name: vector.size for name, vector in self.weights.items()}
+        state = self._state
+        means = mean_gradients(revealed.sums, revealed.owners, self.plan, sizes, round, state)
+        if self.plan.coding.adapts(secure=True):
+            bits = {n: modulus_bits(self.plan, n, self._state) for n in means}
+            sums = {name: revealed.sums[name] for name in means}
+            self._set(self._adaptation.after_secure_sum(sums, bits))
         if CLIP_NORM in self._state:
             moved = next_clip_norm(revealed, self.plan, float(self._state[CLIP_NORM][0]))
             self._state = self._state | {CLIP_NORM: np.array([moved], np.float32)}
@@ -137,7 +182,14 @@ class Server:
             participation={n: len(revealed.owners[n]) / everyone[n] for n in means},
         )
         self._advance(round, aggregate)
-        return Aggregation(revealed.uplink_bytes, revealed.refused)
+        return Aggregation(revealed.sent, revealed.refused)
+
+    def _set(self, chosen: Mapping[str, Setting]) -> None:
+        """Keep the policy's choices for the next round, to be broadcast."""
+        self._state = self._state | {
+            SETTING + name: np.array([setting.bits, setting.fraction], np.float32)
+            for name, setting in chosen.items()
+        }
 
     def _gathered(self, round: int) -> Gathering:
         if self._gathering is None or self._gathering.round != round:
@@ -146,6 +198,12 @@ class Server:
 
     def _advance(self, round: int, aggregate: Aggregate) -> None:
         """Let the strategy step, and average the last models where that is asked for."""
+        if self.plan.downlink.sends_changes:
+            held = self.plan.downlink.weights(self.broadcast())
+            self._state = self._state | {_HELD + name: vector for name, vector in held.items()}
+        if self.plan.coding.adapts(secure=False) and aggregate.mean:
+            released = {n: v for n, v in aggregate.mean.items() if n in self.weights}
+            self._set(self._adaptation.after_mean(released))
         self.weights, self._state = self._strategy.apply(self._state, self.weights, aggregate)
         self.round = round
         experiment = self.plan.experiment
@@ -160,16 +218,13 @@ class Server:
 
     def released(self) -> Blocks:
         """Return the model that is scored and given out: the last, or an average of the last."""
-        averaged = {
-            name.removeprefix(_AVERAGE): vector
-            for name, vector in self._state.items()
-            if name.startswith(_AVERAGE)
-        }
-        return self.weights | averaged
+        return self.weights | _stripped(self._state, _AVERAGE)
 
-    def checkpoint(self, institutions: Mapping[str, Blocks]) -> Checkpoint:
+    def checkpoint(
+        self, institutions: Mapping[str, Blocks], carried: Mapping[str, Carried] = {}
+    ) -> Checkpoint:
         """Return the state after the last round."""
-        return Checkpoint(self.round, self.weights, self._state, dict(institutions))
+        return Checkpoint(self.round, self.weights, self._state, dict(institutions), dict(carried))
 
     def sha256(self) -> str:
         """Return the digest of the released weights."""
@@ -182,41 +237,75 @@ class Server:
         participant = self.plan.by_name.get(message.institution)
         if participant is None:
             return "not a participant of this federation"
-        if message.round != round:
+        if message.round != round and not (self.plan.asynchronous and message.round < round):
             return f"sent an update of round {message.round} in round {round}"
         if message.institution in seen:
             return f"sent two updates in round {round}"
-        if message.codec != _CODEC:
-            return f"encoded its update as {message.codec}, where {_CODEC} was agreed"
+        agreed = self.plan.coding.config.codec
+        if message.codec != agreed:
+            return f"encoded its update as {message.codec}, where {agreed} was agreed"
         owned = set(self.plan.blocks_of(participant))
-        for name, payload in message.blocks.items():
+        for name in message.blocks:
             if name.removeprefix(CONTROL) not in owned:
                 return f"sent the block {name}, which it does not own"
             size = self.weights[name.removeprefix(CONTROL)].size
-            if message.sizes[name] != size or len(payload) != 4 * size:
-                return (
-                    f"sent {len(payload)} bytes for {message.sizes[name]} values as block {name}, "
-                    f"which has {size}"
-                )
+            if message.sizes[name] != size:
+                return f"sent {message.sizes[name]} values as block {name}, which has {size}"
         return None
 
-    def _sum(self, messages: Sequence[wire.Message], round: int) -> Aggregate:
-        sums: Blocks = {}
-        survivors: dict[str, tuple[str, ...]] = {}
+    def _sum(
+        self, messages: Sequence[wire.Message], round: int, refused: list[tuple[str, str]]
+    ) -> _Total:
+        """Decode one update after the other and add them up; those that can't be are refused."""
+        total = _Total()
+        for message in messages:
+            try:
+                decoded = self._decoded(message, round)
+            except ProtocolError as error:
+                refused.append((message.institution, str(error)))
+                continue
+            total.add(message, self._weighed(decoded, round - message.round))
+        return total
+
+    def _weighed(self, decoded: Blocks, staleness: int) -> Blocks:
+        """Weigh an update by its age."""
+        if not staleness:
+            return decoded
+        exponent = self.plan.experiment.network.aggregation.staleness_exponent
+        weight = np.float32(staleness_weight(staleness, exponent))
+        return {name: weight * vector for name, vector in decoded.items()}
+
+    def _decoded(self, message: wire.Message, round: int) -> Blocks:
+        who, coding, state = message.institution, self.plan.coding, self._state
+        decoded: Blocks = {}
+        for name, payload in message.blocks.items():
+            size = message.sizes[name]
+            try:
+                decoded[name] = coding.decode(payload, name, size, message.round, who, state)
+            except ProtocolError as error:
+                raise ProtocolError(f"its block {name} can't be decoded: {error}") from None
+        terms = self.plan.privacy
+        if terms is not None and terms.config.mode == "client" and decoded:
+            # What was lost on the way may have lengthened it; this server may look, and clips.
+            decoded = ClipUpdate(terms.config.clip_norm).apply(decoded, who, round)
+        return decoded
+
+    def _aggregate(self, total: _Total, round: int) -> Aggregate:
+        sums, survivors = dict(total.sums), dict(total.survivors)
         if self.plan.privacy is not None and self.plan.privacy.config.mode == "client":
             # A sample may be empty; the noise is released all the same.
-            sums = {name: np.zeros_like(vector) for name, vector in self.weights.items()}
-            survivors = dict.fromkeys(sums, ())
-        steps = {m.institution: m.steps for m in messages}
-        for message in messages:
-            for name, payload in message.blocks.items():
-                vector = np.frombuffer(payload, "<f4")
-                sums[name] = sums[name] + vector if name in sums else vector
-                survivors[name] = (*survivors.get(name, ()), message.institution)
-        mean = undo_chain(self._chain, sums, survivors, round)
+            sums = {n: np.zeros_like(v) for n, v in self.weights.items()} | sums
+            survivors = dict.fromkeys(sums, ()) | survivors
+        # Whoever sends nothing under EF21 is still there with what it sent before.
+        standing = survivors
+        if self.plan.coding.feedback == "ef21":
+            sums = {n: self._state.get(_TRACKED + n, np.float32(0)) + v for n, v in sums.items()}
+            self._state |= {_TRACKED + name: vector for name, vector in sums.items()}
+            standing = {name: self.plan.owners[name.removeprefix(CONTROL)] for name in sums}
+        mean = undo_chain(self._chain, sums, standing, round)
         return Aggregate(
             mean=mean,
-            steps={name: self._mean_steps(name, survivors[name], steps) for name in mean},
+            steps={name: self._mean_steps(name, survivors[name], total.steps) for name in mean},
             participation={
                 name: len(survivors[name]) / len(self.plan.owners[name.removeprefix(CONTROL)])
                 for name in mean
@@ -229,3 +318,8 @@ class Server:
         if not total:
             return 0.0
         return sum(fractions[name] * steps[name] for name in who) / total
+
+
+def _stripped(state: Blocks, prefix: str) -> Blocks:
+    """Return the vectors whose names begin with a prefix, under what follows it."""
+    return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}

@@ -47,13 +47,16 @@ class BackboneCache:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._backbones: dict[str, nn.Module] = {}
+        self._backbones: dict[tuple[str, str], nn.Module] = {}
 
-    def features(self, modality: str, images: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """Return frozen features [N, F] of images [N, *shape]."""
-        if modality not in self._backbones:
-            self._backbones[modality] = frozen_backbone(self._spec, modality)
-        backbone = self._backbones[modality].to(device)
+    def features(
+        self, modality: str, images: torch.Tensor, device: torch.device, tier: str = ""
+    ) -> torch.Tensor:
+        """Return a tier's frozen features [N, F] of images [N, *shape]."""
+        key = (modality, tier)
+        if key not in self._backbones:
+            self._backbones[key] = frozen_backbone(self._spec, modality, tier)
+        backbone = self._backbones[key].to(device)
         with torch.inference_mode():
             chunks = [
                 backbone(images[start : start + _CHUNK].to(device, torch.float32)).cpu()
@@ -65,14 +68,21 @@ class BackboneCache:
 
 
 def to_tensors(
-    specimens: Specimens, spec: ModelSpec, backbones: BackboneCache, device: torch.device
+    specimens: Specimens,
+    spec: ModelSpec,
+    backbones: BackboneCache,
+    device: torch.device,
+    tier: str = "",
 ) -> TensorData:
-    """Turn specimens into tensors; images stay as they are stored until a batch asks for them."""
+    """Turn specimens into what a tier's networks take.
+
+    Images stay as they are stored until a batch asks for them.
+    """
     inputs = {}
     for modality in specimens.modalities:
         images = torch.from_numpy(_writable(specimens.images[modality]))
-        if spec.frozen(modality):
-            inputs[modality] = backbones.features(modality, images, device)
+        if spec.frozen(modality, tier):
+            inputs[modality] = backbones.features(modality, images, device, tier)
         else:
             inputs[modality] = images
     return TensorData(

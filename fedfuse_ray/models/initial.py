@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -13,7 +14,7 @@ from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.models.encoders import build_backbone, load_backbone_weights
 from fedfuse_ray.models.net import build_block
-from fedfuse_ray.models.spec import ENCODER, ModelSpec
+from fedfuse_ray.models.spec import ENCODER, ModelSpec, encoder_of_block
 
 
 @contextmanager
@@ -31,14 +32,22 @@ def initial_blocks(spec: ModelSpec) -> Blocks:
 
 def block_sizes(spec: ModelSpec) -> dict[str, int]:
     """Return the number of parameters of every block, without drawing any."""
+    shapes = block_shapes(spec)
+    return {name: sum(math.prod(shape) for shape in each) for name, each in shapes.items()}
+
+
+def block_shapes(spec: ModelSpec) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Return the shapes of every block's parameters, in the order in which they are flattened."""
     with torch.device("meta"):
         blocks = {name: build_block(spec, name) for name in spec.all_blocks()}
-    return {name: sum(p.numel() for p in block.parameters()) for name, block in blocks.items()}
+    return {
+        name: tuple(tuple(p.shape) for p in block.parameters()) for name, block in blocks.items()
+    }
 
 
-def frozen_backbone(spec: ModelSpec, modality: str) -> nn.Module:
-    """Return a modality's frozen backbone, the same wherever it is built."""
-    config = spec.config.encoder_for(modality)
+def frozen_backbone(spec: ModelSpec, modality: str, tier: str = "") -> nn.Module:
+    """Return a tier's frozen backbone for a modality, the same wherever it is built."""
+    config = spec.config.encoder_for(modality, tier)
     with seeded(spec.seed, "frozen backbone", modality):
         backbone = build_backbone(config, spec.shapes[modality])
     load_backbone_weights(backbone, config, modality, spec.shapes[modality])
@@ -48,9 +57,9 @@ def frozen_backbone(spec: ModelSpec, modality: str) -> nn.Module:
 def _initial(spec: ModelSpec, name: str) -> Vector:
     with seeded(spec.seed, "initial weights", name):
         block = build_block(spec, name)
-    modality = name.removeprefix(ENCODER)
-    if name.startswith(ENCODER) and modality in spec.shapes and not spec.frozen(modality):
-        config = spec.config.encoder_for(modality)
+    modality, tier = encoder_of_block(name)
+    if name.startswith(ENCODER) and modality in spec.shapes and not spec.frozen(modality, tier):
+        config = spec.config.encoder_for(modality, tier)
         backbone = cast(nn.Module, block.backbone)
         load_backbone_weights(backbone, config, modality, spec.shapes[modality])
     flat = torch.cat([p.detach().reshape(-1) for p in block.parameters()])

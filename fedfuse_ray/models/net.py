@@ -14,7 +14,14 @@ from torch import nn
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.models.encoders import build_backbone, feature_count
 from fedfuse_ray.models.fusion import FUSIONS
-from fedfuse_ray.models.spec import ENCODER, FUSION, HEAD, ModelSpec
+from fedfuse_ray.models.spec import (
+    ENCODER,
+    FUSION,
+    HEAD,
+    ModelSpec,
+    encoder_block,
+    encoder_of_block,
+)
 
 Inputs = Mapping[str, torch.Tensor]
 """Modality to images [B, *shape], or to features [B, F] where the backbone is frozen."""
@@ -40,15 +47,15 @@ def build_block(spec: ModelSpec, name: str) -> nn.Module:
         return FUSIONS[spec.config.fusion](dim, spec.slots)
     if name.startswith(HEAD):
         return nn.Linear(dim, spec.classes[name.removeprefix(HEAD).split("/")[0]])
-    modality = name.removeprefix(ENCODER)
+    modality, tier = encoder_of_block(name)
     if modality.startswith("early/"):
         channels = sum(spec.shapes[m][0] for m in spec.domains[modality.removeprefix("early/")])
         backbone = build_backbone(spec.config.encoder, (channels, *_grid(spec)))
         return Encoder(backbone, feature_count(backbone), dim)
-    config = spec.config.encoder_for(modality)
+    config = spec.config.encoder_for(modality, tier)
     backbone = build_backbone(config, spec.shapes[modality])
     features = feature_count(backbone)
-    return Encoder(nn.Identity() if spec.frozen(modality) else backbone, features, dim)
+    return Encoder(nn.Identity() if spec.frozen(modality, tier) else backbone, features, dim)
 
 
 class CrossModalNet(nn.Module):
@@ -58,14 +65,18 @@ class CrossModalNet(nn.Module):
         spec: The federation's network.
         domain: The owner's domain.
         modalities: The modalities that it owns, in its domain's order.
+        tier: The tier that its encoders are of; "" for the default ones.
     """
 
-    def __init__(self, spec: ModelSpec, domain: str, modalities: Sequence[str]) -> None:
+    def __init__(
+        self, spec: ModelSpec, domain: str, modalities: Sequence[str], tier: str = ""
+    ) -> None:
         super().__init__()
         self.spec, self.domain, self.modalities = spec, domain, tuple(modalities)
         self.kind = spec.config.fusion
         self._slots = [spec.domains[domain].index(m) for m in self.modalities]
-        self.names = spec.block_names(domain, self.modalities)
+        self.names = spec.block_names(domain, self.modalities, tier)
+        self.encoder_names = {m: encoder_block(m, tier) for m in self.modalities}
         self.blocks = nn.ModuleDict({name: build_block(spec, name) for name in self.names})
         self.mean = FUSIONS["mean"](0, 0)
         self._flatten()
@@ -74,7 +85,7 @@ class CrossModalNet(nn.Module):
         """Encode every modality: [B, M, D]; for early fusion the stacked raw inputs."""
         if self.kind == "early":
             return self._stack(inputs)
-        encoded = [self.blocks[ENCODER + m](inputs[m]) for m in self.modalities]
+        encoded = [self.blocks[self.encoder_names[m]](inputs[m]) for m in self.modalities]
         return torch.stack(encoded, dim=1)
 
     def classify(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from fedfuse_ray.config.model import ModelConfig
 
 ENCODER, FUSION, HEAD = "encoder/", "fusion", "head/"
+TIER = "@"
 WITHOUT_FUSION_BLOCK = frozenset({"mean", "late", "early", "none"})
 
 
@@ -20,6 +22,7 @@ class ModelSpec:
         classes: Each domain's number of classes.
         shapes: Each modality's shape, [C, H, W] or [C, L].
         seed: Root of the weights' random streams.
+        tiers: Each tier's modalities, of those tiers that somebody is of.
     """
 
     config: ModelConfig
@@ -27,18 +30,21 @@ class ModelSpec:
     classes: dict[str, int]
     shapes: dict[str, tuple[int, ...]]
     seed: int
+    tiers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
         """Most modalities that a domain has: the fusion's width for `concat`."""
         return max(len(modalities) for modalities in self.domains.values())
 
-    def block_names(self, domain: str, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    def block_names(
+        self, domain: str, modalities: tuple[str, ...], tier: str = ""
+    ) -> tuple[str, ...]:
         """Return the blocks that an owner of `modalities` trains, in the model's order."""
         fusion = self.config.fusion
         if fusion == "early":
             return (f"{ENCODER}early/{domain}", f"{HEAD}{domain}")
-        names = [ENCODER + modality for modality in modalities]
+        names = [encoder_block(modality, tier) for modality in modalities]
         if fusion not in WITHOUT_FUSION_BLOCK:
             names.append(FUSION)
         if fusion in ("late", "none"):
@@ -52,13 +58,32 @@ class ModelSpec:
         names: dict[str, None] = {}
         for domain, modalities in self.domains.items():
             names |= dict.fromkeys(self.block_names(domain, modalities))
+        for tier, modalities in self.tiers.items():
+            names |= dict.fromkeys(encoder_block(modality, tier) for modality in modalities)
         return tuple(names)
 
-    def frozen(self, modality: str) -> bool:
-        """Whether the modality's backbone is frozen, so that the network takes its features."""
+    def encoders(self) -> Iterator[tuple[str, str]]:
+        """Yield modality and tier of every encoder; the default tier's, named "", come first."""
+        yield from ((modality, "") for modality in self.shapes)
+        for tier, modalities in self.tiers.items():
+            yield from ((modality, tier) for modality in modalities)
+
+    def frozen(self, modality: str, tier: str = "") -> bool:
+        """Whether the encoder's backbone is frozen, so that the network takes its features."""
         early = self.config.fusion == "early"
-        return not early and not self.config.encoder_for(modality).trainable
+        return not early and not self.config.encoder_for(modality, tier).trainable
 
     def signature(self) -> tuple[object, ...]:
         """Return what two specs share when their frozen features are the same."""
         return (self.config.model_dump_json(), tuple(sorted(self.shapes.items())), self.seed)
+
+
+def encoder_block(modality: str, tier: str = "") -> str:
+    """Return the name of an encoder's block: `encoder/ct`, or `encoder/ct@edge` in a tier."""
+    return ENCODER + (f"{modality}{TIER}{tier}" if tier else modality)
+
+
+def encoder_of_block(name: str) -> tuple[str, str]:
+    """Return modality and tier of an encoder's block; neither's name holds an `@`."""
+    modality, _, tier = name.removeprefix(ENCODER).partition(TIER)
+    return modality, tier

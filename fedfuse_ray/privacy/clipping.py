@@ -59,7 +59,8 @@ def assign_groups(blocks: Sequence[str], groups: Sequence[str]) -> dict[str, str
     """Return each block's clipping group.
 
     A block belongs to the group of its own name, else to the one named like a part of it (`ct`
-    holds `encoder/ct`), else to `rest`. Without groups every block is in `joint`.
+    holds `encoder/ct`, and `encoder/ct@edge` unless `ct@edge` is a group too), else to `rest`.
+    Without groups every block is in `joint`.
 
     Raises:
         InputError: A block that no group would clip, or a group without blocks.
@@ -68,8 +69,8 @@ def assign_groups(blocks: Sequence[str], groups: Sequence[str]) -> dict[str, str
         return dict.fromkeys(blocks, JOINT)
     assigned: dict[str, str] = {}
     for block in blocks:
-        parts = [part for part in reversed(block.split("/")) if part in groups]
-        choice = block if block in groups else parts[0] if parts else "rest"
+        parts = [n for p in reversed(block.split("/")) for n in (p, p.partition("@")[0])]
+        choice = next((name for name in (block, *parts) if name in groups), "rest")
         if choice not in groups:
             raise InputError(
                 "privacy.groups", list(groups), f"no group clips block {block!r}; add 'rest'"

@@ -77,4 +77,8 @@ def killed_once(seen: Callable[[], bool], *arguments: object, **values: str) -> 
 def rounds_in(folder: Path) -> int:
     """Return how many rounds a run has told of so far."""
     path = folder / "rounds.parquet"
-    return pq.read_table(path).num_rows if path.is_file() else 0
+    if not path.is_file():
+        return 0
+    # `read_table` opens the file twice, and the run may replace it in between.
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)

@@ -48,6 +48,7 @@ SUMMARY = {
         "uplink_bytes_total",
         "fp32_uplink_bytes_per_round",
         "codec",
+        "payload_bytes_per_round",
     },
     "time": {"wall_seconds", "startup_seconds", "seconds_per_round", "simulated_seconds"},
     "weights_sha256": str,

@@ -12,6 +12,7 @@ import pytest
 from fedfuse_ray import running
 from fedfuse_ray.federation import privacy_terms
 from fedfuse_ray.federation.serial import SerialExecutor
+from fedfuse_ray.federation.timeline import EVERYONE
 from tests.federations import rows_of, scores_of, tiny
 
 
@@ -58,10 +59,10 @@ def test_the_ledger_holds_a_release_for_each_round_and_institution(fedfuse):
 class Dying(SerialExecutor):
     """Dies before a round's update is aggregated."""
 
-    def train(self, round):
+    def train(self, round, attendance=EVERYONE):
         if round == 4:
             raise KeyboardInterrupt
-        return super().train(round)
+        return super().train(round, attendance)
 
 
 def test_a_resumed_private_run_is_the_undisturbed_one(fedfuse, tmp_path):

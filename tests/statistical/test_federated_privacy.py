@@ -15,19 +15,14 @@ import torch
 
 from fedfuse_ray import rng
 from fedfuse_ray.federation import private_gradients, secure_round
+from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.institution import Institution, NetCache
-from fedfuse_ray.federation.secure_round import (
-    MASK,
-    STEPS,
-    Gathering,
-    Revealed,
-    noisy_words,
-    round_terms,
-)
+from fedfuse_ray.federation.secure_integers import modulus_bits, noisy_words
+from fedfuse_ray.federation.secure_round import MASK, STEPS, Gathering, Revealed, round_terms
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
 from fedfuse_ray.packing import unpack
 from fedfuse_ray.privacy.clipping import clip_and_sum_torch
-from fedfuse_ray.privacy.secure_aggregation import envelope, from_modular
+from fedfuse_ray.privacy.secure_aggregation import RoundTerms, envelope, from_modular
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
 from tests.federations import dataset_of, plan_of, tiny
 
@@ -50,12 +45,11 @@ def released_noise(plan, words_of=noisy_words):
     sizes = block_sizes(plan.spec)
     noise: dict[str, list[np.ndarray]] = {name: [] for name in plan.owners}
     for round in range(1, ROUNDS + 1):
-        bits = round_terms(plan, sizes, round).modulus_bits
         totals = {name: np.zeros(sizes[name], np.int64) for name in plan.owners}
         for p in plan.participants:
             zeros = {name: np.zeros(sizes[name], np.float32) for name in plan.blocks_of(p)}
-            for name, words in words_of(zeros, p.name, round, plan, bits).items():
-                totals[name] += from_modular(words, bits)
+            for name, words in words_of(zeros, p.name, round, plan, {}).items():
+                totals[name] += from_modular(words, modulus_bits(plan, name, {}))
         for name, total in totals.items():
             noise[name].append(total / plan.privacy.scale.scale)
     return {name: np.concatenate(values) for name, values in noise.items()}
@@ -85,8 +79,8 @@ def test_noise_divided_by_the_root_of_fifteen_is_caught(plan):
 
 
 def test_noise_left_out_of_one_block_is_caught(plan):
-    def without_fusion(sums, name, round, plan, bits):
-        words = noisy_words(sums, name, round, plan, bits)
+    def without_fusion(sums, name, round, plan, extra):
+        words = noisy_words(sums, name, round, plan, extra)
         return words | {"fusion": np.zeros_like(words["fusion"])}
 
     assert not noise_is_as_charged(plan, released_noise(plan, without_fusion))
@@ -96,8 +90,8 @@ def test_noise_shares_that_ignore_dropouts_are_caught(plan):
     """With t owners gone, shares that were not inflated for them no longer reach sigma."""
     gone = plan.participants[0].name
 
-    def survivors_only(sums, name, round, plan, bits):
-        words = noisy_words(sums, name, round, plan, bits)
+    def survivors_only(sums, name, round, plan, extra):
+        words = noisy_words(sums, name, round, plan, extra)
         return {} if name == gone else words
 
     covered = {n for n, o in plan.owners.items() if gone in o and len(o) > 1}
@@ -206,12 +200,13 @@ def play(institutions, plan, on_message=lambda step, name, data: None) -> Reveal
     """Run one secure round in this process, showing every message that crosses the wire."""
     weights = initial_blocks(plan.spec)
     sizes = {name: vector.size for name, vector in weights.items()}
-    gathering = Gathering(plan, sizes, 1)
+    gathering = Gathering(plan, sizes, 1, {})
+    broadcast = Broadcast(1, weights, {}, {})
     answer: secure_round.Answer = b""
     for step in STEPS:
         messages = []
         for institution in institutions:
-            data = institution.secure_step(step, 1, answer, weights).message
+            data = institution.secure_step(step, 1, answer, broadcast).message
             on_message(step, institution.participant.name, data)
             messages.append((institution.participant.name, data))
         if step != STEPS[-1]:
@@ -226,9 +221,9 @@ def looks_uniform(values: np.ndarray) -> bool:
     return bool(np.sum((counts - expected) ** 2 / expected) < 60)
 
 
-def top_bits(words: dict[str, np.ndarray], bits: int) -> np.ndarray:
-    joined = np.concatenate([w.astype(np.uint64) for w in words.values()])
-    return (joined >> np.uint64(bits - 4)).astype(np.int64)
+def top_bits(words: dict[str, np.ndarray], terms: RoundTerms) -> np.ndarray:
+    tops = [w.astype(np.uint64) >> np.uint64(terms.bits(name) - 4) for name, w in words.items()]
+    return np.concatenate(tops).astype(np.int64)
 
 
 def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkeypatch):
@@ -236,8 +231,8 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
     masked: dict[str, bytes] = {}
     original = noisy_words
 
-    def spying(sums, name, round, plan, bits, *rest):
-        sent[name] = original(sums, name, round, plan, bits, *rest)
+    def spying(sums, name, round, plan, extra):
+        sent[name] = original(sums, name, round, plan, extra)
         return sent[name]
 
     monkeypatch.setattr("fedfuse_ray.federation.institution.noisy_words", spying)
@@ -246,18 +241,19 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
         plan,
         lambda step, name, data: masked.update({name: data}) if step == MASK else None,
     )
-    bits = round_terms(plan, block_sizes(plan.spec), 1).modulus_bits
+    terms = round_terms(plan, block_sizes(plan.spec), 1, {})
     for name, total in revealed.sums.items():
         owners = plan.owners[name]
         assert revealed.owners[name] == owners
-        exact = sum(from_modular(sent[who][name], bits) for who in owners)
+        exact = sum(from_modular(sent[who][name], terms.bits(name)) for who in owners)
         np.testing.assert_array_equal(total, exact)
-    terms = round_terms(plan, block_sizes(plan.spec), 1)
     for name, words in sent.items():
         body = envelope.unseal(masked[name], envelope.Kind.MASKED_INPUT, terms).body
-        blocks = MaskedInput.from_bytes(body).blocks
-        on_wire = {b: unpack(data, terms.blocks[b].size, bits) for b, data in blocks.items()}
+        blocks = MaskedInput.from_bytes(body, terms, name).blocks
+        on_wire = {
+            b: unpack(data, terms.blocks[b].size, terms.bits(b)) for b, data in blocks.items()
+        }
         assert set(on_wire) == set(words)
-        assert looks_uniform(top_bits(on_wire, bits))
+        assert looks_uniform(top_bits(on_wire, terms))
         # Negative control: before the masks they are far from uniform.
-        assert not looks_uniform(top_bits(words, bits))
+        assert not looks_uniform(top_bits(words, terms))

@@ -7,9 +7,10 @@ from fedfuse_ray.audit.canaries import JOINT, draw_canaries, honest_owners
 from fedfuse_ray.audit.canary_audit import guess
 from fedfuse_ray.audit.releases import releases, secure_sum
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.federation import secure_round
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms
+from fedfuse_ray.federation.secure_integers import modulus_bits
 from fedfuse_ray.models.initial import block_sizes
+from fedfuse_ray.privacy.secure_aggregation import to_modular
 from tests.federations import plan_of, tiny
 
 
@@ -44,9 +45,10 @@ def test_what_is_released_without_noise_is_the_sum_of_the_included(monkeypatch):
     plan, sizes, hosts = drawn()
     monkeypatch.setattr(
         "fedfuse_ray.audit.releases.noisy_words",
-        lambda sums, institution, round, plan, bits: {
-            name: secure_round.to_modular(
-                np.rint(v.astype(float) * plan.privacy.scale.scale).astype(np.int64), bits
+        lambda sums, institution, round, plan, extra: {
+            name: to_modular(
+                np.rint(v.astype(float) * plan.privacy.scale.scale).astype(np.int64),
+                modulus_bits(plan, name, extra),
             )
             for name, v in sums.items()
         },

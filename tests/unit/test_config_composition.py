@@ -270,3 +270,12 @@ def test_control_variates_go_with_compression_but_not_with_privacy():
     settings = ("strategy.kind=scaffold", "compression.codec=modint")
     assert loaded(OPEN, *settings).strategy.kind == "scaffold"
     check_message(refused(SECURE, *settings), "strategy.kind", "'scaffold'", "use fedavg")
+
+
+def test_a_broadcast_in_a_subspace_needs_a_model_that_stays_in_it():
+    down = "compression.downlink.codec=subspace"
+    check_message(refused(OPEN, down), "compression.downlink.codec", "'subspace'", "leaves")
+    alike = ("compression.codec=subspace", "compression.fraction=0.2")
+    check_message(refused(OPEN, down, *alike), "compression.downlink.codec", "'subspace'", "alike")
+    both = (*alike, down, "compression.downlink.fraction=0.2")
+    assert loaded(OPEN, *both).compression.downlink.codec == "subspace"

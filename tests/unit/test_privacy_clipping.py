@@ -20,6 +20,18 @@ def test_groups_are_found_by_block_then_modality_then_rest():
     }
 
 
+def test_a_modalitys_group_holds_its_encoders_of_every_tier():
+    blocks = ["encoder/ct", "encoder/ct@edge", "encoder/mri@ct", "fusion"]
+    assert assign_groups(blocks, ["ct", "rest"]) == {
+        "encoder/ct": "ct",
+        "encoder/ct@edge": "ct",
+        "encoder/mri@ct": "rest",
+        "fusion": "rest",
+    }
+    own = assign_groups(blocks, ["ct", "ct@edge", "rest"])
+    assert (own["encoder/ct"], own["encoder/ct@edge"]) == ("ct", "ct@edge")
+
+
 def test_a_block_that_no_group_clips_is_refused():
     with pytest.raises(InputError, match="encoder/mri"):
         assign_groups(BLOCKS, ["ct", "fusion", "head"])

@@ -9,6 +9,7 @@ import pytest
 from federations import message, packed, plan_of, random_blocks, tiny
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.server import Server
 from fedfuse_ray.models.initial import initial_blocks
@@ -136,8 +137,6 @@ def test_a_block_of_the_wrong_size_is_refused(plan, initial, server, extra):
 
 @pytest.mark.parametrize("nbytes", [0, 3, 4])
 def test_a_payload_that_is_not_as_long_as_it_says_is_refused(plan, initial, server, nbytes):
-    from fedfuse_ray.federation import wire
-
     bad = wire.pack(
         wire.Message(
             institution="med-01",
@@ -150,12 +149,11 @@ def test_a_payload_that_is_not_as_long_as_it_says_is_refused(plan, initial, serv
     )
     who, reason = refusal(server, bad, payloads(plan, initial)["med-02"])
     assert who == "med-01"
-    assert "fusion" in reason
+    assert f"{nbytes} bytes" in reason
+    assert f"{initial['fusion'].size} float32 values" in reason
 
 
 def test_an_update_in_another_codec_is_refused(plan, initial, server):
-    from fedfuse_ray.federation import wire
-
     vector = np.zeros(initial["fusion"].size, "<f4")
     bad = wire.pack(
         wire.Message("med-01", 1, "zip", {"fusion": vector.tobytes()}, {"fusion": vector.size}, 1)
@@ -197,7 +195,7 @@ def test_a_server_from_its_checkpoint_goes_on_alike(initial, kind):
     for each in (server, other):
         each.aggregate(2, list(payloads(plan, initial, round=2).values()))
     assert server.sha256() == other.sha256()
-    assert server.broadcast().keys() == other.broadcast().keys()
+    assert server.broadcast().extra.keys() == other.broadcast().extra.keys()
 
 
 def test_fednova_weighs_steps_block_by_block(initial):
