@@ -23,7 +23,7 @@ from benchmarks.results import Result, on_one_thread, parser, publish
 FIXED: dict[str, tuple[str, ...]] = {
     "fedfuse": (
         "codec=fp32",
-        *(f"codec=modint bits={bits}" for bits in (6, 7, 8, 9, 10, 12, 16)),
+        *(f"codec=modint bits={bits}" for bits in (3, 4, 5, 6, 7, 8, 12)),
     ),
     "fedfuse_nonprivate": (
         "codec=fp32",

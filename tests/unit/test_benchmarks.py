@@ -48,7 +48,9 @@ def verdicts(latest: Any, baseline: Any) -> list[str]:
     return [finding.verdict for finding in compare.compare(latest, baseline, 0.15)]
 
 
-@pytest.mark.parametrize("name", ["phantoms", "secure_aggregation", "codecs"])
+@pytest.mark.parametrize(
+    "name", ["phantoms", "secure_aggregation", "codecs", "compression", "network"]
+)
 def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
     assert smoke(name, tmp_path)["ratios"]
 
