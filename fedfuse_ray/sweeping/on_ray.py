@@ -1,0 +1,296 @@
+"""Trials on Ray Tune: one process runs trial after trial, as many processes as there is room for.
+
+The one module of this package that imports Ray. Tune decides which trial runs where and, for the
+searches that learn, which comes next; what a trial is, and how it is continued, is `trial`'s, so
+that a sweep outlives Tune's own state.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from actors.cluster import connect, nodes
+from fedfuse_ray.config import ExecutionConfig
+from fedfuse_ray.errors import InputError, ResourceError
+from fedfuse_ray.sweeping.config import AshaSearch, Objective, OptunaSearch, Sweep
+from fedfuse_ray.sweeping.points import digest, experiment_of, slug
+from fedfuse_ray.sweeping.store import MISSING, Row, SweepStore, lay_out, read_row
+from fedfuse_ray.sweeping.trial import Step, Trial
+
+if TYPE_CHECKING:
+    from fedfuse_ray.sweeping.reuse import ReusingExecutor
+
+FOLDER, ROOT = "folder", "sweep folder"
+_TUNE = "tune"
+_RETRIES = 2
+_WORST = 1e9
+"""Stands for an epsilon that is not finite, and for bytes that were never counted."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a trial while the sweep goes on."""
+
+    name: str
+    round: int
+    total: int
+    accuracy: float
+    ended: bool
+
+
+class FederationTrial(tune.Trainable):  # type: ignore[misc]
+    """A process of the sweep: runs one trial after the other, and keeps what they share.
+
+    Tune's config is `{FOLDER: path}`, or under `optuna` `{ROOT: path, setting: value, ...}` with
+    listed values as JSON.
+    """
+
+    _executor: ReusingExecutor
+    _folder: Path
+    _last: Step
+    _trial: Trial
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the first trial."""
+        from fedfuse_ray.sweeping.reuse import ReusingExecutor  # torch; the driver does without
+
+        self._executor = ReusingExecutor()
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next trial in the same process."""
+        self._trial.stop()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run a round of the trial."""
+        result = self._trial.step()
+        if isinstance(result, Step):
+            self._last = result
+            ended: dict[str, Any] = {"done": False}
+        else:
+            row = read_row(self._folder)
+            ended = {"done": True, **measured(row), "status": row.status}
+        told = {
+            "name": self._folder.name,
+            "round": self._last.round,
+            "total": self._last.total,
+            "accuracy": self._last.accuracy,
+        }
+        return told | ended
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Save nothing: the trial's folder has a checkpoint of every round."""
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Load nothing: a trial continues from its folder."""
+
+    def cleanup(self) -> None:
+        """Leave the trial's folder alone."""
+        self._trial.stop()
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._folder = Path(config[FOLDER]) if FOLDER in config else _proposed(config)
+        self._last = Step(0, 0, 0.0)
+        self._trial = Trial(self._folder, self._executor)
+
+
+class _Watcher(tune.Callback):  # type: ignore[misc]
+    """Passes on what Tune hears of trials."""
+
+    def __init__(self, tell: Callable[[Told], None]) -> None:
+        self._tell = tell
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune saves its callbacks for a restore of its own, which is never asked for.
+        return _Watcher, (_tell_nobody,)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A round is done, or the trial is."""
+        known = (result["name"], result["round"], result["total"], result["accuracy"])
+        self._tell(Told(*known, ended=bool(result["done"])))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has ended, of itself or stopped by the search."""
+        result = trial.last_result or {}
+        if "name" in result:
+            known = (result["name"], result["round"], result["total"], result["accuracy"])
+            self._tell(Told(*known, ended=True))
+
+
+def run_trials(
+    sweep: Sweep, store: SweepStore, names: Sequence[str], tell: Callable[[Told], None]
+) -> None:
+    """Run trials to their end; their results are in their folders.
+
+    Args:
+        sweep: The sweep.
+        store: Its folder, laid out.
+        names: The trials to run. Under `optuna` those that an earlier sweep proposed, which are
+            told to the search before it goes on.
+        tell: Called in this process as trials advance and end.
+
+    Raises:
+        ResourceError: No node has room for a trial.
+    """
+    # Tune's own tables and per-trial logs would only say again what the trials' folders hold.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # Only a trial's last report has all objectives.
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    # It misses the very logs that are turned off above.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    search = _search_algorithm(sweep, store, names)
+    connect(ExecutionConfig())
+    _check_fit(sweep)
+    shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
+    folders = [str(store.trials / name) for name in names]
+    resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
+    tuner = tune.Tuner(
+        tune.with_resources(FederationTrial, resources),
+        param_space={} if search else {FOLDER: tune.grid_search(folders)},
+        tune_config=tune.TuneConfig(
+            num_samples=sweep.search.trials if isinstance(sweep.search, OptunaSearch) else 1,
+            max_concurrent_trials=sweep.concurrent,
+            reuse_actors=True,
+            scheduler=_scheduler(sweep),
+            search_alg=search,
+        ),
+        run_config=tune.RunConfig(
+            name=_TUNE,
+            storage_path=str(store.folder),
+            verbose=0,
+            callbacks=[_Watcher(tell)],
+            # A process that died is replaced, and continues its trial; an error of the federation
+            # itself is an outcome, and never tried again.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+        ),
+    )
+    tuner.fit()
+    shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
+
+
+def _tell_nobody(told: Told) -> None:
+    """Do nothing."""
+
+
+def disconnect() -> None:
+    """Leave Ray, and end it where this process started it."""
+    ray.shutdown()
+
+
+def check_extra(sweep: Sweep) -> None:
+    """Check that what the search needs is installed.
+
+    Raises:
+        InputError: It is not.
+    """
+    if isinstance(sweep.search, OptunaSearch):
+        try:
+            importlib.import_module("optuna")
+        except ImportError:
+            remedy = "needs Optuna: pip install 'fedfuse-ray[optuna]'; or choose random or asha"
+            raise InputError("search.kind", "optuna", remedy) from None
+
+
+def measured(row: Row) -> dict[str, float]:
+    """Return a trial's objectives as finite numbers, worst where a trial did not come to one."""
+    epsilon = math.inf if row.epsilon is None else row.epsilon
+    values = {
+        "accuracy": 0.0 if row.accuracy is None else row.accuracy,
+        "epsilon": min(epsilon, _WORST),
+        "bytes": _WORST if row.uplink_bytes is None else row.uplink_bytes,
+    }
+    return values if row.status != MISSING else {}
+
+
+def _scheduler(sweep: Sweep) -> Any:
+    if not isinstance(sweep.search, AshaSearch):
+        return None
+    return tune.schedulers.ASHAScheduler(
+        time_attr="round",
+        metric="accuracy",
+        mode="max",
+        grace_period=sweep.search.grace_rounds,
+        reduction_factor=sweep.search.reduction_factor,
+        max_t=1_000_000_000,
+    )
+
+
+def _search_algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
+    if not isinstance(sweep.search, OptunaSearch):
+        return None
+    distributions = importlib.import_module("optuna.distributions")
+    importlib.import_module("optuna.logging").set_verbosity(logging.WARNING)
+    from ray.tune.search.optuna import OptunaSearch as TuneOptuna
+
+    space: dict[str, Any] = {ROOT: distributions.CategoricalDistribution((str(store.folder),))}
+    for name, axis in sweep.space.items():
+        if axis.values:
+            texts = [json.dumps(value) for value in axis.values]
+            space[name] = distributions.CategoricalDistribution(texts)
+        else:
+            log = axis.kind == "loguniform"
+            space[name] = distributions.FloatDistribution(*axis.bounds, log=log)
+    known = [
+        {ROOT: str(store.folder)}
+        | {n: json.dumps(v) if sweep.space[n].values else v for n, v in store.values(name).items()}
+        for name in names
+    ]
+    return TuneOptuna(
+        space=space,
+        metric=list(sweep.objectives),
+        mode=[_mode(objective) for objective in sweep.objectives],
+        points_to_evaluate=known or None,
+        # A search that goes on would otherwise draw its first points once more.
+        seed=sweep.search.seed + len(names),
+    )
+
+
+def _mode(objective: Objective) -> str:
+    return "max" if objective == "accuracy" else "min"
+
+
+def _proposed(config: Mapping[str, Any]) -> Path:
+    """Lay out a trial that the search has proposed; one proposed before is found again."""
+    store = SweepStore(Path(config[ROOT]))
+    sweep = store.read()
+    values = {
+        name: json.loads(config[name]) if axis.values else float(config[name])
+        for name, axis in sweep.space.items()
+    }
+    folder = store.trials / f"{slug(values)}-{digest(values)}"
+    if not (folder / "trial.json").is_file():
+        index = len(store.names())
+        lay_out(folder, index, values, experiment_of(sweep, values))
+    return folder
+
+
+def _check_fit(sweep: Sweep) -> None:
+    """Refuse what would wait for ever."""
+    wanted = (sweep.cpus_per_trial, sweep.gpus_per_trial)
+    offered = nodes()
+    if not any(n.num_cpus >= wanted[0] and n.num_gpus >= wanted[1] for n in offered):
+        told = ", ".join(f"{n.name}: {n.num_cpus:g} CPUs, {n.num_gpus:g} GPUs" for n in offered)
+        raise ResourceError(
+            f"a trial asks for {wanted[0]:g} CPUs and {wanted[1]:g} GPUs, which no node has "
+            f"({told}); lower cpus_per_trial or gpus_per_trial"
+        )
