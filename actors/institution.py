@@ -57,10 +57,10 @@ class InstitutionActor:
         return os.getpid()
 
     def initial(self) -> Blocks:
-        """Return the seeded initial weights."""
-        from fedfuse_ray.models.initial import initial_blocks
+        """Return the weights before the first round."""
+        from fedfuse_ray.federation.transfer import first_weights
 
-        return initial_blocks(self._plan.spec)
+        return first_weights(self._plan.spec)
 
     def train(
         self,

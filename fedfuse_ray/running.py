@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from fedfuse_ray import blocks
-from fedfuse_ray.config import Experiment, dump
+from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
-from fedfuse_ray.errors import BudgetSpentError
-from fedfuse_ray.federation import alone_store, paradigms, public_encoders
+from fedfuse_ray.errors import BudgetSpentError, InputError
+from fedfuse_ray.federation import alone_store, paradigms, public_encoders, transfer
 from fedfuse_ray.federation import checkpoint as checkpoints
 from fedfuse_ray.federation.charging import Charging
 from fedfuse_ray.federation.executor import Executor
@@ -96,6 +96,7 @@ def run(
         )
         plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
         public_encoders.ensure(plan.spec, progress.stage)
+        _check_transfer(plan)
         return _run(_Run(plan, dataset, executor, store, progress, began), resume)
 
 
@@ -109,6 +110,20 @@ def resume(
     """
     begun = read_resumed(folder)
     return run(begun, folder, executor=executor, resume=True, progress=progress)
+
+
+def _check_transfer(plan: Plan) -> None:
+    earlier: list[Experiment] = []
+    link = plan.spec.config.transfer
+    while link is not None:
+        config = Path(link.run) / "config.yaml"
+        if not config.is_file():
+            raise InputError(
+                "model.transfer.run", link.run, "holds no run: no config.yaml is there"
+            )
+        earlier.append(load(config))
+        link = earlier[-1].model.transfer
+    transfer.check(plan, earlier)
 
 
 def make_executor(experiment: Experiment) -> Executor:

@@ -32,6 +32,19 @@ class EncoderConfig(Config):
     width: int = Field(16, ge=4, le=256)
 
 
+class TransferConfig(Config):
+    """Weights that are taken over from another run instead of being drawn.
+
+    Attributes:
+        run: The result folder of a finished or interrupted federation.
+        blocks: Block of this run to block of that one, as `encoder/ct: encoder/xrd`; empty takes
+            every block of the same name and size.
+    """
+
+    run: str
+    blocks: dict[str, str] = Field({})
+
+
 class ModelConfig(Config):
     """The CrossModalNet.
 
@@ -48,6 +61,7 @@ class ModelConfig(Config):
             one trains it for all of its modalities, averaged among that tier's institutions;
             fusion and heads are everyone's, since embeddings have one length. The global model is
             scored with the default encoders.
+        transfer: Blocks that start from another run's weights; null draws all from the seed.
     """
 
     embedding_dim: int = Field(64, ge=4, le=4096)
@@ -57,6 +71,7 @@ class ModelConfig(Config):
     encoder: EncoderConfig = EncoderConfig()
     encoders: dict[str, EncoderConfig] = Field({})
     tiers: dict[TierName, EncoderConfig] = Field({})
+    transfer: TransferConfig | None = None
 
     def encoder_for(self, modality: str, tier: str = "") -> EncoderConfig:
         """Return the encoder's config of one modality, at institutions of a tier."""

@@ -37,8 +37,8 @@ from fedfuse_ray.federation.secure_integers import CLIP_NORM, noisy_words, terms
 from fedfuse_ray.federation.secure_round import MASK, STEPS, Answer, Member
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES
 from fedfuse_ray.federation.tensors import BackboneCache, TensorData, to_tensors
+from fedfuse_ray.federation.transfer import first_weights
 from fedfuse_ray.federation.transforms import apply_chain, build_chain
-from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.network import Work, timing
 from fedfuse_ray.packing import packed_bytes
@@ -260,7 +260,7 @@ class Institution:
         They are scored on the domain's whole test set, in the views that this participant owns.
         """
         began = time.perf_counter()
-        history = train_alone(self._training(initial_blocks(self.plan.spec)), self._validation)
+        history = train_alone(self._training(first_weights(self.plan.spec)), self._validation)
         net = self._own_net()
         net.set_blocks(history.weights)
         owned = [view for view in views if set(view) <= set(self.participant.modalities)]

@@ -20,7 +20,7 @@ from fedfuse_ray.federation.records import Alone, Trained, TrainRecord
 from fedfuse_ray.federation.secure_round import STEPS, Answer
 from fedfuse_ray.federation.server import Server
 from fedfuse_ray.federation.timeline import EVERYONE, Attendance
-from fedfuse_ray.models.initial import initial_blocks
+from fedfuse_ray.federation.transfer import first_weights
 
 
 class SerialExecutor:
@@ -42,7 +42,7 @@ class SerialExecutor:
     def load(self, path: Path | None) -> None:
         """Set server and institutions to a checkpoint, or to the seeded initial weights."""
         checkpoint = (
-            checkpoints.read(path) if path else Checkpoint(0, initial_blocks(self._plan.spec))
+            checkpoints.read(path) if path else Checkpoint(0, first_weights(self._plan.spec))
         )
         self._server = Server(self._plan, checkpoint)
         self._states = dict(checkpoint.institutions)
