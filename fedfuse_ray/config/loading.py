@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import copy
 import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -206,12 +208,18 @@ def _parse(source: str) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError("PRESET", source, f"can't be read as text: {error}") from None
     try:
-        tree = yaml.safe_load(text)
+        tree = copy.deepcopy(_parsed(text))
     except yaml.YAMLError as error:
         raise InputError("PRESET", source, f"is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError("PRESET", source, "holds no settings; see docs/configuration.md")
     return tree
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> Any:
+    # Reading the YAML is nine tenths of loading a preset, and a sweep loads it for each trial.
+    return yaml.safe_load(text)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

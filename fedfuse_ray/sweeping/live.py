@@ -54,6 +54,12 @@ class LiveTable:
         if self._live:
             self._live.stop()
 
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Show these trials from now on."""
+        self._rows = {row.trial: row for row in rows}
+        self._ended = {row.trial for row in rows if row.status != MISSING}
+        self._draw()
+
     def say(self, text: str) -> None:
         """Say what is going on, outside the table."""
         if not self._quiet:

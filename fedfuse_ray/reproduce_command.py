@@ -1,0 +1,98 @@
+"""`python -m fedfuse_ray reproduce`: the paper's experiments, claim beside measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.files import write_text
+from fedfuse_ray.terminal import output
+
+if TYPE_CHECKING:
+    from fedfuse_ray.reproducing.tables import Grid
+    from fedfuse_ray.sweeping.live import LiveTable
+    from fedfuse_ray.sweeping.store import Row
+
+
+def reproduce_command(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="On `demo`, a quarter of an hour on two cores.")
+    ] = False,
+    studies: Annotated[
+        str | None, typer.Option(metavar="s1,s2", help="Which studies; default all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Finish an interrupted reproduction.")
+    ] = None,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Print the result only.")
+    ] = False,
+) -> None:
+    """Run the paper's experiments again, and put claim and measurement on one page."""
+    from fedfuse_ray.reproducing import running
+    from fedfuse_ray.reproducing.markdown import document
+    from fedfuse_ray.reproducing.page import write_page
+    from fedfuse_ray.reproducing.scale import FULL, QUICK
+    from fedfuse_ray.reproducing.tables import claims
+    from fedfuse_ray.sweeping.live import LiveTable
+
+    if resume is not None:
+        if quick or studies is not None or out is not None:
+            raise InputError("--resume", resume, "it goes on as it began; give nothing else")
+        folder = resume
+    else:
+        scale = QUICK if quick else FULL
+        folder = out or Path("runs") / f"reproduce-{scale.name}"
+        running.begin(scale, running.study_names(studies), folder)
+    with LiveTable([], quiet=no_progress) as live:
+        found = running.run(folder, _Live(live), _typed(folder))
+    report = write_page(folder, found)
+    write_text(folder / "paper.md", document(found))
+    _print(claims(found))
+    output().print(f"Report: {report}", markup=False, highlight=False)
+
+
+class _Live:
+    """Shows runs as a sweep's trials are shown."""
+
+    def __init__(self, live: LiveTable) -> None:
+        self._live = live
+
+    def begun(self, rows: Sequence[Row]) -> None:
+        self._live.begin(rows)
+        self._live.say(f"{len(rows)} federations")
+
+    def advanced(self, name: str, round: int, total: int, accuracy: float) -> None:
+        self._live.advanced(name, round, total, accuracy)
+
+    def ended(self, row: Row) -> None:
+        self._live.ended(row)
+
+
+def _typed(folder: Path) -> str:
+    """Return the command that makes this reproduction from nothing."""
+    from fedfuse_ray.reproducing.running import asked
+    from fedfuse_ray.reproducing.studies import STUDIES
+
+    scale, studies = asked(folder)
+    words = ["python -m fedfuse_ray reproduce"]
+    words += ["--quick"] if scale.name == "quick" else []
+    words += [] if studies == tuple(STUDIES) else [f"--studies {','.join(studies)}"]
+    return " ".join(words)
+
+
+def _print(grid: Grid) -> None:
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for name in grid.head:
+        shown.add_column(name, overflow="fold")
+    for row in grid.rows:
+        shown.add_row(*row)
+    output().print(shown)

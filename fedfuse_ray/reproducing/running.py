@@ -1,0 +1,200 @@
+"""From studies to a reproduction's folder: every federation once, side by side, resumable.
+
+The federations run as a sweep's trials do, with the sweep's folder: `trials/NAME/` is a run's
+folder each. Those that start from others' weights come in a second wave.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedfuse_ray.config import Experiment
+from fedfuse_ray.config.model import TransferConfig
+from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.report.provenance import environment
+from fedfuse_ray.reproducing import results
+from fedfuse_ray.reproducing.scale import Scale, scale_of
+from fedfuse_ray.reproducing.studies import STUDIES, Cell, cells_of, experiment
+from fedfuse_ray.sweeping.config import Sweep
+from fedfuse_ray.sweeping.points import Point, digest, slug
+from fedfuse_ray.sweeping.store import DONE, Row, SweepStore, read_row
+
+_ASKED = "studies"
+
+
+class Watcher(Protocol):
+    """Who is told how it goes."""
+
+    def begun(self, rows: Sequence[Row]) -> None:
+        """These are all runs."""
+        ...
+
+    def advanced(self, name: str, round: int, total: int, accuracy: float) -> None:
+        """A run has done a round."""
+        ...
+
+    def ended(self, row: Row) -> None:
+        """A run has ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Planned:
+    """All that a reproduction runs.
+
+    Attributes:
+        cells: Every cell of every study.
+        runs: Each cell's run, by name.
+        points: Every run once.
+        second: The names of those that wait for others' weights.
+    """
+
+    cells: tuple[Cell, ...]
+    runs: tuple[str, ...]
+    points: tuple[Point, ...]
+    second: frozenset[str]
+
+
+def study_names(listed: str | None) -> tuple[str, ...]:
+    """Return the studies of `--studies a,b`; all when it was not given.
+
+    Raises:
+        InputError: An unknown one, or none.
+    """
+    if listed is None:
+        return tuple(STUDIES)
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    for name in names:
+        if name not in STUDIES:
+            raise InputError("--studies", name, f"choose among {', '.join(STUDIES)}")
+    if not names:
+        raise InputError("--studies", listed, f"name at least one of {', '.join(STUDIES)}")
+    return names
+
+
+def begin(scale: Scale, studies: tuple[str, ...], folder: Path) -> None:
+    """Validate every federation and lay the folder out; nothing has been started yet.
+
+    Raises:
+        InputError: A federation that can't be, or a folder that holds other files.
+    """
+    store = SweepStore(folder)
+    planned = plan(scale, studies, store.trials)
+    store.start(_as_sweep(scale, studies), planned.points)
+
+
+def asked(folder: Path) -> tuple[Scale, tuple[str, ...]]:
+    """Return the scale and the studies of a reproduction that was begun in a folder.
+
+    Raises:
+        InputError: None was.
+    """
+    settings = SweepStore(folder).read().settings
+    if _ASKED not in settings:
+        raise InputError("--resume", folder, "a sweep was started there, not a reproduction")
+    return scale_of(settings["scale"]), study_names(settings[_ASKED])
+
+
+def plan(scale: Scale, studies: tuple[str, ...], trials: Path) -> Planned:
+    """Return what is run: cells that are the same federation share a run."""
+    cells = tuple(cells_of(scale, studies))
+    known: dict[str, Point] = {}
+    by_cell: list[tuple[Cell, str]] = []
+    second = set()
+    for cell in cells:
+        whole = experiment(cell, scale.base)
+        if cell.after is not None:
+            donor = next(name for other, name in by_cell if other == cell.after)
+            whole = _starting_from(whole, trials / donor, cell)
+        key = whole.model_dump_json()
+        if key not in known:
+            values = {"study": cell.study, **cell.at, "seed": cell.seed}
+            name = f"{len(known):03d}-{slug(values)}-{digest({'key': key})[:4]}"
+            known[key] = Point(len(known), name, values, whole)
+        by_cell.append((cell, known[key].name))
+        if cell.after is not None:
+            second.add(known[key].name)
+    runs = tuple(name for _, name in by_cell)
+    return Planned(cells, runs, tuple(known.values()), frozenset(second))
+
+
+def run(folder: Path, watcher: Watcher, command: str) -> results.Reproduction:
+    """Run what is missing, and write the reproduction.
+
+    Args:
+        folder: Laid out by `begin`.
+        watcher: Who is told.
+        command: What the user typed, to stand beside the figures.
+
+    Raises:
+        FedfuseError: A federation failed.
+    """
+    from fedfuse_ray.sweeping import on_ray
+
+    began = time.perf_counter()
+    scale, studies = asked(folder)
+    store = SweepStore(folder)
+    planned = plan(scale, studies, store.trials)
+    watcher.begun(store.rows())
+    seen: set[str] = set()
+
+    def tell(told: on_ray.Told) -> None:
+        if not told.ended:
+            watcher.advanced(told.name, told.round, told.total, told.accuracy)
+        elif told.name not in seen:
+            seen.add(told.name)
+            watcher.ended(read_row(store.trials / told.name))
+
+    sweep = store.read()
+    try:
+        for wave in (False, True):
+            names = [name for name in store.missing() if (name in planned.second) == wave]
+            if names:
+                on_ray.run_trials(sweep, store, names, tell)
+                _check(store, names)
+    finally:
+        on_ray.disconnect()
+    reproduction = results.Reproduction(
+        scale=scale.name,
+        base=scale.base,
+        command=command,
+        wall_seconds=time.perf_counter() - began,
+        environment=environment(),
+        studies=results.rows_of(planned.cells, planned.runs, store.trials),
+    )
+    results.write(folder, reproduction)
+    store.write_table(store.rows())
+    return reproduction
+
+
+def _starting_from(whole: Experiment, donor: Path, cell: Cell) -> Experiment:
+    transfer = TransferConfig(run=str(donor), blocks=dict(cell.blocks))
+    model = whole.model.model_copy(update={"transfer": transfer})
+    return whole.model_copy(update={"model": model})
+
+
+def _as_sweep(scale: Scale, studies: tuple[str, ...]) -> Sweep:
+    """Return the sweep file of the folder: hand-picked points, all of them to be run."""
+    return Sweep.model_validate(
+        {
+            "base": scale.base,
+            "settings": {"scale": scale.name, _ASKED: ",".join(studies)},
+            "space": {"study": list(studies)},
+        }
+    )
+
+
+def _check(store: SweepStore, names: Sequence[str]) -> None:
+    rows = [read_row(store.trials / name) for name in names]
+    broken = [row for row in rows if row.status != DONE]
+    if broken:
+        lines = broken[0].error.strip().splitlines() or ["its process ended"]
+        raise FedfuseError(
+            f"{len(broken)} of {len(rows)} federations have no result, the first of them "
+            f"{broken[0].trial}: {json.dumps(lines[-1])}. Continue with --resume {store.folder}"
+        )
