@@ -78,16 +78,10 @@ def _header(found: Reproduction) -> str:
         )
     for start in (FUSION, ENCODERS):
         if (gain := tables.transfer_gain(found, start)) is not None:
-            name = f"Gain by transfer: {start}"
-            entries.append(
-                Card(
-                    name,
-                    tables.points_text(gain[0]),
-                    f"points; paper: +{percent(paper.TRANSFER_GAIN, 0)}",
-                )
-            )
+            note = f"points {tables.range_text(gain[0])}; paper: +{percent(paper.TRANSFER_GAIN, 0)}"
+            entries.append(Card(f"Transfer: {start}", f"{100 * gain[0].mean:+.1f}", note))
     entries.append(Card("Wall time", human_seconds(found.wall_seconds), found.command))
-    links = " · ".join(
+    links = "".join(
         f'<a href="#{name}">{escape(title)}</a>'
         for name, (title, _) in SECTIONS.items()
         if TABLES[name](found).rows

@@ -56,12 +56,13 @@ def test_the_same_federation_of_two_studies_is_run_once(planned):
     shared = {
         run
         for cell, run in by_cell
-        if (cell.paradigm == "fedfuse"
-        and cell.seed == 0
-        and cell.at.get("epsilon", 1.0) == 1.0
-        and not cell.settings)
-        or (cell.settings == ("privacy.target_epsilon=1.0",)
-        and cell.seed == 0)
+        if (
+            cell.paradigm == "fedfuse"
+            and cell.seed == 0
+            and cell.at.get("epsilon", 1.0) == 1.0
+            and not cell.settings
+        )
+        or (cell.settings == ("privacy.target_epsilon=1.0",) and cell.seed == 0)
     }
     assert len(shared) == 1, "table 3, epsilon 1, compression and the ablations' base are one run"
 
