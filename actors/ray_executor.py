@@ -150,7 +150,7 @@ class RayExecutor:
         def call(host: str) -> Any:
             updates[host], states[host], records = (
                 self._hosts[host]
-                .train.options(num_returns=3, name=f"round {round}: {host}")
+                .train.options(num_returns=3, name=f"round {round}: train {host}")
                 .remote(round, weights, self._states.get(host, {}), list(idle), attendance.anew)
             )
             return records
@@ -206,7 +206,7 @@ class RayExecutor:
         for step in STEPS:
             asked = {
                 host: actor.secure_step.options(
-                    num_returns=2, name=f"round {round}: {step}: {host}"
+                    num_returns=2, name=f"round {round}: {step} {host}"
                 ).remote(step, round, answer, weights, attendance.absent, attendance.anew)
                 for host, actor in self._hosts.items()
             }
@@ -279,7 +279,7 @@ class RayExecutor:
         def call(name: str) -> Any:
             attempts[name] += 1
             actor = self._hosts[where[name]]
-            return actor.train_alone.options(name=f"alone: {name}").remote(name, views)
+            return actor.train_alone.options(name=f"train alone: {name}").remote(name, views)
 
         sizes = {name: -self._plan.by_name[name].specimens for name in names}
         waiting = {call(name): name for name in sorted(names, key=lambda name: sizes[name])}
