@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from actors.placement import Node
 from fedfuse_ray.config import ExecutionConfig
@@ -20,14 +21,22 @@ ACTOR_LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 _SLICE_SECONDS = 1.0
 
 
-def connect(execution: ExecutionConfig) -> None:
+def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) -> None:
     """Join the cluster that `RAY_ADDRESS` names, or this process's Ray, or start one here.
 
     A local Ray has as many logical CPUs as this process may use cores.
+
+    Args:
+        execution: Whether a local Ray has a dashboard.
+        job: What the dashboard says of this process's job; fixed once it has joined.
     """
     if ray.is_initialized():
         return
-    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": True}
+    options: dict[str, Any] = {
+        "logging_level": logging.WARNING,
+        "log_to_driver": True,
+        "job_config": JobConfig(metadata=dict(job or {})),
+    }
     if "RAY_ADDRESS" in os.environ:
         ray.init(address="auto", **options)
         return

@@ -14,7 +14,7 @@ from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.reproduce_command import reproduce_command
-from fedfuse_ray.terminal import TerminalProgress, exit_status, output
+from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
 
 app = typer.Typer(
     help="Simulate privacy-preserving federated cross-modal fusion in scientific imaging.",
@@ -75,6 +75,7 @@ def run_command(
     from fedfuse_ray.report import run_table
 
     with TerminalProgress(quiet=no_progress) as progress:
+        progress.stage(results_line(folder))
         summary = running.run(experiment, folder, resume=resume is not None, progress=progress)
     console = output()
     console.print(run_table(summary))
@@ -107,6 +108,7 @@ def compare_command(
     ]
     folder = out or Path("runs") / f"{experiments[0].preset}-comparison"
     with TerminalProgress(quiet=no_progress) as progress:
+        progress.stage(results_line(folder))
         comparison = compare(experiments, folder, progress=progress)
     console = output()
     console.print(comparison_table(comparison))

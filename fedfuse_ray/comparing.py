@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.progress import Progress
 from fedfuse_ray.report import Summary, write_comparison, write_comparison_report
-from fedfuse_ray.running import Progress, run
+from fedfuse_ray.running import run
 
 
 def compare(
@@ -30,12 +31,20 @@ def compare(
         raise InputError(
             "--paradigms", ",".join(names), "name each paradigm once, and at least one"
         )
+    # An older comparison would tell whoever watches the folder that this one has ended.
+    (out / "comparison.json").unlink(missing_ok=True)
+    job = {
+        "preset": experiments[0].preset,
+        "paradigms": ",".join(names),
+        "seed": str(experiments[0].seed),
+        "results": str(out.absolute()),
+    }
     comparison: dict[str, Summary] = {}
     for experiment in experiments:
         if progress is not None:
             progress.stage(f"Paradigm {experiment.paradigm}")
         folder = out / experiment.paradigm
-        comparison[experiment.paradigm] = run(experiment, folder, progress=progress)
+        comparison[experiment.paradigm] = run(experiment, folder, progress=progress, job=job)
     write_comparison(out, comparison)
     write_comparison_report(out, comparison)
     return comparison

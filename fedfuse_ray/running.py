@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from fedfuse_ray import blocks
 from fedfuse_ray.config import Experiment, dump, load
@@ -22,6 +21,7 @@ from fedfuse_ray.federation.records import Alone
 from fedfuse_ray.federation.rounds import Clock, final_views, run_rounds
 from fedfuse_ray.federation.scoring import alone_scores, final_scores
 from fedfuse_ray.privacy.ledger import append_events, read_ledger
+from fedfuse_ray.progress import Progress, Several, Silent
 from fedfuse_ray.reading import read_resumed
 from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
 from fedfuse_ray.results import (
@@ -36,28 +36,6 @@ from fedfuse_ray.results import (
 _CHECKPOINTS = "checkpoints"
 
 
-class Progress(Protocol):
-    """Who is told how a run goes."""
-
-    def stage(self, text: str) -> None:
-        """A stage began."""
-        ...
-
-    def advanced(self, done: int, total: int, what: str, accuracy: float | None) -> None:
-        """A round, or a participant that trains alone, is done."""
-        ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, text: str) -> None:
-        """Do nothing."""
-
-    def advanced(self, done: int, total: int, what: str, accuracy: float | None) -> None:
-        """Do nothing."""
-
-
 def run(
     experiment: Experiment,
     out: Path,
@@ -65,6 +43,7 @@ def run(
     executor: Executor | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    job: Mapping[str, str] | None = None,
 ) -> Summary:
     """Run an experiment and write its folder.
 
@@ -73,7 +52,8 @@ def run(
         out: The result folder; an older run's results in it are replaced.
         executor: Where to run; by default what `execution.executor` names.
         resume: Continue from the folder's last checkpoint instead.
-        progress: Who is told.
+        progress: Who is told; under Ray its metrics are told as well.
+        job: What Ray's dashboard says of a job that holds more than this run.
 
     Raises:
         InputError: The experiment or its data can't be used.
@@ -97,7 +77,7 @@ def run(
         plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
         public_encoders.ensure(plan.spec, progress.stage)
         _check_transfer(plan)
-        return _run(_Run(plan, dataset, executor, store, progress, began), resume)
+        return _run(_Run(plan, dataset, executor, store, progress, began), resume, job)
 
 
 def resume(
@@ -151,14 +131,33 @@ class _Run:
         return self.store.folder / _CHECKPOINTS
 
 
-def _run(run: _Run, resume: bool) -> Summary:
+def _run(run: _Run, resume: bool, job: Mapping[str, str] | None) -> Summary:
     run.progress.stage(f"Starting {len(run.plan.participants)} participants")
     starting = time.perf_counter()
+    if run.executor.kind == "ray":
+        run = _on_ray(run, job)
     run.executor.start(run.plan, run.dataset.folder)
     startup = time.perf_counter() - starting
     if paradigms.trains_alone(run.plan.experiment):
         return _alone(run, startup)
     return _federation(run, startup, resume)
+
+
+def _on_ray(run: _Run, job: Mapping[str, str] | None) -> _Run:
+    """Join Ray as a job that says what it is, and have its metrics told of each round."""
+    from actors.cluster import connect
+    from actors.metrics import RayMetrics
+
+    experiment, folder = run.plan.experiment, run.store.folder
+    described = {
+        "preset": experiment.preset,
+        "paradigm": experiment.paradigm,
+        "seed": str(experiment.seed),
+        "results": str(folder.absolute()),
+    }
+    connect(experiment.execution, job or described)
+    metrics = RayMetrics(experiment, folder.absolute().name)
+    return replace(run, progress=Several((metrics, run.progress)))
 
 
 def _federation(run: _Run, startup: float, resume: bool) -> Summary:
@@ -179,9 +178,9 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     clock = _clock(run.store) if done else Clock()
     for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints, charge, clock):
         done = finished.number
-        row, institutions = round_rows(run.plan, finished, charging.epsilon, charging.epsilons)
-        run.store.append_round(row, institutions)
-        run.progress.advanced(done, total, "round", row.accuracy)
+        rows = round_rows(run.plan, finished, charging.epsilon, charging.epsilons)
+        run.store.append_round(*rows)
+        run.progress.advanced(done, total, "round", rows)
     if done < total:
         run.progress.stage(f"The privacy budget is spent after {done} of {total} rounds")
     if not done:

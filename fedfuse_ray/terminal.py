@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 from rich.console import Console
@@ -14,9 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedfuse_ray.errors import FedfuseError, InputError
 
+if TYPE_CHECKING:
+    from fedfuse_ray.report.rows import RoundRows
+
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+RESULTS = "Results go to "
+
 _LINES = 10
+_SILENCE_SECONDS = 30.0
+_BAR = 20
 _WIDTH = 110
 # The base of typer's complaints; typer exports it under no name of its own.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
@@ -50,12 +59,13 @@ def output() -> Console:
 class TerminalProgress:
     """A live bar on a terminal, plain lines elsewhere (a job's log), nothing with `quiet`.
 
-    Plain lines go to standard output, which leaves standard error to errors.
+    Plain lines go to standard output, which leaves standard error to errors. Of many rounds about
+    ten are told, and one every half minute.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         terminal = Console(stderr=True)
-        self._console = Console()
+        self._console = Console(soft_wrap=True)
         self._quiet = quiet
         self._live = terminal.is_terminal and not quiet
         self._bar = Progress(
@@ -67,6 +77,8 @@ class TerminalProgress:
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, state="", start=True)
+        self._told = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def __enter__(self) -> TerminalProgress:
         if self._live:
@@ -84,20 +96,61 @@ class TerminalProgress:
 
     def stage(self, text: str) -> None:
         """A stage began."""
+        self._first = None
         if self._live:
             self._bar.reset(self._task, total=None, description=text, state="")
         elif not self._quiet:
             self._console.print(text, markup=False, highlight=False)
 
-    def advanced(self, done: int, total: int, what: str, accuracy: float | None) -> None:
+    def advanced(self, done: int, total: int, what: str, rows: RoundRows | None) -> None:
         """A round, or a participant that trains alone, is done."""
+        now = time.monotonic()
         state = f"{what} {done}/{total}" if what == "round" else f"{done}/{total} {what}"
-        if accuracy is not None:
-            state += f"  accuracy {accuracy:.1%}"
+        if rows is not None:
+            row = rows[0]
+            state += measures(row.accuracy, row.epsilon, row.uplink_bytes)
+        state += self._left(done, total, now)
         if self._live:
             self._bar.update(self._task, completed=done, total=total, state=state)
-        elif not self._quiet and (done == total or done % max(1, total // _LINES) == 0):
-            self._console.print(f"  {state}", markup=False, highlight=False)
+        elif not self._quiet and self._due(done, total, now):
+            self._told = now
+            self._console.print(f"  {bar(done, total)} {state}", markup=False, highlight=False)
+
+    def _left(self, done: int, total: int, now: float) -> str:
+        """Return the time to go; the first round warms caches up, so it does not count."""
+        from fedfuse_ray.report.units import human_seconds
+
+        self._first = self._first or (done, now)
+        counted = done - self._first[0]
+        if not counted or done == total:
+            return ""
+        return f"  {human_seconds((now - self._first[1]) / counted * (total - done))} left"
+
+    def _due(self, done: int, total: int, now: float) -> bool:
+        tenth = done == total or done % max(1, total // _LINES) == 0
+        return tenth or now - self._told >= _SILENCE_SECONDS
+
+
+def results_line(folder: Path) -> str:
+    """Return a log's first line, by which `watch --job` finds the folder."""
+    return f"{RESULTS}{folder.absolute()}"
+
+
+def bar(done: int, total: int) -> str:
+    """Return a bar of plain characters, which every log shows: `[####......]`."""
+    filled = _BAR * done // max(1, total)
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}]"
+
+
+def measures(accuracy: float | None, epsilon: float | None, uplink_bytes: int) -> str:
+    """Return what a round came to, on a line; what it did not is left out."""
+    # The package of reports takes plotly along, which a mistake in a command must not wait for.
+    from fedfuse_ray.report.units import human_bytes, percent
+
+    told = [f"accuracy {percent(accuracy)}"] if accuracy is not None else []
+    told += [f"epsilon {epsilon:.2f}"] if epsilon is not None else []
+    told += [f"uplink {human_bytes(uplink_bytes)}"]
+    return "".join(f"  {text}" for text in told)
 
 
 def _said(error: Exception) -> str:

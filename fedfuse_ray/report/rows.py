@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -82,6 +82,9 @@ class InstitutionRow:
     staleness: int = 0
     compression: str = ""
 
+
+RoundRows: TypeAlias = tuple[RoundRow, Sequence[InstitutionRow]]
+"""What the two tables say of one round."""
 
 _WHOLE = (
     "round",

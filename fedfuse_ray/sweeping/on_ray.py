@@ -22,7 +22,8 @@ import ray
 from ray import tune
 
 from actors.cluster import connect, nodes
-from fedfuse_ray.config import ExecutionConfig
+from actors.metrics import RayMetrics
+from fedfuse_ray.config import ExecutionConfig, load
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.sweeping.config import AshaSearch, Objective, OptunaSearch, Sweep
 from fedfuse_ray.sweeping.points import digest, experiment_of, slug
@@ -106,7 +107,9 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._folder = Path(config[FOLDER]) if FOLDER in config else _proposed(config)
         self._last = Step(0, 0, 0.0)
-        self._trial = Trial(self._folder, self._executor)
+        sweep = self._folder.parent.parent.name
+        metrics = RayMetrics(load(self._folder / "config.yaml"), sweep, self._folder.name)
+        self._trial = Trial(self._folder, self._executor, metrics)
 
 
 class _Watcher(tune.Callback):  # type: ignore[misc]
@@ -158,7 +161,7 @@ def run_trials(
     # It misses the very logs that are turned off above.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     search = _search_algorithm(sweep, store, names)
-    connect(ExecutionConfig())
+    connect(ExecutionConfig(), {"search": sweep.search.kind, "results": str(store.folder)})
     _check_fit(sweep)
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
     folders = [str(store.trials / name) for name in names]

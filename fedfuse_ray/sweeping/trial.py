@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfuse_ray.config import load
+from fedfuse_ray.progress import Progress, Several
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.sweeping.store import DONE, FAILED, STOPPED, Outcome, read_outcome, write_outcome
 
 if TYPE_CHECKING:
     from fedfuse_ray.federation.executor import Executor
+    from fedfuse_ray.report.rows import RoundRows
 
 _LOCK_SECONDS = 60.0
 
@@ -51,10 +53,12 @@ class Trial:
     Args:
         folder: The trial's folder, with its `config.yaml`.
         executor: Runs it; closed at the end, to be started again by the next trial.
+        told: Who else is told of each round that is run.
     """
 
-    def __init__(self, folder: Path, executor: Executor) -> None:
+    def __init__(self, folder: Path, executor: Executor, told: Progress | None = None) -> None:
         self._folder, self._executor = folder, executor
+        self._progress: Progress = Several((told, self)) if told else self
         self._steps: queue.Queue[Step | Outcome] = queue.Queue()
         self._go = threading.Semaphore(0)
         self._stopping = False
@@ -77,8 +81,11 @@ class Trial:
     def stage(self, text: str) -> None:
         """Nobody is told of stages."""
 
-    def advanced(self, done: int, total: int, what: str, accuracy: float | None) -> None:
+    def advanced(self, done: int, total: int, what: str, rows: RoundRows | None) -> None:
         """Hand out a round, and hold still until the next is asked for."""
+        self._hand_out(done, total, rows[0].accuracy if rows else None)
+
+    def _hand_out(self, done: int, total: int, accuracy: float | None) -> None:
         self._accuracy = self._accuracy if accuracy is None else accuracy
         self._steps.put(Step(done, total, self._accuracy))
         self._wait()
@@ -109,7 +116,7 @@ class Trial:
         """Tell a search that begins anew what an ended trial told the one before."""
         rounds = read_rounds(self._folder).to_pylist()
         for row in rounds:
-            self.advanced(row["round"], len(rounds), "round", row["accuracy"])
+            self._hand_out(row["round"], len(rounds), row["accuracy"])
 
     def _federate(self, began: float) -> Outcome:
         from fedfuse_ray import running  # torch, which only processes that train need
@@ -120,7 +127,11 @@ class Trial:
             # The table of rounds is the last file that a run writes at its start.
             begun = (self._folder / "rounds.parquet").is_file()
             running.run(
-                experiment, self._folder, executor=self._executor, resume=begun, progress=self
+                experiment,
+                self._folder,
+                executor=self._executor,
+                resume=begun,
+                progress=self._progress,
             )
         except Stopped:
             status = STOPPED

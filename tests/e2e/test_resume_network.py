@@ -73,7 +73,7 @@ class CutAfter(Silent):
     def __init__(self, count):
         self.count = count
 
-    def advanced(self, done, total, what, accuracy):
+    def advanced(self, done, total, what, rows):
         if done == self.count:
             raise PowerCut
 

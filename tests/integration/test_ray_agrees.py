@@ -42,7 +42,7 @@ class Look(Silent):
     def __init__(self):
         self.seen = {}
 
-    def advanced(self, done, total, what, accuracy):
+    def advanced(self, done, total, what, rows):
         for name, actor in actors().items():
             self.seen[name] = ray.get(actor.__ray_call__.remote(lambda self: repr(self)))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import typer
 
 from fedfuse_ray import cli
@@ -11,7 +13,16 @@ from fedfuse_ray.errors import (
     ProtocolError,
     ResourceError,
 )
+from fedfuse_ray.report.rows import RoundRow
 from fedfuse_ray.terminal import TerminalProgress, exit_status
+
+_TIMES = (
+    "seconds",
+    "train_seconds",
+    "aggregate_seconds",
+    "evaluate_seconds",
+    "simulated_seconds",
+)
 
 
 def status_of(error, capsys):
@@ -101,23 +112,47 @@ def test_help_is_not_an_error(capsys):
     assert "--resume" in capsys.readouterr().out
 
 
+def round_of(number, **values):
+    zeros = dict.fromkeys(_TIMES, 0.0)
+    row = RoundRow(number, 0.5, **zeros, uplink_bytes=46_100, downlink_bytes=0, participants=3)
+    return replace(row, **values), ()
+
+
 def test_progress_in_a_job_log_is_plain_lines(capsys):
     with TerminalProgress() as progress:
         progress.stage("Training [40] rounds")
         for done in range(1, 41):
-            progress.advanced(done, 40, "round", 0.5 if done == 40 else None)
+            last = {"accuracy": 0.5, "epsilon": 1.0} if done == 40 else {}
+            progress.advanced(done, 40, "round", round_of(done, **last))
         progress.advanced(1, 2, "med-01", None)
     captured = capsys.readouterr()
     lines = (captured.out + captured.err).splitlines()
     assert lines[0] == "Training [40] rounds"
-    assert "  round 40/40  accuracy 50.0%" in lines
-    assert "  1/2 med-01" in lines
+    assert lines[1].startswith("  [##..................] round 4/40  uplink 46.1 kB  0.00 s left")
+    assert lines[10] == (
+        f"  [{'#' * 20}] round 40/40  accuracy 50.0%  epsilon 1.00  uplink 46.1 kB"
+    )
+    assert lines[11] == "  [##########..........] 1/2 med-01"
     assert len(lines) == 12  # About ten of forty rounds are told.
     assert "\x1b" not in captured.out + captured.err
+
+
+def test_slow_rounds_are_told_every_half_minute_with_the_time_to_go(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("fedfuse_ray.terminal.time.monotonic", lambda: now[0])
+    progress = TerminalProgress()
+    for done, seconds in enumerate([600.0, 20.0, 20.0, 20.0], 1):
+        now[0] += seconds
+        progress.advanced(done, 200, "round", round_of(done))
+    told = [line.split("]")[1] for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        " round 1/200  uplink 46.1 kB",  # The first round warms up, and tells of no other.
+        " round 3/200  uplink 46.1 kB  1 h 05 min left",
+    ]
 
 
 def test_quiet_progress_says_nothing(capsys):
     with TerminalProgress(quiet=True) as progress:
         progress.stage("Training")
-        progress.advanced(1, 1, "round", 0.5)
+        progress.advanced(1, 1, "round", round_of(1))
     assert capsys.readouterr() == ("", "")
