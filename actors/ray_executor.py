@@ -58,12 +58,15 @@ class RayExecutor:
 
     Args:
         execution: How actors are laid out, and how long anything may take.
+        group: A placement group with a bundle for each actor, where somebody else has reserved
+            them; by default the executor reserves and frees its own.
     """
 
     kind = "ray"
 
-    def __init__(self, execution: ExecutionConfig) -> None:
+    def __init__(self, execution: ExecutionConfig, group: Any = None) -> None:
         self._execution = execution
+        self._given = group
         self._group: Any = None
         self._layout: tuple[Host, ...] = ()
         self._hosts: dict[str, Any] = {}
@@ -81,7 +84,7 @@ class RayExecutor:
         offered = nodes()
         self._layout = lay_out(plan.participants, offered, self._execution.institutions_per_actor)
         check_fit(self._layout, offered)
-        self._group = self._reserve()
+        self._group = self._reserve() if self._given is None else self._check_given()
         namespace = f"fedfuse-{uuid.uuid4().hex[:8]}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         server = _ParameterServer.options(
@@ -304,12 +307,20 @@ class RayExecutor:
         for actor in actors:
             with contextlib.suppress(Exception):
                 ray.kill(actor)
-        if self._group is not None:
+        if self._group is not None and self._given is None:
             remove_placement_group(self._group)
         self._hosts, self._group = {}, None
 
+    def _check_given(self) -> Any:
+        if self._given.bundle_count != len(self._layout):
+            raise ResourceError(
+                f"{self._given.bundle_count} actors were reserved for, but the cluster's nodes now "
+                f"ask for {len(self._layout)}; set execution.institutions_per_actor to a number"
+            )
+        return self._given
+
     def _reserve(self) -> Any:
-        bundles = [_bundle(host) for host in self._layout]
+        bundles = [bundle(host) for host in self._layout]
         group = placement_group(bundles, strategy=self._execution.placement)
         if not group.wait(self._execution.startup_seconds):
             table = ray.util.placement_group_table(group)
@@ -358,7 +369,8 @@ def _fetch(ref: Any, who: str) -> Any:
         raise _cause(error, who) from None
 
 
-def _bundle(host: Host) -> dict[str, float]:
+def bundle(host: Host) -> dict[str, float]:
+    """Return what a placement group has to reserve for an actor."""
     wanted = {"CPU": host.num_cpus, "GPU": host.num_gpus}
     # A bundle must ask for something, also where institutions ask for no CPU.
     return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0.001}

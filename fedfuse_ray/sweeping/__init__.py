@@ -2,5 +2,5 @@
 
 `config` reads a sweep file, `points` expands it, `trial` runs one federation, `on_ray` many of
 them, `store` keeps the folder, `selection` prices the choice, and `page` shows all. Only `on_ray`
-imports Ray.
+and `room`, which says what a trial reserves, import Ray.
 """

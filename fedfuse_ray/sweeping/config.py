@@ -18,7 +18,15 @@ from fedfuse_ray.errors import InputError
 Objective = Literal["accuracy", "epsilon", "bytes"]
 Interval = tuple[float, float]
 
-_HERE = ("base", "paradigm", "objectives", "concurrent", "cpus_per_trial", "gpus_per_trial")
+_HERE = (
+    "base",
+    "paradigm",
+    "objectives",
+    "executor",
+    "concurrent",
+    "cpus_per_trial",
+    "gpus_per_trial",
+)
 _GROUPS = ("search", "space")
 
 
@@ -142,9 +150,13 @@ class Sweep(Config):
         search: How points are chosen.
         objectives: What the Pareto front and `optuna` weigh; the first names the best trial.
             Accuracy is raised; epsilon and the bytes sent up are lowered.
+        executor: Where a trial's federation runs: `serial` in the trial's own process, which hands
+            specimens and frozen features to the next trial; `ray` as actors of its own, inside the
+            trial's placement group, for federations that need several GPUs or nodes.
         concurrent: Most trials side by side; null takes what the cluster has room for.
-        cpus_per_trial: Logical CPUs of a trial; its federation runs in one process.
-        gpus_per_trial: GPUs of a trial.
+        cpus_per_trial: Logical CPUs of a serial trial. Actors ask for what their institutions
+            declare.
+        gpus_per_trial: GPUs of a serial trial.
     """
 
     base: str
@@ -153,6 +165,7 @@ class Sweep(Config):
     space: dict[str, Axis] = Field(min_length=1)
     search: Search = GridSearch()
     objectives: tuple[Objective, ...] = Field(("accuracy", "epsilon", "bytes"), min_length=1)
+    executor: Literal["serial", "ray"] = "serial"
     concurrent: int | None = Field(None, ge=1)
     cpus_per_trial: float = Field(1.0, gt=0.0)
     gpus_per_trial: float = Field(0.0, ge=0.0)
@@ -173,6 +186,11 @@ class Sweep(Config):
     def _agrees(self) -> Sweep:
         if both := sorted(set(self.space) & set(self.settings)):
             raise ValueError(f"settings.{both[0]}: it varies; set space.{both[0]} instead")
+        if self.executor == "ray" and self.search.kind == "optuna":
+            raise ValueError(
+                "executor: optuna proposes points late, and the room for actors must "
+                "be known early; choose grid, random or asha"
+            )
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives: one is named twice; name each once")
         for name, axis in self.space.items():

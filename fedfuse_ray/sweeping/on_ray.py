@@ -1,6 +1,6 @@
 """Trials on Ray Tune: one process runs trial after trial, as many processes as there is room for.
 
-The one module of this package that imports Ray. Tune decides which trial runs where and, for the
+Tune decides which trial runs where and, for the
 searches that learn, which comes next; what a trial is, and how it is continued, is `trial`'s, so
 that a sweep outlives Tune's own state.
 """
@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
-from actors.cluster import connect, nodes
+from actors.cluster import connect
 from actors.metrics import RayMetrics
-from fedfuse_ray.config import ExecutionConfig, load
-from fedfuse_ray.errors import InputError, ResourceError
+from actors.ray_executor import RayExecutor
+from fedfuse_ray.config import ExecutionConfig, Experiment
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.sweeping import room
 from fedfuse_ray.sweeping.config import AshaSearch, Objective, OptunaSearch, Sweep
 from fedfuse_ray.sweeping.points import digest, experiment_of, slug
 from fedfuse_ray.sweeping.store import MISSING, Row, SweepStore, lay_out, read_row
 from fedfuse_ray.sweeping.trial import Step, Trial
 
 if TYPE_CHECKING:
+    from fedfuse_ray.federation.executor import Executor
     from fedfuse_ray.sweeping.reuse import ReusingExecutor
 
 FOLDER, ROOT = "folder", "sweep folder"
@@ -54,11 +57,14 @@ class Told:
 class FederationTrial(tune.Trainable):  # type: ignore[misc]
     """A process of the sweep: runs one trial after the other, and keeps what they share.
 
+    Under `executor: ray` it only drives: the federation's actors stand beside it, in the trial's
+    placement group, and end with the trial.
+
     Tune's config is `{FOLDER: path}`, or under `optuna` `{ROOT: path, setting: value, ...}` with
     listed values as JSON.
     """
 
-    _executor: ReusingExecutor
+    _reusing: ReusingExecutor
     _folder: Path
     _last: Step
     _trial: Trial
@@ -67,7 +73,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
         """Begin the first trial."""
         from fedfuse_ray.sweeping.reuse import ReusingExecutor  # torch; the driver does without
 
-        self._executor = ReusingExecutor()
+        self._reusing = ReusingExecutor()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -107,9 +113,15 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._folder = Path(config[FOLDER]) if FOLDER in config else _proposed(config)
         self._last = Step(0, 0, 0.0)
-        sweep = self._folder.parent.parent.name
-        metrics = RayMetrics(load(self._folder / "config.yaml"), sweep, self._folder.name)
-        self._trial = Trial(self._folder, self._executor, metrics)
+        self._trial = Trial(self._folder, self._executor_of, self._metrics_of)
+
+    def _executor_of(self, experiment: Experiment) -> Executor:
+        if experiment.execution.executor == "serial":
+            return self._reusing
+        return RayExecutor(experiment.execution, ray.util.get_current_placement_group())
+
+    def _metrics_of(self, experiment: Experiment) -> RayMetrics:
+        return RayMetrics(experiment, self._folder.parent.parent.name, self._folder.name)
 
 
 class _Watcher(tune.Callback):  # type: ignore[misc]
@@ -162,10 +174,9 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     search = _search_algorithm(sweep, store, names)
     connect(ExecutionConfig(), {"search": sweep.search.kind, "results": str(store.folder)})
-    _check_fit(sweep)
+    resources = room.of_a_trial(sweep, store, names)
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
     folders = [str(store.trials / name) for name in names]
-    resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
     tuner = tune.Tuner(
         tune.with_resources(FederationTrial, resources),
         param_space={} if search else {FOLDER: tune.grid_search(folders)},
@@ -285,15 +296,3 @@ def _proposed(config: Mapping[str, Any]) -> Path:
         index = len(store.names())
         lay_out(folder, index, values, experiment_of(sweep, values))
     return folder
-
-
-def _check_fit(sweep: Sweep) -> None:
-    """Refuse what would wait for ever."""
-    wanted = (sweep.cpus_per_trial, sweep.gpus_per_trial)
-    offered = nodes()
-    if not any(n.num_cpus >= wanted[0] and n.num_gpus >= wanted[1] for n in offered):
-        told = ", ".join(f"{n.name}: {n.num_cpus:g} CPUs, {n.num_gpus:g} GPUs" for n in offered)
-        raise ResourceError(
-            f"a trial asks for {wanted[0]:g} CPUs and {wanted[1]:g} GPUs, which no node has "
-            f"({told}); lower cpus_per_trial or gpus_per_trial"
-        )

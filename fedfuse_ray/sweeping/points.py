@@ -65,23 +65,21 @@ def expand(sweep: Sweep) -> list[Point]:
 def experiment_of(sweep: Sweep, values: Mapping[str, Any]) -> Experiment:
     """Return the experiment at a point.
 
-    A trial's federation runs in the trial's own process, which is what lets the next trial take
-    over data and frozen features; side by side run trials, not institutions.
-
     Raises:
         InputError: The settings don't go together.
     """
     settings = [f"{name}={_yaml(v)}" for name, v in {**sweep.settings, **values}.items()]
     try:
         asked = load(sweep.base, settings, paradigm=sweep.paradigm)
-        if "executor" in asked.execution.model_fields_set and asked.execution.executor == "ray":
+        set_here = "executor" in asked.execution.model_fields_set
+        if set_here and asked.execution.executor != sweep.executor:
             raise InputError(
                 "execution.executor",
-                "ray",
-                "a sweep runs each federation in one process and its trials side by side; leave "
-                "the setting out",
+                asked.execution.executor,
+                "say `executor` of the sweep instead; it holds for all trials",
             )
-        return load(sweep.base, [*settings, "execution.executor=serial"], paradigm=sweep.paradigm)
+        settings.append(f"execution.executor={sweep.executor}")
+        return load(sweep.base, settings, paradigm=sweep.paradigm)
     except InputError as error:
         at = ", ".join(f"{name}={value}" for name, value in values.items())
         raise InputError(error.field, error.value, f"{error.remedy} (at {at})") from None

@@ -7,14 +7,14 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedfuse_ray.config import load
-from fedfuse_ray.progress import Progress, Several
+from fedfuse_ray.config import Experiment, load
+from fedfuse_ray.progress import Progress, Several, Silent
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.sweeping.store import DONE, FAILED, STOPPED, Outcome, read_outcome, write_outcome
 
@@ -52,13 +52,17 @@ class Trial:
 
     Args:
         folder: The trial's folder, with its `config.yaml`.
-        executor: Runs it; closed at the end, to be started again by the next trial.
-        told: Who else is told of each round that is run.
+        executor: Gives who runs it; closed at the end, to be started again by the next trial.
+        told: Gives who else is told of each round that is run.
     """
 
-    def __init__(self, folder: Path, executor: Executor, told: Progress | None = None) -> None:
-        self._folder, self._executor = folder, executor
-        self._progress: Progress = Several((told, self)) if told else self
+    def __init__(
+        self,
+        folder: Path,
+        executor: Callable[[Experiment], Executor],
+        told: Callable[[Experiment], Progress] = lambda experiment: Silent(),
+    ) -> None:
+        self._folder, self._executor, self._told = folder, executor, told
         self._steps: queue.Queue[Step | Outcome] = queue.Queue()
         self._go = threading.Semaphore(0)
         self._stopping = False
@@ -129,9 +133,9 @@ class Trial:
             running.run(
                 experiment,
                 self._folder,
-                executor=self._executor,
+                executor=self._executor(experiment),
                 resume=begun,
-                progress=self._progress,
+                progress=Several((self._told(experiment), self)),
             )
         except Stopped:
             status = STOPPED

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.sweeping.config import validate_sweep
 from fedfuse_ray.sweeping.points import expand
@@ -106,6 +107,29 @@ def test_a_broken_trial_leaves_the_others_alone(tmp_path, ray_address):
 def test_a_trial_that_fits_nowhere_is_refused(tmp_path, ray_address):
     sweep, store = begun(tmp_path, cpus_per_trial=64)
     with pytest.raises(ResourceError, match="no node has"):
+        ran(sweep, store)
+
+
+def test_a_federation_of_actors_runs_inside_its_trial_as_it_does_in_one_process(
+    tmp_path, ray_address
+):
+    space = {"privacy.clip_norm": [0.5]}
+    settings = {"training.rounds": 2, "execution.institutions_per_actor": 2}
+    serial = ran(*begun(tmp_path / "serial", space=space, settings=settings))
+    actors = ran(*begun(tmp_path / "ray", space=space, settings=settings, executor="ray"))
+    assert actors[0].status == DONE, actors[0].error
+    assert actors[0].weights_sha256 == serial[0].weights_sha256
+    assert load(tmp_path / "ray" / "trials" / actors[0].trial / "config.yaml").execution == (
+        load(tmp_path / "serial" / "trials" / serial[0].trial / "config.yaml").execution.model_copy(
+            update={"executor": "ray"}
+        )
+    )
+
+
+def test_actors_that_ask_for_different_room_are_swept_apart(tmp_path, ray_address):
+    space = {"execution.institutions_per_actor": [2, 3]}
+    sweep, store = begun(tmp_path, space=space, executor="ray")
+    with pytest.raises(InputError, match="sweep them apart"):
         ran(sweep, store)
 
 

@@ -98,7 +98,7 @@ def test_a_point_that_nobody_could_run_is_named(space, field):
 def test_a_base_that_asks_for_actors_is_refused(tmp_path):
     base = tmp_path / "base.yaml"
     base.write_text("extends: tiny\nexecution: {executor: ray}\n")
-    with pytest.raises(InputError, match="side by side"):
+    with pytest.raises(InputError, match="`executor` of the sweep"):
         expand(validate_sweep({"base": str(base), "space": {"seed": [0]}}))
 
 

@@ -33,7 +33,7 @@ def finish(trial):
 
 
 def test_it_goes_on_by_a_round_a_step(tmp_path, alone):
-    trial = Trial(laid_out(tmp_path), SerialExecutor())
+    trial = Trial(laid_out(tmp_path), lambda _: SerialExecutor())
     steps, outcome = finish(trial)
     assert [(s.round, s.total) for s in steps] == [(1, 3), (2, 3), (3, 3)]
     assert outcome.status == DONE
@@ -45,7 +45,7 @@ def test_it_goes_on_by_a_round_a_step(tmp_path, alone):
 
 
 def test_given_up_it_stops_at_that_round_and_counts_what_it_spent(tmp_path):
-    trial = Trial(laid_out(tmp_path), SerialExecutor())
+    trial = Trial(laid_out(tmp_path), lambda _: SerialExecutor())
     assert trial.step().round == 1
     assert trial.step().round == 2
     trial.stop()
@@ -54,24 +54,24 @@ def test_given_up_it_stops_at_that_round_and_counts_what_it_spent(tmp_path):
     assert 0 < row.epsilon < 1
     assert row.uplink_bytes > 0
     # A search that begins anew hears of the same rounds, and nothing is run.
-    steps, outcome = finish(Trial(tmp_path, SerialExecutor()))
+    steps, outcome = finish(Trial(tmp_path, lambda _: SerialExecutor()))
     assert [s.round for s in steps] == [1, 2]
     assert outcome.status == STOPPED
 
 
 def test_never_begun_it_leaves_no_outcome(tmp_path):
-    trial = Trial(laid_out(tmp_path), SerialExecutor())
+    trial = Trial(laid_out(tmp_path), lambda _: SerialExecutor())
     trial.stop()
     assert read_row(tmp_path).status == "missing"
 
 
 def test_cut_off_it_is_continued_to_the_same_result(tmp_path, alone):
-    trial = Trial(laid_out(tmp_path), SerialExecutor())
+    trial = Trial(laid_out(tmp_path), lambda _: SerialExecutor())
     trial.step()
     trial.step()
     trial.stop()
     (tmp_path / "outcome.json").unlink()
-    steps, outcome = finish(Trial(tmp_path, SerialExecutor()))
+    steps, outcome = finish(Trial(tmp_path, lambda _: SerialExecutor()))
     assert [s.round for s in steps] == [2, 3]
     assert outcome.status == DONE
     assert scores_of(tmp_path) == scores_of(alone)
@@ -83,22 +83,22 @@ def test_a_failure_is_an_outcome_and_is_tried_again(tmp_path, alone):
     folder = laid_out(tmp_path)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("rounds: 3", "rounds: -3"))
-    _, outcome = finish(Trial(folder, SerialExecutor()))
+    _, outcome = finish(Trial(folder, lambda _: SerialExecutor()))
     assert isinstance(outcome, Outcome)
     assert outcome.status == FAILED
     assert "training.rounds" in outcome.error
     assert read_row(folder).error == outcome.error
     (folder / "config.yaml").write_text(config)
-    assert finish(Trial(folder, SerialExecutor()))[1].status == DONE
+    assert finish(Trial(folder, lambda _: SerialExecutor()))[1].status == DONE
     assert scores_of(folder) == scores_of(alone)
 
 
 def test_the_next_trial_takes_over_specimens_and_nothing_else(tmp_path, alone):
     executor = ReusingExecutor()
     others = ("privacy.clip_norm=0.1", "privacy.target_epsilon=50", "training.rounds=2")
-    finish(Trial(laid_out(tmp_path / "first", *others), executor))
+    finish(Trial(laid_out(tmp_path / "first", *others), lambda _: executor))
     assert executor.reused == 0
-    finish(Trial(laid_out(tmp_path / "second"), executor))
+    finish(Trial(laid_out(tmp_path / "second"), lambda _: executor))
     assert executor.reused == 3 * 3  # train, validation and test of three institutions
     assert scores_of(tmp_path / "second") == scores_of(alone)
     assert scores_of(tmp_path / "first") != scores_of(alone)
@@ -116,7 +116,7 @@ def test_the_next_trial_takes_over_specimens_and_nothing_else(tmp_path, alone):
 )
 def test_other_specimens_or_encoders_are_made_anew(tmp_path, alone, other):
     executor = ReusingExecutor()
-    finish(Trial(laid_out(tmp_path / "first", *other), executor))
-    finish(Trial(laid_out(tmp_path / "second"), executor))
+    finish(Trial(laid_out(tmp_path / "first", *other), lambda _: executor))
+    finish(Trial(laid_out(tmp_path / "second"), lambda _: executor))
     assert executor.reused == 0
     assert scores_of(tmp_path / "second") == scores_of(alone)
