@@ -15,6 +15,7 @@ from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
+from fedfuse_ray.watch_command import watch_command
 
 app = typer.Typer(
     help="Simulate privacy-preserving federated cross-modal fusion in scientific imaging.",
@@ -27,6 +28,7 @@ app.add_typer(data_app, name="data")
 app.command("account")(account_command)
 app.command("reproduce")(reproduce_command)
 app.command("audit")(audit_command)
+app.command("watch")(watch_command)
 
 Source = Annotated[
     str, typer.Argument(metavar="[PRESET|FILE]", help="A preset, a YAML file, or a manifest.")

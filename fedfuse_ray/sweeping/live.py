@@ -78,7 +78,7 @@ class LiveTable:
         self._ended.add(row.trial)
         if self._live is None and not self._quiet:
             count = f"{len(self._ended)}/{max(self._total, len(self._rows))}"
-            self.say(f"[{count}] {row.trial}: {row.status}{_result(row)}")
+            self.say(f"[{count}] {trial_line(row)}")
         self._draw()
 
     def _draw(self) -> None:
@@ -104,6 +104,11 @@ def result_table(rows: Sequence[Row], front: Sequence[Row]) -> Table:
     for row in sorted(front, key=lambda row: -(row.accuracy or 0.0)):
         _add(table, row)
     return table
+
+
+def trial_line(row: Row) -> str:
+    """Return how a trial ended, on a line."""
+    return f"{row.trial}: {row.status}{_result(row)}"
 
 
 def point_text(row: Row) -> str:
