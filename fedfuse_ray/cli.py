@@ -15,6 +15,7 @@ from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
+from fedfuse_ray.verify_command import verify_command
 from fedfuse_ray.watch_command import watch_command
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(data_app, name="data")
 app.command("account")(account_command)
 app.command("reproduce")(reproduce_command)
 app.command("audit")(audit_command)
+app.command("verify")(verify_command)
 app.command("watch")(watch_command)
 
 Source = Annotated[
@@ -75,6 +77,7 @@ def run_command(
         folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
     from fedfuse_ray import running
     from fedfuse_ray.report import run_table
+    from fedfuse_ray.sealing import read_seal
 
     with TerminalProgress(quiet=no_progress) as progress:
         progress.stage(results_line(folder))
@@ -82,6 +85,7 @@ def run_command(
     console = output()
     console.print(run_table(summary))
     print(f"weights_sha256: {summary.weights_sha256}")
+    print(f"signed by: {read_seal(folder).fingerprint}")
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
 
 
@@ -101,6 +105,7 @@ def compare_command(
     """Run several paradigms on the same data, and put them in one table."""
     from fedfuse_ray.comparing import compare
     from fedfuse_ray.report import comparison_table
+    from fedfuse_ray.sealing import read_seal
 
     experiments = [
         read_experiment(
@@ -114,6 +119,8 @@ def compare_command(
         comparison = compare(experiments, folder, progress=progress)
     console = output()
     console.print(comparison_table(comparison))
+    for name in comparison:
+        print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
 
 

@@ -20,7 +20,7 @@ from fedfuse_ray.federation.plan import Plan, make_plan
 from fedfuse_ray.federation.records import Alone
 from fedfuse_ray.federation.rounds import Clock, final_views, run_rounds
 from fedfuse_ray.federation.scoring import alone_scores, final_scores
-from fedfuse_ray.privacy.ledger import append_events, read_ledger
+from fedfuse_ray.privacy.ledger import read_ledger
 from fedfuse_ray.progress import Progress, Several, Silent
 from fedfuse_ray.reading import read_resumed
 from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
@@ -32,6 +32,7 @@ from fedfuse_ray.results import (
     round_rows,
     summarise,
 )
+from fedfuse_ray.sealing import LEDGER, LedgerSeal
 
 _CHECKPOINTS = "checkpoints"
 
@@ -63,7 +64,11 @@ def run(
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
     store = RunStore(out)
-    if not resume:
+    key_file = experiment.execution.signing_key
+    if resume:
+        seal = LedgerSeal.reopen(out, key_file)
+    else:
+        seal = LedgerSeal.begin(out, key_file, dump(experiment))
         store.start(dump(experiment), environment())
         checkpoints.clear(out / _CHECKPOINTS)
     with closing(executor or make_executor(experiment)) as executor:
@@ -77,7 +82,7 @@ def run(
         plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
         public_encoders.ensure(plan.spec, progress.stage)
         _check_transfer(plan)
-        return _run(_Run(plan, dataset, executor, store, progress, began), resume, job)
+        return _run(_Run(plan, dataset, executor, store, seal, progress, began), resume, job)
 
 
 def resume(
@@ -123,6 +128,7 @@ class _Run:
     dataset: Dataset
     executor: Executor
     store: RunStore
+    seal: LedgerSeal
     progress: Progress
     began: float
 
@@ -165,14 +171,15 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     path = checkpoints.latest(run.checkpoints, total) if resume else None
     done = checkpoints.round_of(path) if path else 0
     if resume:
+        run.seal.rewind(done)
         run.store.truncate(done)
     run.executor.load(path)
-    ledger_path = run.store.path("privacy_ledger.jsonl")
-    charging = Charging.open(run.plan, read_ledger(ledger_path) if resume else None)
+    earlier = read_ledger(run.store.path(LEDGER)) if resume else None
+    charging = Charging.open(run.plan, earlier)
 
     def charge(number: int) -> None:
         charging.charge(number)
-        append_events(ledger_path, charging.events(number))
+        run.seal.append(charging.events(number))
 
     run.progress.stage(f"Training {total} rounds")
     clock = _clock(run.store) if done else Clock()
@@ -200,6 +207,7 @@ def _alone(run: _Run, startup: float) -> Summary:
     finished = {name: a for name, a in _each_alone(run, names)}
     ordered = [finished[name] for name in names]
     scores = alone_scores(run.plan, [a.scores for a in ordered])
+    run.seal.rewind(0)
     run.store.truncate(0)
     for row, institutions in alone_rows(run.plan, ordered):
         run.store.append_round(row, institutions)
@@ -243,6 +251,7 @@ def _finish(run: _Run, summary: Summary, startup: float) -> Summary:
     wall = time.perf_counter() - run.began
     timed = summary.time.model_copy(update={"wall_seconds": wall, "startup_seconds": startup})
     summary = run.store.write_summary(summary.model_copy(update={"time": timed}))
+    run.seal.finish("finished", summary.weights_sha256)
     run.progress.stage("Writing the report")
     write_run_report(run.store.folder)
     return summary

@@ -23,6 +23,8 @@ class ExecutionConfig(Config):
         round_seconds: Deadline of a round.
         dashboard: Start Ray's dashboard with a local Ray; a cluster has its own.
         evaluate_every: Rounds between evaluations on the test set; the last is always scored.
+        signing_key: The file of your Ed25519 private key (PEM), which signs the privacy ledger;
+            null makes a key for each run, and forgets it when the run ends.
     """
 
     executor: Literal["ray", "serial"] = "ray"
@@ -33,3 +35,4 @@ class ExecutionConfig(Config):
     round_seconds: float = Field(3600.0, gt=0.0)
     dashboard: bool = False
     evaluate_every: int = Field(1, ge=1)
+    signing_key: str | None = None

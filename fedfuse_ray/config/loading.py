@@ -22,6 +22,8 @@ from fedfuse_ray.errors import InputError
 
 _UNIONS: dict[str, Any] = {"data": DataConfig, "strategy": StrategyConfig}
 _DEFAULT_KINDS = {"data": "phantoms", "strategy": "fedavg"}
+_PATHS = (("data", "path"), ("execution", "signing_key"))
+"""Settings that name a file."""
 
 
 def preset_names() -> list[str]:
@@ -47,8 +49,8 @@ def load(
     of the paradigm that runs is merged over the rest, under the overrides.
 
     Args:
-        source: A preset's name, or the path of a YAML file, which may say `extends: PRESET`. A
-            relative `data.path` in a file starts at the file's folder.
+        source: A preset's name, or the path of a YAML file, which may say `extends: PRESET`.
+            Relative paths of files in it start at its own folder.
         overrides: `dotted.name=value`, the value in YAML; later ones win.
         paradigm: Overrides the file's paradigm.
         manifest: The user's images; they replace the source's specimens and institutions.
@@ -186,10 +188,11 @@ def _choose_recipe(tree: dict[str, Any], overrides: list[str], paradigm: str | N
 
 
 def _anchor(tree: dict[str, Any], folder: Path) -> None:
-    """Make a relative `data.path` start at a folder."""
-    data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = os.path.normpath(folder.absolute() / Path(data["path"]).expanduser())
+    """Make relative paths of files start at a folder."""
+    for name, key in _PATHS:
+        group = tree.get(name)
+        if isinstance(group, dict) and isinstance(group.get(key), str):
+            group[key] = os.path.normpath(folder.absolute() / Path(group[key]).expanduser())
 
 
 def _parse(source: str) -> dict[str, Any]:

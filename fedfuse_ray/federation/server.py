@@ -65,6 +65,11 @@ class _Total:
             self.survivors[name] = (*self.survivors.get(name, ()), who)
 
 
+def released(weights: Blocks, state: Blocks) -> Blocks:
+    """Return the model that is given out, from the weights and the server's state."""
+    return weights | _stripped(state, _AVERAGE)
+
+
 class Server:
     """Holds the global weights and the strategy's state between rounds."""
 
@@ -218,7 +223,7 @@ class Server:
 
     def released(self) -> Blocks:
         """Return the model that is scored and given out: the last, or an average of the last."""
-        return self.weights | _stripped(self._state, _AVERAGE)
+        return released(self.weights, self._state)
 
     def checkpoint(
         self, institutions: Mapping[str, Blocks], carried: Mapping[str, Carried] = {}

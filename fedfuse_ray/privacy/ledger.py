@@ -2,7 +2,7 @@
 
 Privacy is data here, as in Google's `dp_accounting`: mechanisms append events, and accountants
 interpret them later. Nothing is ever removed, so the epsilon of a finished run can be recomputed
-from `privacy_ledger.jsonl` alone.
+from `privacy_ledger.jsonl` alone. In the file each event is chained to those before it (`chain`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from typing import Any
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import write_text
+from fedfuse_ray.privacy.chain import Chain
 
 MECHANISMS = ("gaussian", "skellam", "discrete-gaussian")
 UNITS = ("record", "institution")
+_CHAIN = "chain"
+"""What a line of the file holds beside its event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +106,27 @@ class Ledger:
         return tuple(event for event in self.events if event.institution == institution)
 
     def write(self, path: Path) -> None:
-        """Write the whole ledger as JSON lines, atomically."""
-        write_text(path, "".join(_line(event) for event in self.events))
+        """Write the whole ledger as chained JSON lines, atomically."""
+        lines, _ = Chain().extend(_content(event) for event in self.events)
+        write_text(path, "".join(lines))
 
 
-def append_events(path: Path, events: Iterable[PrivacyEvent]) -> None:
-    """Append events to a JSON-lines ledger and flush them to the disk."""
+def append_events(path: Path, events: Iterable[PrivacyEvent], chain: Chain) -> Chain:
+    """Append events to a ledger whose last entry is `chain`, and flush them to the disk.
+
+    Returns:
+        The chain with the events.
+    """
+    lines, longer = chain.extend(_content(event) for event in events)
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(_line(event) for event in events)
+        file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())
+    return longer
 
 
 def read_ledger(path: Path) -> Ledger:
-    """Read a JSON-lines ledger.
+    """Read a JSON-lines ledger. The chain is not checked; `python -m fedfuse_ray verify` does.
 
     Raises:
         InputError: A line that is no event; the message names the line.
@@ -125,19 +135,20 @@ def read_ledger(path: Path) -> Ledger:
     return Ledger(tuple(_event(line, f"{path}:{n}") for n, line in enumerate(lines, 1)))
 
 
-def _line(event: PrivacyEvent) -> str:
+def _content(event: PrivacyEvent) -> str:
     row = {name: value for name, value in asdict(event).items() if value is not None}
-    return json.dumps(row, allow_nan=False) + "\n"
+    return json.dumps(row, allow_nan=False)
 
 
 def _event(line: str, where: str) -> PrivacyEvent:
     known = {field.name for field in fields(PrivacyEvent)}
     try:
         row = json.loads(line)
+        row.pop(_CHAIN, None)
         if unknown := set(row) - known:
             raise InputError(where, sorted(unknown)[0], f"an event has the fields {sorted(known)}")
         return PrivacyEvent(**{**row, "blocks": tuple(row["blocks"])})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(where, line, f"not a privacy event ({error})") from None
     except InputError as error:
         raise InputError(f"{where} {error.field}", error.value, error.remedy) from None

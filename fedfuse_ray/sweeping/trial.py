@@ -124,6 +124,7 @@ class Trial:
 
     def _federate(self, began: float) -> Outcome:
         from fedfuse_ray import running  # torch, which only processes that train need
+        from fedfuse_ray.sealing import LedgerSeal
 
         status, error = DONE, ""
         try:
@@ -139,6 +140,7 @@ class Trial:
             )
         except Stopped:
             status = STOPPED
+            LedgerSeal.reopen(self._folder, experiment.execution.signing_key).finish("stopped")
         except Exception:
             status, error = FAILED, traceback.format_exc()
         return Outcome(status, began, time.time(), error)

@@ -30,6 +30,9 @@ def same(folder, whole):
     assert {p.name for p in folder.iterdir()} == {p.name for p in whole.iterdir()}
     evaluation = "evaluation.json"
     assert (folder / evaluation).read_text() == (whole / evaluation).read_text()
+    ledger = "privacy_ledger.jsonl"
+    assert (folder / ledger).read_text() == (whole / ledger).read_text()
+    done("verify", folder)
 
 
 def test_a_run_in_one_process(whole, tmp_path):
@@ -41,6 +44,20 @@ def test_a_run_in_one_process(whole, tmp_path):
     assert rows_of(tmp_path, "institutions.parquet")[-1]["round"] >= rounds_in(tmp_path)
     done("run", "--resume", tmp_path, "--no-progress")
     same(tmp_path, whole)
+
+
+def test_a_private_run_keeps_a_valid_chain(tmp_path):
+    setting = "training.rounds=30"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(tiny(setting, paradigm="fedfuse"), whole)
+    settings = ("--paradigm", "fedfuse", "--set", setting)
+    command = ("run", "tiny", "--executor", "serial", *settings, "--out", broken)
+    # Entries of a round are on the disk before the round, and its checkpoint comes after it.
+    ledger = broken / "privacy_ledger.jsonl"
+    killed_once(lambda: ledger.is_file() and '"round": 9,' in ledger.read_text(), *command)
+    assert fedfuse("verify", broken).returncode == 1
+    done("run", "--resume", broken, "--no-progress")
+    same(broken, whole)
 
 
 @pytest.mark.ray

@@ -16,6 +16,7 @@ FILES = {
     "rounds.parquet",
     "institutions.parquet",
     "privacy_ledger.jsonl",
+    "ledger_seal.json",
     "summary.json",
     "report.html",
     "checkpoints",

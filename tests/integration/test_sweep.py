@@ -17,6 +17,7 @@ from fedfuse_ray.sweeping.config import validate_sweep
 from fedfuse_ray.sweeping.points import expand
 from fedfuse_ray.sweeping.store import DONE, STOPPED, SweepStore
 from fedfuse_ray.sweeping.summary import write_folder
+from fedfuse_ray.verifying import runs_in, verify_run
 
 pytestmark = pytest.mark.ray
 
@@ -48,6 +49,8 @@ def test_asha_gives_the_worse_up_and_resumes_with_what_it_learnt(tmp_path, ray_a
     sweep, store = begun(tmp_path, search=search, space=space)
     rows = ran(sweep, store)
     assert {row.status for row in rows} == {DONE, STOPPED}
+    checks = [c for path in runs_in(store.folder).values() for c in verify_run(path)]
+    assert [check for check in checks if check.passed is False] == []
     for row in rows:
         assert row.rounds == 8 if row.status == DONE else row.rounds < 8
         assert (store.trials / row.trial / "report.html").is_file() == (row.status == DONE)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 from dp_accounting.pld import PLDAccountant
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy.accounting import epsilon
+from fedfuse_ray.privacy.chain import follow
 from fedfuse_ray.privacy.ledger import (
     Ledger,
     PrivacyEvent,
@@ -26,9 +28,17 @@ EVENTS = (
 def test_the_ledger_survives_its_file(tmp_path):
     path = tmp_path / "privacy_ledger.jsonl"
     Ledger(EVENTS[:1]).write(path)
-    append_events(path, EVENTS[1:])
+    chain = append_events(path, EVENTS[1:], [*follow(path.read_bytes())][-1].chain)
     assert read_ledger(path) == Ledger(EVENTS)
-    assert len(path.read_text().splitlines()) == 3
+    assert [*follow(path.read_bytes())][-1].chain == chain
+    assert chain.entries == len(path.read_text().splitlines()) == 3
+
+
+def test_a_ledger_from_before_the_chain_is_still_read(tmp_path):
+    path = tmp_path / "privacy_ledger.jsonl"
+    Ledger(EVENTS).write(path)
+    path.write_text(re.sub(', "chain": "[0-9a-f]*"', "", path.read_text()))
+    assert read_ledger(path) == Ledger(EVENTS)
 
 
 def test_the_ledger_and_its_events_never_change():
