@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml | cksum | cut -d' ' -f1)-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: help install demo test test-slow lint format bench schema clean
+.PHONY: help install demo test test-slow cluster-test lint format bench schema clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP):
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ test: $(STAMP) ## Run the tests (under 12 minutes on 2 cores)
 
 test-slow: $(STAMP) ## Run the long tests
 	$(BIN)/python -m pytest -m slow
+
+cluster-test: $(STAMP) ## Bring a two-node cluster up on this machine, use it, take it down
+	$(BIN)/python tests/cluster/main.py
 
 lint: $(STAMP) ## Check format, style, types and layers
 	$(BIN)/ruff format --check .
