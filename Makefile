@@ -22,7 +22,7 @@ demo: $(STAMP) ## Run the 15-institution federation on generated data and write 
 	$(BIN)/python -m fedfuse_ray run demo --out runs/demo
 
 test: $(STAMP) ## Run the tests (under 12 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
 test-slow: $(STAMP) ## Run the long tests
 	$(BIN)/python -m pytest -m slow

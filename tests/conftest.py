@@ -16,6 +16,15 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where two workers share the tests, all that start Ray take turns in one of them, from the
+    # beginning; the other one gets the rest, file by file.
+    for item in items:
+        started = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if started else str(item.path)))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """Keep datasets and encoders away from the user's cache, and share them among tests."""
