@@ -12,7 +12,7 @@ import typer
 
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.sweeping.config import Sweep, load_sweep
-from fedfuse_ray.terminal import exit_status, output
+from fedfuse_ray.terminal import exit_status, output, results_line
 
 if TYPE_CHECKING:
     from fedfuse_ray.sweeping.live import LiveTable
@@ -77,7 +77,8 @@ def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
     count = sweep.search.trials if sweep.search.kind == "optuna" else len(names)
     with LiveTable(store.rows(), total=count, quiet=quiet) as live:
         if count:
-            live.say(f"{count} trials to run, in {store.folder}")
+            live.say(results_line(store.folder))
+            live.say(f"{count} trials to run")
             _run_trials(sweep, store, names, live)
     rows, selection = write_folder(sweep, store.folder, time.perf_counter() - began)
     _conclude(sweep, store, rows, selection.text)
