@@ -15,8 +15,12 @@ from ray.job_config import JobConfig
 from actors.placement import Node
 from fedfuse_ray.config import ExecutionConfig
 
-ACTOR_LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
-"""What a call raises when the process that should answer it is gone."""
+LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.NodeDiedError,
+)
+"""What a call raises when the process that should answer it, or its answer, is gone."""
 
 _SLICE_SECONDS = 1.0
 

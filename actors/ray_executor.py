@@ -1,8 +1,9 @@
 """The executor that runs participants as Ray actors.
 
 Weights and updates move between actors by reference; the driver sees only records of a few bytes.
-Actors may die at any time: hosts keep no state, and the server's is in the last checkpoint, so a
-call is simply made again and gives the identical answer.
+Actors may die at any time. Hosts keep no state, so a call to one is made again and gives the
+identical answer. Where more is lost (the server, a node with the objects on it, a step of a secure
+round), the executor goes back to the last checkpoint and does the round anew: the same release.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -23,20 +24,14 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
-from actors.cluster import ACTOR_LOST, connect, nodes, wait
+from actors.cluster import LOST, connect, nodes, wait
+from actors.hosts import ATTEMPTS, PAUSE_SECONDS, Deadline, Hosts, fetch
 from actors.institution import InstitutionActor
 from actors.parameter_server import ParameterServerActor
 from actors.placement import Host, check_fit, lay_out
 from actors.server_handle import ServerHandle
 from fedfuse_ray.config import ExecutionConfig
-from fedfuse_ray.errors import (
-    DeadlineError,
-    FedfuseError,
-    InstitutionError,
-    NotReadyError,
-    ResourceError,
-    RestartError,
-)
+from fedfuse_ray.errors import FedfuseError, NotReadyError, ResourceError, RestartError
 from fedfuse_ray.federation.buffered import Buffered, Carried
 from fedfuse_ray.federation.executor import RoundOutcome
 from fedfuse_ray.federation.metrics import Scores, View
@@ -46,8 +41,7 @@ from fedfuse_ray.federation.records import Alone, TrainRecord
 from fedfuse_ray.federation.secure_round import STEPS
 from fedfuse_ray.federation.timeline import EVERYONE, Attendance
 
-_ATTEMPTS = 8
-_PAUSE_SECONDS = 0.2
+T = TypeVar("T")
 
 _Institution = ray.remote(InstitutionActor)
 _ParameterServer = ray.remote(ParameterServerActor)
@@ -68,9 +62,10 @@ class RayExecutor:
         self._execution = execution
         self._given = group
         self._group: Any = None
-        self._layout: tuple[Host, ...] = ()
-        self._hosts: dict[str, Any] = {}
+        self._hosts = Hosts((), {}, execution.startup_seconds)
         self._states: dict[str, Any] = {}
+        self._checkpoint: Path | None = None
+        self._unsaved: tuple[int, Attendance] | None = None
 
     def start(self, plan: Plan, dataset: Path) -> None:
         """Join Ray, check the fit, then bring all actors up.
@@ -82,9 +77,9 @@ class RayExecutor:
         connect(self._execution)
         self._plan = plan
         offered = nodes()
-        self._layout = lay_out(plan.participants, offered, self._execution.institutions_per_actor)
-        check_fit(self._layout, offered)
-        self._group = self._reserve() if self._given is None else self._check_given()
+        layout = lay_out(plan.participants, offered, self._execution.institutions_per_actor)
+        check_fit(layout, offered)
+        self._group = self._reserve(layout) if self._given is None else self._check_given(layout)
         namespace = f"fedfuse-{uuid.uuid4().hex[:8]}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         server = _ParameterServer.options(
@@ -95,8 +90,8 @@ class RayExecutor:
             scheduling_strategy=here,
         ).remote(plan)
         self._server = ServerHandle(server, self._execution.round_seconds)
-        for index, host in enumerate(self._layout):
-            self._hosts[host.name] = _Institution.options(
+        actors = {
+            host.name: _Institution.options(
                 name=host.name,
                 namespace=namespace,
                 num_cpus=host.num_cpus,
@@ -106,20 +101,25 @@ class RayExecutor:
                     self._group, placement_group_bundle_index=index
                 ),
             ).remote(host.label, plan, str(dataset), host.participants)
-        self._call_hosts(
-            lambda host: self._hosts[host].ready.options(name=f"start: {host}").remote(),
-            "start-up",
-            self._execution.startup_seconds,
-        )
+            for index, host in enumerate(layout)
+        }
+        self._hosts = Hosts(layout, actors, self._execution.startup_seconds)
+        self._hosts.ready()
 
     def load(self, path: Path | None) -> None:
         """Set the server to a checkpoint, or to the seeded initial weights."""
-        first = next(iter(self._hosts.values()))
+        self._checkpoint, self._unsaved = path, None
+        self._steadily(self._load, "load")
+
+    def _load(self) -> None:
+        path = self._checkpoint
+        first = next(iter(self._hosts.actors.values()))
         initial = None if path else first.initial.options(name="initial weights").remote()
         self._server.load(path, initial)
         self._states = {}
         if path and self._plan.keeps_state:
-            self._states = {h.name: self._server.states(h.participants) for h in self._layout}
+            states = self._server.states
+            self._states = {h.name: states(h.participants) for h in self._hosts.layout}
         self._buffered = Buffered(self._plan)
         if path and self._plan.asynchronous:
             known = self._server.carried()
@@ -128,8 +128,33 @@ class RayExecutor:
                 for who, c in known.items()
             }
 
+    def _steadily(self, work: Callable[[], T], what: str) -> T:
+        """Do something; where a part of the federation is lost, again from the last checkpoint."""
+        lost: Exception | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                if lost is not None:
+                    time.sleep(PAUSE_SECONDS)
+                    self._return()
+                return work()
+            except (*LOST, NotReadyError, RestartError) as error:
+                lost = error
+        raise FedfuseError(f"{what}: lost {ATTEMPTS} times; the last time: {lost}")
+
+    def _return(self) -> None:
+        """Go back to the last checkpoint, and do again the round that was finished since."""
+        self._hosts.ready()
+        self._load()
+        if self._unsaved is not None:
+            self._round(*self._unsaved)
+
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round; an actor that dies is started again and asked again."""
+        outcome = self._steadily(lambda: self._round(round, attendance), f"round {round}")
+        self._unsaved = (round, attendance)
+        return outcome
+
+    def _round(self, round: int, attendance: Attendance) -> RoundOutcome:
         if self._plan.coding.secure:
             return self._train_securely(round, attendance)
         if self._plan.asynchronous:
@@ -137,7 +162,7 @@ class RayExecutor:
         began = time.monotonic()
         updates, records = self._train(round, attendance, attendance.absent)
         collected = time.monotonic()
-        wanted = {updates[host.name]: host.participants for host in self._layout}
+        wanted = {updates[host.name]: host.participants for host in self._hosts.layout}
         aggregation = self._server.aggregate(round, wanted)
         times = (began, collected, time.monotonic())
         return plain_outcome(self._plan, round, attendance, records, aggregation, times)
@@ -152,15 +177,18 @@ class RayExecutor:
 
         def call(host: str) -> Any:
             updates[host], states[host], records = (
-                self._hosts[host]
+                self._hosts.actors[host]
                 .train.options(num_returns=3, name=f"round {round}: train {host}")
                 .remote(round, weights, self._states.get(host, {}), list(idle), attendance.anew)
             )
             return records
 
-        answers = self._call_hosts(call, f"round {round}", self._execution.round_seconds)
+        answers = self._hosts.call(call, f"round {round}", self._deadline())
         self._states = states if self._plan.keeps_state else {}
         return updates, self._in_order(r for answer in answers.values() for r in answer)
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(self._execution.round_seconds, "round_seconds")
 
     def _in_order(self, records: Iterable[TrainRecord]) -> list[TrainRecord]:
         by_name = {r.institution: r for r in records}
@@ -171,7 +199,7 @@ class RayExecutor:
         starting = self._buffered.idle(attendance)
         others = [p.name for p in self._plan.participants if p.name not in starting]
         updates, records = self._train(round, attendance, others)
-        host_of = {name: host.name for host in self._layout for name in host.participants}
+        host_of = {name: host.name for host in self._hosts.layout for name in host.participants}
         for record in records:
             update = updates[host_of[record.institution]]
             self._buffered.send(round, attendance.now, record, update)
@@ -182,16 +210,8 @@ class RayExecutor:
         return buffered_outcome(self._buffered, round, attendance, arrived, aggregation, times)
 
     def _train_securely(self, round: int, attendance: Attendance) -> RoundOutcome:
-        """Run one round under secure aggregation; from its first step where a process died."""
         began = time.monotonic()
-        for _ in range(_ATTEMPTS):
-            try:
-                revealed, sums, records = self._secure_steps(round, attendance)
-                break
-            except (*ACTOR_LOST, NotReadyError, RestartError):
-                time.sleep(_PAUSE_SECONDS)
-        else:
-            raise FedfuseError(f"round {round}: processes died {_ATTEMPTS} times; giving up")
+        revealed, sums, records = self._secure_steps(round, attendance)
         collected = time.monotonic()
         aggregation = self._server.aggregate_revealed(round, revealed)
         ordered = self._in_order(records)
@@ -203,124 +223,133 @@ class RayExecutor:
     ) -> tuple[Any, Any, list[TrainRecord]]:
         """Return a reference to the sums, the traffic and who was lost, and the records."""
         weights = self._server.broadcast()
-        deadline = time.monotonic() + self._execution.round_seconds
+        deadline = self._deadline()
         answer: Any = b""
         records: list[TrainRecord] = []
         for step in STEPS:
-            asked = {
-                host: actor.secure_step.options(
-                    num_returns=2, name=f"round {round}: {step} {host}"
-                ).remote(step, round, answer, weights, attendance.absent, attendance.anew)
-                for host, actor in self._hosts.items()
-            }
-            self._await({told: host for host, (_, told) in asked.items()}, step, deadline)
-            for host, (_, told) in asked.items():
-                records += _fetch(told, host)
-            messages = [asked[host.name][0] for host in self._layout]
+            sent, told = self._secure_step(step, round, (answer, weights), attendance, deadline)
+            records += told
             if step == STEPS[-1]:
                 break
-            answer = self._server.secure_step(step, round, messages)
+            answer = self._server.secure_step(step, round, sent)
             if answer is None:
-                revealed, sums = self._server.lost(round)
-                return revealed, sums, records
-        revealed, sums = self._server.reveal(round, messages)
-        return revealed, sums, records
+                return *self._server.lost(round), records
+        return *self._server.reveal(round, sent), records
 
-    def _await(self, waiting: dict[Any, str], what: str, deadline: float) -> None:
-        """Wait for all; some may be ready because their process died."""
-        while waiting:
-            ready = wait(list(waiting), deadline)
-            if not ready:
-                raise DeadlineError(
-                    self._late(waiting.values(), what, self._execution.round_seconds)
-                )
-            for ref in ready:
-                del waiting[ref]
+    def _secure_step(
+        self,
+        step: str,
+        round: int,
+        given: tuple[Any, Any],
+        attendance: Attendance,
+        deadline: Deadline,
+    ) -> tuple[list[Any], list[TrainRecord]]:
+        """Let all hosts take a step; returns references to their messages, and the records.
 
-    def _late(self, hosts: Iterable[str], what: str, seconds: float) -> str:
-        named = set(hosts)
-        late = [n for h in self._layout if h.name in named for n in h.participants]
-        return f"{what}: no answer within {seconds:g} s from {', '.join(late)}"
+        `given` refers to the server's answer to the step before, and to its broadcast.
+        """
+        messages: dict[str, Any] = {}
+
+        def call(host: str) -> Any:
+            name = f"round {round}: {step} {host}"
+            task = self._hosts.actors[host].secure_step.options(num_returns=2, name=name)
+            absent, anew = attendance.absent, attendance.anew
+            messages[host], told = task.remote(step, round, *given, absent, anew)
+            return told
+
+        answers = self._hosts.call(call, f"round {round}: {step}", deadline, again=False)
+        records = [record for told in answers.values() for record in told]
+        return [messages[host.name] for host in self._hosts.layout], records
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model on all hosts."""
-        weights = self._server.release()
-        answers = self._call_hosts(
-            lambda host: (
-                self._hosts[host]
-                .evaluate.options(name=f"round {round}: evaluate {host}")
-                .remote(weights, views)
-            ),
-            f"evaluation after round {round}",
-            self._execution.round_seconds,
-        )
+        what = f"evaluation after round {round}"
+
+        def score() -> dict[str, Any]:
+            weights = self._server.release()
+            return self._hosts.call(
+                lambda host: (
+                    self._hosts.actors[host]
+                    .evaluate.options(name=f"round {round}: evaluate {host}")
+                    .remote(weights, views)
+                ),
+                what,
+                self._deadline(),
+            )
+
+        answers = self._steadily(score, what)
         scores = {s.name: s for answer in answers.values() for s in answer}
         return [scores[p.name] for p in self._plan.participants]
 
     def save(self, folder: Path) -> None:
         """Have the server write a checkpoint."""
-        carried = self._buffered.carried
-        bare = {who: replace(c, payload=None) for who, c in carried.items()}
-        states = list(self._states.values())
-        self._server.save(folder, states, bare, _by_payload(carried.values()))
+
+        def write() -> Path:
+            carried = self._buffered.carried
+            bare = {who: replace(c, payload=None) for who, c in carried.items()}
+            states = list(self._states.values())
+            return self._server.save(folder, states, bare, _by_payload(carried.values()))
+
+        self._checkpoint = self._steadily(write, "checkpoint")
+        self._unsaved = None
 
     def sha256(self) -> str:
         """Return the digest of the global weights."""
-        return self._server.sha256()
+        return self._steadily(self._server.sha256, "digest")
 
     def block_sizes(self) -> dict[str, int]:
         """Return the number of parameters of each block."""
-        return self._server.block_sizes()
+        return self._steadily(self._server.block_sizes, "block sizes")
 
     def train_alone(
         self, names: Sequence[str], views: dict[str, tuple[View, ...]]
     ) -> Iterator[Alone]:
         """Train participants side by side, the largest first; yields each as it finishes."""
-        where = {name: host.name for host in self._layout for name in host.participants}
-        attempts = dict.fromkeys(names, 0)
+        where = {name: host.name for host in self._hosts.layout for name in host.participants}
+        deaths = dict.fromkeys(names, 0)
 
         def call(name: str) -> Any:
-            attempts[name] += 1
-            actor = self._hosts[where[name]]
+            actor = self._hosts.actors[where[name]]
             return actor.train_alone.options(name=f"train alone: {name}").remote(name, views)
 
         sizes = {name: -self._plan.by_name[name].specimens for name in names}
         waiting = {call(name): name for name in sorted(names, key=lambda name: sizes[name])}
         while waiting:
-            done, _ = ray.wait(list(waiting), timeout=self._execution.round_seconds)
+            deadline = self._deadline()
+            done = wait(list(waiting), deadline.at)
             if not done:
-                late = ", ".join(waiting.values())
-                raise DeadlineError(f"training alone took longer than round_seconds: {late}")
-            name = waiting.pop(done[0])
-            try:
-                yield _fetch(done[0], name)
-            except ACTOR_LOST as error:
-                _give_up_after(attempts[name], name, error)
-                time.sleep(_PAUSE_SECONDS)
-                waiting[call(name)] = name
+                raise deadline.missed("training alone", ", ".join(waiting.values()))
+            for ref in done:
+                name = waiting.pop(ref)
+                try:
+                    yield fetch(ref, "training alone", name, deadline)
+                except LOST as error:
+                    deaths[name] += 1
+                    self._hosts.revive(where[name], deaths[name], error)
+                    waiting[call(name)] = name
 
     def close(self) -> None:
         """Stop the actors that this executor started."""
-        actors = list(self._hosts.values())
-        if self._hosts:
+        actors = list(self._hosts.actors.values())
+        if actors:
             actors.append(self._server.actor)
         for actor in actors:
             with contextlib.suppress(Exception):
                 ray.kill(actor)
         if self._group is not None and self._given is None:
             remove_placement_group(self._group)
-        self._hosts, self._group = {}, None
+        self._hosts, self._group = Hosts((), {}, self._execution.startup_seconds), None
 
-    def _check_given(self) -> Any:
-        if self._given.bundle_count != len(self._layout):
+    def _check_given(self, layout: Sequence[Host]) -> Any:
+        if self._given.bundle_count != len(layout):
             raise ResourceError(
                 f"{self._given.bundle_count} actors were reserved for, but the cluster's nodes now "
-                f"ask for {len(self._layout)}; set execution.institutions_per_actor to a number"
+                f"ask for {len(layout)}; set execution.institutions_per_actor to a number"
             )
         return self._given
 
-    def _reserve(self) -> Any:
-        bundles = [bundle(host) for host in self._layout]
+    def _reserve(self, layout: Sequence[Host]) -> Any:
+        bundles = [bundle(host) for host in layout]
         group = placement_group(bundles, strategy=self._execution.placement)
         if not group.wait(self._execution.startup_seconds):
             table = ray.util.placement_group_table(group)
@@ -332,27 +361,6 @@ class RayExecutor:
             )
         return group
 
-    def _call_hosts(self, call: Callable[[str], Any], what: str, seconds: float) -> dict[str, Any]:
-        """Call every host, again where a process died; returns the answers by host."""
-        deadline = time.monotonic() + seconds
-        waiting = {call(host.name): host.name for host in self._layout}
-        attempts = dict.fromkeys(self._hosts, 1)
-        answers: dict[str, Any] = {}
-        while waiting:
-            ready = wait(list(waiting), deadline)
-            if not ready:
-                raise DeadlineError(self._late(waiting.values(), what, seconds))
-            for ref in ready:
-                host = waiting.pop(ref)
-                try:
-                    answers[host] = _fetch(ref, host)
-                except ACTOR_LOST as error:
-                    _give_up_after(attempts[host], host, error)
-                    attempts[host] += 1
-                    time.sleep(_PAUSE_SECONDS)
-                    waiting[call(host)] = host
-        return answers
-
 
 def _by_payload(carried: Iterable[Carried]) -> dict[Any, list[str]]:
     """Return each list of updates, by reference, with the institutions whose are wanted of it."""
@@ -362,26 +370,8 @@ def _by_payload(carried: Iterable[Carried]) -> dict[Any, list[str]]:
     return names
 
 
-def _fetch(ref: Any, who: str) -> Any:
-    try:
-        return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error, who) from None
-
-
 def bundle(host: Host) -> dict[str, float]:
     """Return what a placement group has to reserve for an actor."""
     wanted = {"CPU": host.num_cpus, "GPU": host.num_gpus}
     # A bundle must ask for something, also where institutions ask for no CPU.
     return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0.001}
-
-
-def _give_up_after(attempts: int, who: str, error: Exception) -> None:
-    if attempts >= _ATTEMPTS:
-        raise InstitutionError(who, f"its process died {attempts} times; last: {error}") from None
-
-
-def _cause(error: ray.exceptions.RayTaskError, who: str) -> FedfuseError:
-    """Return what the project raised inside an actor, or the traceback of what it did not."""
-    cause = error.cause
-    return cause if isinstance(cause, FedfuseError) else InstitutionError(who, str(error))

@@ -94,8 +94,8 @@ def _federation(stages: Stages, preset: str, per_actor: str) -> None:
     class Told(RayExecutor):
         """Tells when the placement group is there."""
 
-        def _reserve(self) -> Any:
-            group = super()._reserve()
+        def _reserve(self, layout: Any) -> Any:
+            group = super()._reserve(layout)
             stages.done("placement")
             return group
 
