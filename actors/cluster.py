@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.job_config import JobConfig
 
-from actors.placement import Node
+from actors.packing import Node
 from fedfuse_ray.config import ExecutionConfig
 
 LOST = (

@@ -1,45 +1,51 @@
-"""Who shares an actor with whom, what each actor asks of the cluster, and whether that fits.
-
-Ray never fails an actor that does not fit, it waits for ever; so the fit is checked before.
-"""
+"""Who shares an actor with whom, what each actor asks of the cluster, and whether that fits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from fedfuse_ray.errors import ResourceError
+from actors.packing import Host, Node, Packing, Placement, gpu_slots, granted, pack
 from fedfuse_ray.federation.participant import Participant
 
+PerActor = int | Literal["auto"]
+
+_LEAST_CPUS = 0.01
 _SLACK = 1e-6
 
 
 @dataclass(frozen=True)
-class Host:
-    """One actor to be: the participants that live in it, and what it asks for."""
+class Request:
+    """What a federation asks of a cluster.
 
-    label: str
-    name: str
-    participants: tuple[str, ...]
-    num_cpus: float
-    num_gpus: float
+    Attributes:
+        participants: Who trains.
+        nodes: The cluster's nodes.
+        per_actor: As `execution.institutions_per_actor`.
+        placement: As `execution.placement`.
+    """
 
+    participants: tuple[Participant, ...]
+    nodes: tuple[Node, ...]
+    per_actor: PerActor
+    placement: Placement
 
-@dataclass(frozen=True)
-class Node:
-    """What a Ray node offers."""
+    def hosts(self) -> tuple[Host, ...]:
+        """Return the actors that it comes to."""
+        return lay_out(self.participants, self.nodes, self.per_actor, self.placement)
 
-    name: str
-    num_cpus: float
-    num_gpus: float
+    def packing(self) -> Packing:
+        """Return where these go."""
+        return pack(self.hosts(), self.nodes, self.placement)
 
 
 def lay_out(
     participants: Sequence[Participant],
     nodes: Sequence[Node],
-    per_actor: int | Literal["auto"],
+    per_actor: PerActor,
+    placement: Placement = "PACK",
 ) -> tuple[Host, ...]:
     """Spread participants over actors.
 
@@ -49,36 +55,30 @@ def lay_out(
     """
     cores = max(1, math.floor(sum(node.num_cpus for node in nodes)))
     fraction = max(p.num_gpus for p in participants)
-    slots = min(cores, _gpu_slots(nodes, fraction)) if fraction > 0 else cores
+    slots = min(cores, gpu_slots(nodes, fraction)) if fraction > 0 else cores
     if per_actor == "auto":
         count = len(participants) if slots >= len(participants) else max(1, slots)
     else:
         count = math.ceil(len(participants) / per_actor)
     groups = _balance(participants, count)
     cpus = _cpus_each(nodes, len(groups))
-    return tuple(_host(index, group, cpus) for index, group in enumerate(groups))
+    hosts = tuple(_host(index, group, cpus) for index, group in enumerate(groups))
+    return _shrunk(hosts, nodes, placement)
 
 
-def check_fit(hosts: Sequence[Host], nodes: Sequence[Node]) -> None:
-    """Place the hosts on the nodes on paper, first fit.
-
-    Raises:
-        ResourceError: Some host finds no place; says which resource is short, and what would do.
-    """
-    cpus = [node.num_cpus for node in nodes]
-    gpus = [[1.0] * math.floor(node.num_gpus) for node in nodes]
-    placed = 0
-    for host in hosts:
-        for index in range(len(nodes)):
-            slot = _gpu_slot(gpus[index], host.num_gpus)
-            if cpus[index] + _SLACK >= host.num_cpus and slot is not None:
-                cpus[index] -= host.num_cpus
-                for gpu, share in slot:
-                    gpus[index][gpu] -= share
-                placed += 1
-                break
-        else:
-            raise ResourceError(_shortage(host, placed, hosts, nodes))
+def _shrunk(
+    hosts: tuple[Host, ...], nodes: Sequence[Node], placement: Placement
+) -> tuple[Host, ...]:
+    """Ask for fewer CPUs where only these stand in the way, as on a node of many GPUs."""
+    if pack(hosts, nodes, placement).fits:
+        return hosts
+    cpus = max(host.num_cpus for host in hosts) / 2
+    while cpus >= _LEAST_CPUS:
+        fewer = tuple(replace(h, num_cpus=min(h.num_cpus, round(cpus, 4))) for h in hosts)
+        if pack(fewer, nodes, placement).fits:
+            return fewer
+        cpus /= 2
+    return hosts
 
 
 def _cpus_each(nodes: Sequence[Node], actors: int) -> float:
@@ -88,22 +88,6 @@ def _cpus_each(nodes: Sequence[Node], actors: int) -> float:
         if slots >= actors:
             return hundredths / 100
     return 0.0
-
-
-def _gpu_slots(nodes: Sequence[Node], fraction: float) -> int:
-    if fraction >= 1:
-        return sum(math.floor(node.num_gpus / math.ceil(fraction)) for node in nodes)
-    return sum(math.floor(node.num_gpus) * math.floor(1 / fraction + _SLACK) for node in nodes)
-
-
-def _gpu_slot(free: Sequence[float], wanted: float) -> list[tuple[int, float]] | None:
-    if wanted <= 0:
-        return []
-    if wanted <= 1:
-        fitting = [i for i, left in enumerate(free) if left + _SLACK >= wanted]
-        return [(fitting[0], wanted)] if fitting else None
-    whole = [i for i, left in enumerate(free) if left >= 1 - _SLACK][: math.ceil(wanted)]
-    return [(i, 1.0) for i in whole] if len(whole) == math.ceil(wanted) else None
 
 
 def _balance(participants: Sequence[Participant], count: int) -> list[list[Participant]]:
@@ -131,33 +115,5 @@ def _host(index: int, group: Sequence[Participant], cpus: float) -> Host:
         name=name,
         participants=tuple(p.name for p in group),
         num_cpus=min(cpus, max(p.num_cpus for p in group)),
-        num_gpus=max(p.num_gpus for p in group),
+        num_gpus=granted(max(p.num_gpus for p in group)),
     )
-
-
-def _shortage(host: Host, placed: int, hosts: Sequence[Host], nodes: Sequence[Node]) -> str:
-    gpus, cpus = sum(n.num_gpus for n in nodes), sum(n.num_cpus for n in nodes)
-    if host.num_gpus and _gpu_slots(nodes, host.num_gpus) < len(hosts):
-        slots = _gpu_slots(nodes, host.num_gpus)
-        remedy = (
-            f"GPUs are short: {len(hosts)} actors of {host.num_gpus:g} GPU, but the cluster's "
-            f"{gpus:g} GPUs have {slots} slots of that size; "
-        )
-        if slots:
-            remedy += (
-                f"set execution.institutions_per_actor=auto, or at most "
-                f"{_fitting_fraction(nodes, len(hosts)):g} GPU each"
-            )
-        else:
-            remedy += "set execution.num_gpus_per_institution=0, or add a GPU node"
-    else:
-        remedy = (
-            f"CPUs are short: {len(hosts)} actors of {host.num_cpus:g} CPU on {cpus:g} CPUs; "
-            "set execution.institutions_per_actor=auto, or add nodes"
-        )
-    return f"{host.name} finds no place after {placed} of {len(hosts)} actors: {remedy}"
-
-
-def _fitting_fraction(nodes: Sequence[Node], actors: int) -> float:
-    gpus = sum(math.floor(node.num_gpus) for node in nodes)
-    return math.floor(100 / math.ceil(actors / max(1, gpus))) / 100

@@ -27,8 +27,10 @@ from ray.util.scheduling_strategies import (
 from actors.cluster import LOST, connect, nodes, wait
 from actors.hosts import ATTEMPTS, PAUSE_SECONDS, Deadline, Hosts, fetch
 from actors.institution import InstitutionActor
+from actors.packing import Host, asks, in_order
 from actors.parameter_server import ParameterServerActor
-from actors.placement import Host, check_fit, lay_out
+from actors.placement import Request
+from actors.remedies import check_fit, own_gpus
 from actors.server_handle import ServerHandle
 from fedfuse_ray.config import ExecutionConfig
 from fedfuse_ray.errors import FedfuseError, NotReadyError, ResourceError, RestartError
@@ -76,10 +78,12 @@ class RayExecutor:
         """
         connect(self._execution)
         self._plan = plan
-        offered = nodes()
-        layout = lay_out(plan.participants, offered, self._execution.institutions_per_actor)
-        check_fit(layout, offered)
-        self._group = self._reserve(layout) if self._given is None else self._check_given(layout)
+        asked = self._execution
+        request = Request(plan.participants, nodes(), asked.institutions_per_actor, asked.placement)
+        layout = check_fit(request, own_gpus(plan.experiment))
+        # Nodes hand out GPUs in the order of the bundles; the fit was checked in this one.
+        bundles = in_order(layout)
+        self._group = self._reserve(bundles) if self._given is None else self._check_given(bundles)
         namespace = f"fedfuse-{uuid.uuid4().hex[:8]}"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         server = _ParameterServer.options(
@@ -101,7 +105,7 @@ class RayExecutor:
                     self._group, placement_group_bundle_index=index
                 ),
             ).remote(host.label, plan, str(dataset), host.participants)
-            for index, host in enumerate(layout)
+            for index, host in enumerate(bundles)
         }
         self._hosts = Hosts(layout, actors, self._execution.startup_seconds)
         self._hosts.ready()
@@ -340,16 +344,16 @@ class RayExecutor:
             remove_placement_group(self._group)
         self._hosts, self._group = Hosts((), {}, self._execution.startup_seconds), None
 
-    def _check_given(self, layout: Sequence[Host]) -> Any:
-        if self._given.bundle_count != len(layout):
+    def _check_given(self, hosts: Sequence[Host]) -> Any:
+        if self._given.bundle_count != len(hosts):
             raise ResourceError(
                 f"{self._given.bundle_count} actors were reserved for, but the cluster's nodes now "
-                f"ask for {len(layout)}; set execution.institutions_per_actor to a number"
+                f"ask for {len(hosts)}; set execution.institutions_per_actor to a number"
             )
         return self._given
 
-    def _reserve(self, layout: Sequence[Host]) -> Any:
-        bundles = [bundle(host) for host in layout]
+    def _reserve(self, hosts: Sequence[Host]) -> Any:
+        bundles = [asks(host) for host in hosts]
         group = placement_group(bundles, strategy=self._execution.placement)
         if not group.wait(self._execution.startup_seconds):
             table = ray.util.placement_group_table(group)
@@ -368,10 +372,3 @@ def _by_payload(carried: Iterable[Carried]) -> dict[Any, list[str]]:
     for each in carried:
         names.setdefault(each.payload, []).append(each.flight.institution)
     return names
-
-
-def bundle(host: Host) -> dict[str, float]:
-    """Return what a placement group has to reserve for an actor."""
-    wanted = {"CPU": host.num_cpus, "GPU": host.num_gpus}
-    # A bundle must ask for something, also where institutions ask for no CPU.
-    return {name: amount for name, amount in wanted.items() if amount} or {"CPU": 0.001}

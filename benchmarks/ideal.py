@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from actors.placement import Node, lay_out
+from actors.packing import Node
+from actors.placement import lay_out
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.downlink import Broadcast

@@ -12,6 +12,7 @@ from fedfuse_ray.account_command import account_command
 from fedfuse_ray.audit_command import audit_command
 from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
+from fedfuse_ray.preflight_command import preflight_command
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
@@ -29,6 +30,7 @@ app.add_typer(data_app, name="data")
 app.command("account")(account_command)
 app.command("reproduce")(reproduce_command)
 app.command("audit")(audit_command)
+app.command("preflight")(preflight_command)
 app.command("verify")(verify_command)
 app.command("watch")(watch_command)
 

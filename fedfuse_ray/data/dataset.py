@@ -107,13 +107,33 @@ def prepare(
     return Dataset(folder)
 
 
+def outline(
+    data: PhantomData | ManifestData,
+    institutions: tuple[InstitutionConfig, ...],
+    *,
+    seed: int,
+    replicas: int = 1,
+) -> DatasetIndex:
+    """Return the index that `prepare` would come to; generated specimens are only counted.
+
+    Raises:
+        InputError: Unusable images or manifest.
+    """
+    if not isinstance(data, PhantomData):
+        return prepare(data, institutions, seed=seed, replicas=replicas).index
+    from fedfuse_ray.data.phantoms import count, generate
+
+    header, _ = generate(data, institutions, seed=seed, replicas=replicas)
+    return _index(header, count(data, institutions, seed=seed, replicas=replicas))
+
+
 def write(folder: Path, header: Header, parts: Parts) -> None:
     """Write all parts as tables and the index last, then move the folder into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         counts = _write_tables(temporary, header, parts)
-        _write_index(temporary / _INDEX, header, counts)
+        write_json(temporary / _INDEX, asdict(_index(header, counts)))
         try:
             temporary.rename(folder)
         except OSError:  # Another process was faster, and made the same.
@@ -186,7 +206,7 @@ def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str,
     return counts
 
 
-def _write_index(path: Path, header: Header, counts: dict[tuple[str, str], int]) -> None:
+def _index(header: Header, counts: dict[tuple[str, str], int]) -> DatasetIndex:
     institutions = {
         name: InstitutionInfo(
             domain=domain,
@@ -204,13 +224,12 @@ def _write_index(path: Path, header: Header, counts: dict[tuple[str, str], int])
     for domain in header.domains:
         if not counts.get(("test", domain)):
             raise InputError(f"domains.{domain}", "0 test specimens", "add rows of split `test`")
-    index = DatasetIndex(
+    return DatasetIndex(
         domains=header.domains,
         institutions=institutions,
         shapes=header.shapes,
         test={domain: counts["test", domain] for domain in header.domains},
     )
-    write_json(path, asdict(index))
 
 
 def _read_index(path: Path) -> DatasetIndex:

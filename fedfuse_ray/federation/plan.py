@@ -6,18 +6,16 @@ institution or the server needs besides data and weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fedfuse_ray.config import Experiment
-from fedfuse_ray.config.institutions import HardwareConfig
 from fedfuse_ray.config.network import LinkConfig
 from fedfuse_ray.data.dataset import DatasetIndex
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.coding import Coding
 from fedfuse_ray.federation.downlink import Downlink
-from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.federation.participant import Participant, who_trains
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
 from fedfuse_ray.network import resolve
@@ -146,9 +144,7 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         seed=experiment.seed,
     )
     _check_domain_weights(experiment, index)
-    participants = tuple(_participants(experiment, index))
-    if pooled:
-        participants = tuple(_pool(participants, index))
+    participants = who_trains(experiment, index, pooled=pooled)
     _check_default_encoders(experiment, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
@@ -208,42 +204,3 @@ def _check_default_encoders(experiment: Experiment, participants: tuple[Particip
                 f"nobody trains the default encoder of {orphans[0]!r}, with which the global model "
                 "is scored; leave the tier of one of its owners empty",
             )
-
-
-def _participants(experiment: Experiment, index: DatasetIndex) -> Iterator[Participant]:
-    configured = {i.name: i for i in experiment.institutions}
-    for name, info in index.institutions.items():
-        config = configured.get(name) or configured.get(name.rsplit("-", 1)[0])
-        hardware = config.hardware if config else HardwareConfig()
-        gpus = hardware.num_gpus
-        yield Participant(
-            name=name,
-            domain=info.domain,
-            modalities=info.modalities,
-            members=(name,),
-            specimens=info.train,
-            batch_size=hardware.batch_size or experiment.training.batch_size,
-            num_cpus=hardware.num_cpus,
-            num_gpus=experiment.execution.num_gpus_per_institution if gpus is None else gpus,
-            speed=hardware.speed,
-            local_steps=hardware.local_steps,
-            tier=hardware.tier,
-        )
-
-
-def _pool(participants: tuple[Participant, ...], index: DatasetIndex) -> Iterator[Participant]:
-    for domain, info in index.domains.items():
-        members = [p for p in participants if p.domain == domain]
-        if not members:
-            continue
-        largest = max(members, key=lambda p: p.specimens)
-        owned = {m for p in members for m in p.modalities}
-        yield replace(
-            largest,
-            name=domain,
-            modalities=tuple(m for m in info.modalities if m in owned),
-            members=tuple(p.name for p in members),
-            specimens=sum(p.specimens for p in members),
-            local_steps=None,
-            tier="",
-        )

@@ -9,8 +9,9 @@ from typing import Any
 from ray import tune
 
 from actors.cluster import nodes
-from actors.placement import check_fit, lay_out
-from actors.ray_executor import bundle
+from actors.packing import asks, in_order
+from actors.placement import Request
+from actors.remedies import check_fit, own_gpus
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.data.dataset import prepare
 from fedfuse_ray.errors import InputError, ResourceError
@@ -66,10 +67,9 @@ def _bundles(experiment: Experiment) -> list[dict[str, float]]:
         replicas=experiment.replicas,
     )
     plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
-    offered = nodes()
-    layout = lay_out(plan.participants, offered, experiment.execution.institutions_per_actor)
-    check_fit(layout, offered)
-    return [bundle(host) for host in layout]
+    asked = experiment.execution
+    request = Request(plan.participants, nodes(), asked.institutions_per_actor, asked.placement)
+    return [asks(host) for host in in_order(check_fit(request, own_gpus(plan.experiment)))]
 
 
 def _check_fit(sweep: Sweep) -> None:

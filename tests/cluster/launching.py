@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -51,6 +50,7 @@ class Cluster:
     """The two-node cluster, as its user drives it from a third machine."""
 
     def __init__(self, place: Place) -> None:
+        self.place = place
         self._environment = place.environment()
         self._work = place.work
         self.file = place.work / "cluster.yaml"
@@ -156,14 +156,13 @@ def run(command: Sequence[str], environment: dict[str, str], seconds: float) -> 
     return done.stdout
 
 
-def serial_run(out: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start the same run in one process, to compare with."""
+def serial_run(place: Place, out: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start the same run in one process on the user's machine, to compare with."""
     command = [sys.executable, "-m", "fedfuse_ray", "run", *arguments, "--executor", "serial"]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     return subprocess.Popen(
         [*command, "--out", str(out), "--no-progress"],
         cwd=ROOT,
-        env={**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**place.environment(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )
 

@@ -50,7 +50,7 @@ def check(holds: bool, what: str) -> None:
 
 def check_run(cluster: Cluster, shared: Path) -> None:
     """Submit a run, and compare it with the serial one."""
-    reference = serial_run(shared / "serial", _RUN)
+    reference = serial_run(cluster.place, shared / "serial", _RUN)
     cluster.submit(
         "python", "-m", "fedfuse_ray", "run", *_RUN, "--out", shared / "run", seconds=180
     )

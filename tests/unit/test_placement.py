@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_plan import THIRD
 
-from actors.placement import Host, Node, check_fit, lay_out
+from actors.packing import Host, Node, granted, pack
+from actors.placement import Request, lay_out
+from actors.remedies import check_fit
 from fedfuse_ray.errors import ResourceError
 
 
@@ -35,6 +37,14 @@ def node(num_cpus, num_gpus=0.0, name="n"):
     return Node(name, num_cpus, num_gpus)
 
 
+def fits(hosts, nodes, placement="PACK"):
+    return pack(hosts, nodes, placement).fits
+
+
+def asked(people, nodes, per_actor, placement="PACK"):
+    return Request(tuple(people), tuple(nodes), per_actor, placement)
+
+
 def names(hosts):
     return [host.participants for host in hosts]
 
@@ -57,7 +67,7 @@ def test_auto_makes_a_host_for_each_core_where_there_are_fewer():
 
 def test_auto_on_less_than_one_core_makes_one_host():
     (host,) = lay_out(participants(3), [node(0.5)], "auto")
-    check_fit([host], [node(0.5)])
+    assert fits([host], [node(0.5)])
     assert len(host.participants) == 3
 
 
@@ -66,7 +76,7 @@ def test_a_number_is_how_many_share_an_actor(per_actor, count):
     hosts = lay_out(participants(5), [node(2)], per_actor)
     assert len(hosts) == count
     assert sorted(itertools.chain(*names(hosts))) == [f"site-{i:02d}" for i in range(5)]
-    check_fit(hosts, [node(2)])
+    assert fits(hosts, [node(2)])
 
 
 def test_hosts_are_balanced_by_work():
@@ -101,26 +111,75 @@ def test_a_gpu_holds_as_many_as_whole_fractions_fit(fraction, gpus, slots):
     nodes = [node(100, gpus)]
     hosts = lay_out(participants(50, fraction), nodes, "auto")
     assert len(hosts) == slots
-    check_fit(hosts, nodes)
-    apart = lay_out(participants(slots, fraction), nodes, 1)
-    check_fit(apart, nodes)
-    with pytest.raises(ResourceError, match="GPUs are short"):
-        check_fit(lay_out(participants(slots + 1, fraction), nodes, 1), nodes)
+    assert fits(hosts, nodes)
+    for placement in ("PACK", "SPREAD"):
+        check_fit(asked(participants(slots, fraction), nodes, 1, placement))
+        with pytest.raises(ResourceError, match="GPUs are short"):
+            check_fit(asked(participants(slots + 1, fraction), nodes, 1, placement))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "share"),
+    [
+        (0, 0),
+        (0.5, 0.5),
+        (0.3, 0.3333),
+        (0.34, 0.5),
+        (0.6, 1),
+        (1, 1),
+        (1.5, 2),
+        (2, 2),
+        (1e-9, 1e-4),
+        (1 / 6, 0.1666),
+    ],
+)
+def test_a_fraction_is_rounded_up_to_what_it_blocks(fraction, share):
+    assert granted(fraction) == share
 
 
 def test_a_fraction_is_never_spread_over_two_gpus():
     """Two GPUs with 0.4 left each can't hold 0.6, although 0.8 is free."""
     hosts = [Host(f"h{i}", f"h{i}", (f"s{i}",), 1.0, 0.6) for i in range(3)]
-    check_fit(hosts[:2], [node(8, 2)])
-    with pytest.raises(ResourceError):
-        check_fit(hosts, [node(8, 2)])
+    assert fits(hosts[:2], [node(8, 2)])
+    packing = pack(hosts, [node(8, 2, "a")], "PACK")
+    assert "no single GPU has 0.6 left" in packing.missing["h2"]
+
+
+def test_what_ray_would_send_to_a_node_without_a_gpu_for_it_does_not_fit():
+    """Four GPUs have 1.2 left as a sum after twelve, and 0.1 each: the thirteenth hangs."""
+    hosts = [Host(f"h{i}", f"h{i}", (f"s{i}",), 0.1, 0.3) for i in range(13)]
+    nodes = [node(50, 4, "a"), node(50, 4, "b")]
+    packing = pack(hosts, nodes, "PACK")
+    assert list(packing.missing) == ["h12"]
+    assert "no single GPU has 0.3 left" in packing.missing["h12"]
+    assert fits(hosts, nodes, "SPREAD")
+    assert fits(lay_out(participants(13, 0.3, num_cpus=0.1), nodes, 1), nodes)
 
 
 def test_two_whole_gpus_come_from_one_node():
     hosts = [Host("h", "h", ("s",), 1.0, 2.0)]
-    check_fit(hosts, [node(1, 1), node(1, 2)])
-    with pytest.raises(ResourceError):
-        check_fit(hosts, [node(1, 1), node(1, 1)])
+    assert fits(hosts, [node(1, 1), node(1, 2)])
+    packing = pack(hosts, [node(1, 1), node(1, 1)], "PACK")
+    assert packing.missing == {"h": "no node has 1 CPU and 2 GPU"}
+
+
+def test_pack_fills_a_node_and_spread_begins_with_one_on_each():
+    hosts = [Host(f"h{i}", f"h{i}", (f"s{i}",), 1.0, 0.25) for i in range(4)]
+    nodes = [node(8, 1, "a"), node(8, 1, "b"), node(8, 1, "c")]
+    assert set(pack(hosts, nodes, "PACK").where.values()) == {0}
+    assert sorted(pack(hosts, nodes, "SPREAD").where.values()) == [0, 0, 1, 2]
+
+
+def test_a_node_of_many_gpus_and_few_cpus_is_no_obstacle():
+    nodes = [node(2, 4, "gpus"), node(64, 0, "cpus")]
+    hosts = lay_out(participants(8, 0.5), nodes, 1)
+    assert fits(hosts, nodes)
+    assert {host.num_cpus for host in hosts} == {0.25}
+
+
+def test_a_cluster_of_a_head_without_cpus_holds_nobody():
+    with pytest.raises(ResourceError, match=r"CPUs are short.*add nodes: 1x\(1 CPU\)"):
+        check_fit(asked(participants(3), [node(0)], "auto"))
 
 
 def test_gpus_are_never_shrunk_to_fit():
@@ -131,33 +190,33 @@ def test_gpus_are_never_shrunk_to_fit():
 def test_a_shortage_of_gpus_names_the_numbers_and_the_fix():
     nodes = [node(8, 1)]
     with pytest.raises(ResourceError) as caught:
-        check_fit(lay_out(participants(6, 0.5), nodes, 1), nodes)
-    said = str(caught.value)
+        check_fit(asked(participants(6, 0.5), nodes, 1))
+    said, *lines = str(caught.value).splitlines()
+    assert said.startswith("site-02 finds no place after 2 of 6 actors: GPUs are short: ")
     assert "6 actors of 0.5 GPU" in said
     assert "1 GPUs have 2 slots" in said
-    assert "execution.institutions_per_actor=auto" in said
-    assert "at most 0.16 GPU each" in said
-    check_fit(lay_out(participants(6, 0.16), nodes, 1), nodes)
-    check_fit(lay_out(participants(6, 0.5), nodes, "auto"), nodes)
+    assert "smallest change: set execution.institutions_per_actor=3" in said
+    assert "set execution.num_gpus_per_institution=0.1666" in said
+    assert "add nodes: 2x(8 CPU, 1 GPU)" in said
+    assert lines == [
+        "  n: 2 actors, 2 of 8 CPUs, 1 of 1 GPUs",
+        *(f"  no place: site-0{i} (GPUs are taken)" for i in (2, 3, 4)),
+        "  no place: 1 more",
+    ]
 
 
 def test_a_cluster_without_gpus_is_told_to_ask_for_none():
-    nodes = [node(8)]
     for per_actor in ("auto", 1):
         with pytest.raises(ResourceError) as caught:
-            check_fit(lay_out(participants(2, 0.5), nodes, per_actor), nodes)
+            check_fit(asked(participants(2, 0.5), [node(8)], per_actor))
         assert "GPUs are short" in str(caught.value)
         assert "execution.num_gpus_per_institution=0" in str(caught.value)
 
 
-def test_a_shortage_of_cpus_names_the_numbers_and_the_fix():
+def test_a_shortage_of_cpus_is_told_as_one():
     hosts = [Host(f"h{i}", f"h{i}", (f"s{i}",), 1.0, 0.0) for i in range(3)]
-    with pytest.raises(ResourceError) as caught:
-        check_fit(hosts, [node(2)])
-    said = str(caught.value)
-    assert said.startswith("h2 finds no place after 2 of 3 actors: CPUs are short")
-    assert "3 actors of 1 CPU on 2 CPUs" in said
-    assert "execution.institutions_per_actor=auto" in said
+    packing = pack(hosts, [node(2)], "PACK")
+    assert packing.missing == {"h2": "CPUs are taken"}
 
 
 # CPUs are logical: they never stand in the way.
@@ -173,7 +232,8 @@ def test_a_cluster_with_a_core_holds_any_number_of_institutions(count, nodes, pe
     offered = [node(cpus, name=f"n{i}") for i, cpus in enumerate(nodes)]
     hosts = lay_out(participants(count), offered, per_actor)
     assert sorted(itertools.chain(*names(hosts))) == [f"site-{i:02d}" for i in range(count)]
-    check_fit(hosts, offered)
+    assert fits(hosts, offered)
+    assert fits(hosts, offered, "SPREAD")
 
 
 def test_the_preset_of_five_institutions_lays_out_by_its_hardware():
@@ -183,4 +243,4 @@ def test_the_preset_of_five_institutions_lays_out_by_its_hardware():
     hosts = {h.name: h for h in lay_out(plan.participants, [node(8, 2)], "auto")}
     assert hosts["env-01"].num_gpus == 0.25
     assert hosts["env-02"].num_gpus == 0
-    check_fit(tuple(hosts.values()), [node(8, 2)])
+    assert fits(list(hosts.values()), [node(8, 2)])

@@ -8,7 +8,7 @@ from fedfuse_ray.data.phantoms.factors import (
     nearest_class,
 )
 from fedfuse_ray.data.phantoms.forward import FORWARD_MODELS, ForwardModel
-from fedfuse_ray.data.phantoms.generate import generate
+from fedfuse_ray.data.phantoms.generate import count, generate
 from fedfuse_ray.data.phantoms.imaging import Resolution, public
 from fedfuse_ray.data.phantoms.scanner import Scanner, ideal
 
@@ -20,6 +20,7 @@ __all__ = [
     "Scanner",
     "class_names",
     "codewords",
+    "count",
     "draw_factors",
     "generate",
     "ideal",

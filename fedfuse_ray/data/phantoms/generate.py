@@ -100,6 +100,23 @@ def generate(
     return header, _parts(data, header.shapes, sites, seed)
 
 
+def count(
+    data: PhantomData, institutions: tuple[InstitutionConfig, ...], *, seed: int, replicas: int = 1
+) -> dict[tuple[str, str], int]:
+    """Return the number of specimens of each (split, owner) that `generate` would give.
+
+    Raises:
+        InputError: Too few specimens for the institutions.
+    """
+    sites = _sites(data, institutions, seed, replicas)
+    tests = {d: skew.split_counts(c.specimens, data.split)[2] for d, c in data.domains.items()}
+    return (
+        {("train", s.name): s.train for s in sites}
+        | {("validation", s.name): s.validation for s in sites}
+        | {("test", domain): number for domain, number in tests.items()}
+    )
+
+
 def _sites(
     data: PhantomData, institutions: tuple[InstitutionConfig, ...], seed: int, replicas: int
 ) -> tuple[_Site, ...]:
