@@ -84,6 +84,12 @@ def gpu_slots(nodes: Sequence[Node], fraction: float) -> int:
     return sum(math.floor(node.num_gpus) * (_UNITS // wanted) for node in nodes)
 
 
+def too_many_gpus(hosts: Sequence[Host], nodes: Sequence[Node]) -> bool:
+    """Return whether hosts ask for more GPUs than there are; seen without packing them."""
+    asked = sum(_units(host.num_gpus) for host in hosts)
+    return asked > _UNITS * sum(math.floor(node.num_gpus) for node in nodes)
+
+
 def asks(host: Host) -> dict[str, float]:
     """Return what a host's actor asks of Ray; a bundle must ask for something."""
     wanted = {"CPU": host.num_cpus, "GPU": host.num_gpus}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from actors.packing import Host, Node, Packing, Placement, gpu_slots, granted, pack
+from actors.packing import Host, Node, Packing, Placement, gpu_slots, granted, pack, too_many_gpus
 from fedfuse_ray.federation.participant import Participant
 
 PerActor = int | Literal["auto"]
@@ -40,6 +41,11 @@ class Request:
         """Return where these go."""
         return pack(self.hosts(), self.nodes, self.placement)
 
+    def fits(self) -> bool:
+        """Return whether all find a place."""
+        hosts = self.hosts()
+        return not too_many_gpus(hosts, self.nodes) and pack(hosts, self.nodes, self.placement).fits
+
 
 def lay_out(
     participants: Sequence[Participant],
@@ -70,7 +76,7 @@ def _shrunk(
     hosts: tuple[Host, ...], nodes: Sequence[Node], placement: Placement
 ) -> tuple[Host, ...]:
     """Ask for fewer CPUs where only these stand in the way, as on a node of many GPUs."""
-    if pack(hosts, nodes, placement).fits:
+    if too_many_gpus(hosts, nodes) or pack(hosts, nodes, placement).fits:
         return hosts
     cpus = max(host.num_cpus for host in hosts) / 2
     while cpus >= _LEAST_CPUS:
@@ -93,13 +99,13 @@ def _cpus_each(nodes: Sequence[Node], actors: int) -> float:
 def _balance(participants: Sequence[Participant], count: int) -> list[list[Participant]]:
     """Longest processing time first, then back to the plan's order within each group."""
     order = {p.name: i for i, p in enumerate(participants)}
-    loads = [0.0] * count
+    lightest = [(0.0, i) for i in range(count)]
     groups: list[list[Participant]] = [[] for _ in range(count)]
     costs = {p.name: max(1, p.specimens) * (len(p.modalities) + 0.5) for p in participants}
     for participant in sorted(participants, key=lambda p: (-costs[p.name], order[p.name])):
-        lightest = min(range(count), key=lambda i: (loads[i], i))
-        groups[lightest].append(participant)
-        loads[lightest] += costs[participant.name]
+        load, index = heapq.heappop(lightest)
+        groups[index].append(participant)
+        heapq.heappush(lightest, (load + costs[participant.name], index))
     kept = [sorted(group, key=lambda p: order[p.name]) for group in groups if group]
     return sorted(kept, key=lambda group: order[group[0].name])
 

@@ -56,10 +56,10 @@ def remedies(request: Request, own: Collection[str] = ()) -> tuple[Change, ...]:
         request: What does not fit.
         own: The institutions that state GPUs of their own, which `execution` does not override.
     """
-    if request.packing().fits:
+    if request.fits():
         return ()
     kinds = (placements(request), sharing(request), fractions(request, own), more_nodes(request))
-    first = (next((c for c in kind if c.request.packing().fits), None) for kind in kinds)
+    first = (next((c for c in kind if c.request.fits()), None) for kind in kinds)
     return tuple(change for change in first if change is not None)
 
 
@@ -85,7 +85,7 @@ def fractions(request: Request, own: Collection[str] = ()) -> Iterator[Change]:
     """Yield smaller and smaller parts of a GPU for those that ask for most, and none at last."""
     most = max(granted(p.num_gpus) for p in request.participants)
     whole = [float(n) for n in range(math.ceil(most) - 1, 0, -1)]
-    parts = [granted(1 / n) for n in range(2, len(request.participants) + 2)]
+    parts = dict.fromkeys(granted(1 / n) for n in range(2, len(request.participants) + 2))
     for limit in [*whole, *(part for part in parts if part < most), 0.0]:
         if limit < most:
             yield _limited(request, limit, own)
@@ -116,7 +116,7 @@ def _settings(participant: Participant, limit: float, own: Collection[str]) -> I
 
 
 def more_nodes(request: Request) -> Iterator[Change]:
-    """Yield more and more nodes like the largest there is, or as the largest institution needs."""
+    """Yield 1 to 64 nodes more, like the largest there is or as the largest institution needs."""
     hosts = request.hosts()
     cpus = max(asks(h).get("CPU", 0.0) for h in hosts)
     gpus = max(h.num_gpus for h in hosts)
@@ -164,6 +164,8 @@ def _short_of(host: Host, hosts: Sequence[Host], packing: Packing) -> str:
             return "CPUs are short: the cluster has none"
         return f"CPUs are short: {len(hosts)} actors of {host.num_cpus:g} CPU on {cpus:g} CPUs"
     gpus = sum(n.num_gpus for n in nodes)
+    if not gpus:
+        return "GPUs are short: the cluster has none"
     if len({h.num_gpus for h in hosts}) > 1:
         asked = sum(h.num_gpus for h in hosts)
         return f"GPUs are short: {len(hosts)} actors ask for {asked:g} GPU in all on {gpus:g} GPUs"

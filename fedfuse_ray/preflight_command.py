@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _KIND = re.compile(r"(?:(\d+) *x *)?\( *([\d.]+) *CPUs?(?: *, *([\d.]+) *GPUs?)? *\)", re.I)
 _MOST_NODES = 1000
+_ROWS = 60
 _EXAMPLE = "write as '4x(8 CPU, 1 GPU)', several kinds apart by +"
 
 
@@ -114,12 +115,17 @@ def _request(experiment: Experiment, nodes: tuple[Node, ...] | None) -> Request:
 
 
 def placement_table(request: Request, packing: Packing) -> Table:
-    """Return a row an actor: who lives in it, what it asks for, and its node or why it has none."""
+    """Return a row an actor: who lives in it, what it asks for, and its node or why it has none.
+
+    Of very many actors the first are shown, those without a place before the others.
+    """
     table = Table("actor", "institutions", title=f"Placement, {request.placement}")
     table.add_column("CPUs", justify="right")
     table.add_column("GPUs", justify="right")
     table.add_column("node")
-    for host in request.hosts():
+    hosts = request.hosts()
+    shown = {h.name for h in sorted(hosts, key=lambda h: h.name not in packing.missing)[:_ROWS]}
+    for host in (h for h in hosts if h.name in shown):
         missing = packing.missing.get(host.name)
         table.add_row(
             host.name,
@@ -129,6 +135,8 @@ def placement_table(request: Request, packing: Packing) -> Table:
             f"NONE: {missing}" if missing else packing.nodes[packing.where[host.name]].name,
             style="red" if missing else None,
         )
+    if len(hosts) > _ROWS:
+        table.caption = f"and {len(hosts) - _ROWS:,} more actors"
     return table
 
 

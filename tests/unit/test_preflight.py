@@ -95,6 +95,17 @@ def test_pools_and_presets_for_gpus_are_answered_at_once(capsys):
     assert "medical" in told
 
 
+def test_of_very_many_actors_those_without_a_place_are_shown(capsys):
+    status, told, _ = preflight(
+        capsys, "tiny", "--nodes", "(8 CPU, 4 GPU)", "--set", "replicas=25",
+        "--set", "execution.num_gpus_per_institution=0.06",
+        "--set", "execution.institutions_per_actor=1",
+    )  # fmt: skip
+    assert status == 1
+    assert told.count("NONE: GPUs are taken") == 75 - 4 * 16
+    assert "and 15 more actors" in told
+
+
 def test_wrong_nodes_are_bad_input(capsys):
     status, _, errors = preflight(capsys, "tiny", "--nodes", "many")
     assert status == 2
