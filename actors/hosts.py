@@ -13,7 +13,7 @@ from typing import Any
 import ray
 
 from actors.cluster import LOST, wait
-from actors.placement import Host
+from actors.packing import Host
 from fedfuse_ray.errors import (
     DeadlineError,
     FedfuseError,
