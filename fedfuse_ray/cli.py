@@ -130,10 +130,11 @@ def compare_command(
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder.")],
 ) -> None:
-    """Write a result folder's report again."""
+    """Write the report of a run, a comparison or a sweep again."""
     from fedfuse_ray.report import write_report
+    from fedfuse_ray.sweeping.summary import is_sweep, rewrite_report
 
-    print(f"Report: {write_report(folder)}")
+    print(f"Report: {rewrite_report(folder) if is_sweep(folder) else write_report(folder)}")
 
 
 @app.command("schema")

@@ -55,6 +55,7 @@ def template(dark: bool = False) -> go.layout.Template:
     """Return the template for light or dark pages; the background is the page's."""
     ink, faint = ("#E6E8EB", "#3A3F46") if dark else ("#1D2733", "#E1E5EA")
     panel = "#22262C" if dark else "#FFFFFF"
+    page = "#1D2126" if dark else "#FFFFFF"  # of a chart's own panel, in page.css
     axis = {
         "gridcolor": faint,
         "linecolor": NEUTRAL,
@@ -70,6 +71,7 @@ def template(dark: bool = False) -> go.layout.Template:
             "title": {"font": {"size": 17}, "x": 0, "xref": "container", "xanchor": "left"},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
+            "annotationdefaults": {"bgcolor": page},  # readable where lines pass below
             "colorway": list(OKABE_ITO),
             "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": ink},
             "hoverlabel": {"bgcolor": panel, "font": {"family": FONT, "color": ink}},

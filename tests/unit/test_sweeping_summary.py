@@ -10,8 +10,8 @@ import pytest
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.sweeping.config import validate_sweep
-from fedfuse_ray.sweeping.page import sweep_page
 from fedfuse_ray.sweeping.points import expand
+from fedfuse_ray.sweeping.report import sweep_page
 from fedfuse_ray.sweeping.store import (
     DONE,
     FAILED,
