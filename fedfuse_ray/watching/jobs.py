@@ -96,7 +96,9 @@ def look_at_job(jobs: Jobs, name: str | None) -> Callable[[], Look]:
         ended = job["status"] in _ENDED
         lines = jobs.log(job)
         if job["status"] == "FAILED":
-            raise FedfuseError(f"job {known} failed: {job['message'] or 'see its log'}")
+            # Ray's message ends with the log, whose last line is what the run itself complained of.
+            told = (job["message"] or "see its log").strip().splitlines()
+            raise FedfuseError(f"job {known} failed: {told[-1]}")
         folder = results_of(job, lines)
         try:
             seen = look_at_folder(folder) if folder is not None else None
@@ -106,7 +108,7 @@ def look_at_job(jobs: Jobs, name: str | None) -> Callable[[], Look]:
             head = Text(f"job {known}: {job['status'].lower()}", style="bold")
             return Look(Group(head, *map(Text, lines[-_SHOWN:])), lines, ended)
         now = seen()
-        return Look(now.view, now.lines, now.ended or ended)
+        return Look(now.view, now.lines, now.ended or ended, source=str(folder))
 
     return look
 

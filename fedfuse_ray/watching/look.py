@@ -20,11 +20,13 @@ class Look:
         view: All of it, for a terminal.
         lines: What has happened so far, a line each, for a log.
         ended: Nothing more will happen.
+        source: What the lines are read from; where it changes they begin anew.
     """
 
     view: RenderableType
     lines: tuple[str, ...]
     ended: bool
+    source: str = ""
 
 
 def watch(look: Callable[[], Look], console: Console, *, interval: float, timeout: float) -> Look:
@@ -60,11 +62,12 @@ def _follow(
     interval: float,
     timeout: float,
 ) -> Look:
-    known, heard = 0, time.monotonic()
+    known, source, heard = 0, "", time.monotonic()
     while True:
         seen = look()
         # A resumed run forgets the rounds after its checkpoint, and runs them again.
-        known = min(known, len(seen.lines))
+        known = min(known, len(seen.lines)) if seen.source == source else 0
+        source = seen.source
         news, known = seen.lines[known:], len(seen.lines)
         tell(seen, news)
         if seen.ended:

@@ -97,6 +97,15 @@ def test_names_follow_prometheus():
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
 
 
+def test_the_documentation_lists_every_metric():
+    lines = (FOLDER.parent / "monitoring.md").read_text().splitlines()
+    listed = [line for line in lines if line.startswith(f"| `{PREFIX}fedfuse")]
+    assert listed == [
+        f"| `{PREFIX}{m.name}` | {m.kind} | {', '.join(m.labels) or '-'} | {m.description} |"
+        for m in METRICS
+    ]
+
+
 @promtool
 def test_prometheus_can_parse_every_query(panels, tmp_path):
     rules = [

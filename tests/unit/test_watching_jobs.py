@@ -68,6 +68,12 @@ def shown(seen):
     return console.file.getvalue()
 
 
+def sample(folder):
+    write_sample(folder, rounds=2)
+    config = "{paradigm: fedfuse, preset: demo, seed: 0, training: {rounds: 2}, privacy: {}}"
+    (folder / "config.yaml").write_text(config)
+
+
 def test_the_newest_job_is_watched_unless_one_is_named(address):
     Dashboard.jobs = [job("old", 1), job("new", 3), job("middle", 2)]
     jobs = Jobs(address)
@@ -76,9 +82,7 @@ def test_the_newest_job_is_watched_unless_one_is_named(address):
 
 
 def test_a_jobs_folder_is_watched_where_this_machine_has_it(address, tmp_path):
-    write_sample(tmp_path, rounds=2)
-    config = "{paradigm: fedfuse, preset: demo, seed: 0, training: {rounds: 2}, privacy: {}}"
-    (tmp_path / "config.yaml").write_text(config)
+    sample(tmp_path)
     for told in ({"metadata": {"results": str(tmp_path)}}, {"log": results_line(tmp_path) + "\n"}):
         Dashboard.jobs = [job(**told)]
         seen = look_at_job(Jobs(address), "first")()
@@ -107,12 +111,31 @@ def test_elsewhere_its_log_is_followed_to_its_end(address):
     assert "job first: succeeded" in console.file.getvalue()
 
 
+def test_once_the_folder_appears_it_is_told_from_its_first_round(address, tmp_path):
+    folder = tmp_path / "run"
+    Dashboard.jobs = [job(log=f"one\n{results_line(folder)}\n")]
+    watched = look_at_job(Jobs(address), None)
+
+    def look():
+        seen = watched()
+        if not folder.is_dir():
+            sample(folder)
+        return seen
+
+    console = Console(file=io.StringIO(), width=110)
+    watch(look, console, interval=0.01, timeout=5.0)
+    told = [
+        line.partition("]")[2].partition("  ")[0] for line in console.file.getvalue().split("\n")
+    ]
+    assert told[2:4] == [" round 1/2", " round 2/2"]
+
+
 def test_a_job_that_failed_is_an_error_with_its_message(address, capsys):
-    Dashboard.jobs = [job(status="FAILED", message="exit code 2")]
-    with pytest.raises(FedfuseError, match="job first failed: exit code 2"):
+    Dashboard.jobs = [job(status="FAILED", message="exit code 2, log:\nerror: no\n")]
+    with pytest.raises(FedfuseError, match="job first failed: error: no"):
         look_at_job(Jobs(address), None)()
     assert cli.main(["watch", "--job", "--address", address]) == 1
-    assert capsys.readouterr().err == "error: job first failed: exit code 2\n"
+    assert capsys.readouterr().err == "error: job first failed: error: no\n"
 
 
 def test_a_driver_that_was_not_submitted_has_metadata_and_no_log(address):
