@@ -96,7 +96,7 @@ class TerminalProgress:
 
     def stage(self, text: str) -> None:
         """A stage began."""
-        self._first = None
+        self._first, self._told = None, time.monotonic()
         if self._live:
             self._bar.reset(self._task, total=None, description=text, state="")
         elif not self._quiet:
