@@ -46,7 +46,9 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
         return
     # Ray would run workers at nice 15, where any other program on the machine starves them.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Not a Ray that somebody else has started on this machine.
     ray.init(
+        address="local",
         num_cpus=len(os.sched_getaffinity(0)),
         include_dashboard=execution.dashboard,
         **options,

@@ -46,6 +46,7 @@ def ray_address(cache):
     # As `actors.cluster` does: by default workers would run at nice 15, and tests starve.
     os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
+        address="local",
         num_cpus=2,
         num_gpus=0,
         include_dashboard=False,
