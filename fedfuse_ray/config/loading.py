@@ -22,8 +22,8 @@ from fedfuse_ray.errors import InputError
 
 _UNIONS: dict[str, Any] = {"data": DataConfig, "strategy": StrategyConfig}
 _DEFAULT_KINDS = {"data": "phantoms", "strategy": "fedavg"}
-_PATHS = (("data", "path"), ("execution", "signing_key"))
-"""Settings that name a file."""
+_PATHS = (("data", "path"), ("data", "forward_models"), ("execution", "signing_key"))
+"""Settings that name files."""
 
 
 def preset_names() -> list[str]:
@@ -191,8 +191,15 @@ def _anchor(tree: dict[str, Any], folder: Path) -> None:
     """Make relative paths of files start at a folder."""
     for name, key in _PATHS:
         group = tree.get(name)
-        if isinstance(group, dict) and isinstance(group.get(key), str):
-            group[key] = os.path.normpath(folder.absolute() / Path(group[key]).expanduser())
+        named = group.get(key) if isinstance(group, dict) else None
+        if isinstance(group, dict) and isinstance(named, str):
+            group[key] = _anchored(folder, named)
+        elif isinstance(group, dict) and isinstance(named, list):
+            group[key] = [_anchored(folder, n) if isinstance(n, str) else n for n in named]
+
+
+def _anchored(folder: Path, path: str) -> str:
+    return os.path.normpath(folder.absolute() / Path(path).expanduser())
 
 
 def _parse(source: str) -> dict[str, Any]:

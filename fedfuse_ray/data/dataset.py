@@ -168,12 +168,16 @@ def _fingerprint(
 ) -> str:
     request = {
         "format": _FORMAT,
-        "data": data.model_dump(mode="json"),
+        "data": data.model_dump(mode="json", exclude={"forward_models"}),
         "seed": seed,
         "replicas": replicas,
     }
     if isinstance(data, PhantomData):
         request["phantoms"] = _PHANTOMS
+        if data.forward_models:  # their content decides, wherever they lie
+            from fedfuse_ray.data.phantoms.from_file import file_digest
+
+            request["forward_models"] = [file_digest(file) for file in data.forward_models]
         request["institutions"] = [
             i.model_dump(mode="json", include={"name", "domain", "modalities", "share"})
             for i in institutions

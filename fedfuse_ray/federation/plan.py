@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fedfuse_ray.config import Experiment
+from fedfuse_ray.config.data import PhantomData
 from fedfuse_ray.config.network import LinkConfig
 from fedfuse_ray.data.dataset import DatasetIndex
 from fedfuse_ray.errors import InputError
@@ -142,6 +143,7 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         classes={name: len(info.classes) for name, info in index.domains.items()},
         shapes=index.shapes,
         seed=experiment.seed,
+        origins=_origins(experiment),
     )
     _check_domain_weights(experiment, index)
     participants = who_trains(experiment, index, pooled=pooled)
@@ -154,6 +156,15 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
     return replace(plan, privacy=terms)
+
+
+def _origins(experiment: Experiment) -> dict[str, tuple[str, str]]:
+    data = experiment.data
+    if not isinstance(data, PhantomData) or not data.forward_models:
+        return {}
+    from fedfuse_ray.data.phantoms.from_file import origins
+
+    return origins(data.forward_models)
 
 
 def _shapes(spec: ModelSpec) -> dict[str, tuple[tuple[int, ...], ...]]:

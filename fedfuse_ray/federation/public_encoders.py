@@ -8,7 +8,7 @@ public pre-training data: Tang et al., 2023, DP-RandP, arXiv 2306.06076.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from fedfuse_ray.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
+
+    from fedfuse_ray.data.phantoms import ForwardModel
 
 _EPOCHS = 32
 _SPECIMENS = 6144
@@ -47,9 +49,9 @@ def ensure(
             continue
         from fedfuse_ray.models.encoders import public_weights_path
 
-        path = public_weights_path(config, modality, shape)
+        path = public_weights_path(config, modality, shape, spec.origin(modality))
         if not path.is_file():
-            _check_known(modality, tier)
+            _check_known(spec, modality, tier)
             tell(f"Pre-training the {modality} encoder on public phantoms")
             state = _pretrain(spec, modality, tier)
             if into is not None:
@@ -57,16 +59,28 @@ def ensure(
             write_atomic(path, lambda file, state=state: file.write(state))  # type: ignore[misc]
 
 
-def _check_known(modality: str, tier: str) -> None:
-    from fedfuse_ray.data.phantoms import FORWARD_MODELS
+def _models(spec: ModelSpec, modality: str) -> Mapping[str, ForwardModel]:
+    """Return the forward models among which the modality's is, if there is one."""
+    from fedfuse_ray.data.phantoms.from_file import file_digest, known_models
 
-    if modality not in FORWARD_MODELS:
+    if modality not in spec.origins:
+        return known_models(())
+    file, digest = spec.origins[modality]
+    if file_digest(file) != digest:
+        remedy = "changed after the run began, or differs from node to node"
+        raise InputError("data.forward_models", file, remedy)
+    return known_models([file])
+
+
+def _check_known(spec: ModelSpec, modality: str, tier: str) -> None:
+    models = _models(spec, modality)
+    if modality not in models:
         where = f"model.tiers.{tier}.weights" if tier else f"model.encoders.{modality}.weights"
         raise InputError(
             where,
             "public",
             f"there are no phantoms of {modality!r}; phantoms exist for "
-            f"{', '.join(FORWARD_MODELS)} only; use random, torchvision or a file's path",
+            f"{', '.join(models)} only; use random, torchvision or a file's path",
         )
 
 
@@ -88,7 +102,7 @@ def _pretrain(spec: ModelSpec, modality: str, tier: str = "") -> bytes:
     steps = _EPOCHS * -(-_SPECIMENS // _BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(_EPOCHS):
-        images, factors = _phantoms(modality, shape, epoch)
+        images, factors = _phantoms(_models(spec, modality), modality, shape, epoch)
         for rows in torch.split(torch.arange(_SPECIMENS), _BATCH):
             loss = nn.functional.mse_loss(reader(images[rows].float()), factors[rows])
             optimizer.zero_grad()
@@ -101,7 +115,7 @@ def _pretrain(spec: ModelSpec, modality: str, tier: str = "") -> bytes:
 
 
 def _phantoms(
-    modality: str, shape: tuple[int, ...], epoch: int
+    models: Mapping[str, ForwardModel], modality: str, shape: tuple[int, ...], epoch: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return an epoch's public phantoms, float16 [N, *shape], and their factors [N, 3]."""
     import torch
@@ -114,5 +128,6 @@ def _phantoms(
         seed=rng.derive(_SEED, "public phantoms", epoch) >> 1,
         resolution=Resolution(image_size=shape[-1], signal_length=shape[-1]),
         feature=_SCANNERS,
+        models=models,
     )
     return torch.from_numpy(images), torch.from_numpy(factors)

@@ -50,7 +50,7 @@ def frozen_backbone(spec: ModelSpec, modality: str, tier: str = "") -> nn.Module
     config = spec.config.encoder_for(modality, tier)
     with seeded(spec.seed, "frozen backbone", modality):
         backbone = build_backbone(config, spec.shapes[modality])
-    load_backbone_weights(backbone, config, modality, spec.shapes[modality])
+    load_backbone_weights(backbone, config, modality, spec.shapes[modality], spec.origin(modality))
     return backbone.eval().requires_grad_(False)
 
 
@@ -61,7 +61,9 @@ def _initial(spec: ModelSpec, name: str) -> Vector:
     if name.startswith(ENCODER) and modality in spec.shapes and not spec.frozen(modality, tier):
         config = spec.config.encoder_for(modality, tier)
         backbone = cast(nn.Module, block.backbone)
-        load_backbone_weights(backbone, config, modality, spec.shapes[modality])
+        load_backbone_weights(
+            backbone, config, modality, spec.shapes[modality], spec.origin(modality)
+        )
     flat = torch.cat([p.detach().reshape(-1) for p in block.parameters()])
     values: Vector = flat.numpy()
     return values

@@ -23,6 +23,8 @@ class ModelSpec:
         shapes: Each modality's shape, [C, H, W] or [C, L].
         seed: Root of the weights' random streams.
         tiers: Each tier's modalities, of those tiers that somebody is of.
+        origins: The file, and the digest of its content, of each modality's forward model that is
+            not the library's; `public` weights belong to it.
     """
 
     config: ModelConfig
@@ -31,6 +33,7 @@ class ModelSpec:
     shapes: dict[str, tuple[int, ...]]
     seed: int
     tiers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def slots(self) -> int:
@@ -75,7 +78,12 @@ class ModelSpec:
 
     def signature(self) -> tuple[object, ...]:
         """Return what two specs share when their frozen features are the same."""
-        return (self.config.model_dump_json(), tuple(sorted(self.shapes.items())), self.seed)
+        shapes, origins = (tuple(sorted(d.items())) for d in (self.shapes, self.origins))
+        return (self.config.model_dump_json(), shapes, self.seed, origins)
+
+    def origin(self, modality: str) -> str:
+        """Return the digest of the file that defines a modality; empty for the library's."""
+        return self.origins[modality][1] if modality in self.origins else ""
 
 
 def encoder_block(modality: str, tier: str = "") -> str:

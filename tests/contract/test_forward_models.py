@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from fedfuse_ray.data.phantoms import FORWARD_MODELS, ideal, public
+from fedfuse_ray.data.phantoms import FORWARD_MODELS, ideal, known_models, public
 from fedfuse_ray.rng import generator
 
+EXAMPLES = [str(p) for p in sorted((Path(__file__).parents[2] / "examples").glob("*/forward.py"))]
+MODELS = known_models(EXAMPLES)
 SIZES = {"small": (16, 64), "demo": (32, 256), "paper-gpu": (224, 1024)}
 
 
@@ -44,10 +48,10 @@ def explained(features, target, train=1200):
     return 1.0 - np.mean((guess - target[train:]) ** 2) / np.var(target[train:])
 
 
-@pytest.mark.parametrize("modality", FORWARD_MODELS)
+@pytest.mark.parametrize("modality", MODELS)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_images_have_the_shape_and_the_range(modality, sizes):
-    model = FORWARD_MODELS[modality]
+    model = MODELS[modality]
     factors = np.array([[-9, -9, -9], [9, 9, 9], [0, 0, 0]])
     images = render(model, factors, sizes)
     assert images.dtype == np.float32
@@ -58,9 +62,9 @@ def test_images_have_the_shape_and_the_range(modality, sizes):
     assert images.std(axis=tuple(range(1, images.ndim))).min() > 0.02
 
 
-@pytest.mark.parametrize("modality", FORWARD_MODELS)
+@pytest.mark.parametrize("modality", MODELS)
 def test_the_hidden_factor_changes_nothing_and_the_others_do(modality):
-    model = FORWARD_MODELS[modality]
+    model = MODELS[modality]
     hidden = 3 - model.strong - model.weak
     assert {model.strong, model.weak, hidden} == {0, 1, 2}
     base = render(model, np.zeros((4, 3)))
@@ -78,10 +82,18 @@ def test_every_factor_is_shown_strongly_once_and_weakly_once():
         assert sorted(m.weak for m in members) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("modality", FORWARD_MODELS)
+def test_the_examples_show_every_factor_and_none_twice_strongly():
+    assert len(EXAMPLES) == 2
+    for family in {model.family.name for model in MODELS.values()}:
+        members = [m for m in MODELS.values() if m.family.name == family]
+        assert {f for m in members for f in (m.strong, m.weak)} == {0, 1, 2}
+        assert len({m.strong for m in members}) == len(members)
+
+
+@pytest.mark.parametrize("modality", MODELS)
 def test_a_simple_reader_sees_the_strong_factor_best_and_the_hidden_not_at_all(modality):
-    model = FORWARD_MODELS[modality]
-    images, factors = public(modality, 1800, seed=5, feature=0.3)
+    model = MODELS[modality]
+    images, factors = public(modality, 1800, seed=5, feature=0.3, models=MODELS)
     features = statistics(images.astype(np.float64))
     strong, weak, hidden = (
         explained(features, factors[:, i].astype(np.float64))
@@ -92,10 +104,10 @@ def test_a_simple_reader_sees_the_strong_factor_best_and_the_hidden_not_at_all(m
     assert hidden < 0.05
 
 
-@pytest.mark.parametrize("modality", FORWARD_MODELS)
+@pytest.mark.parametrize("modality", MODELS)
 def test_the_same_stream_gives_the_same_images(modality):
-    first, again = (public(modality, 5, seed=1) for _ in range(2))
-    other = public(modality, 5, seed=2)
+    first, again = (public(modality, 5, seed=1, models=MODELS) for _ in range(2))
+    other = public(modality, 5, seed=2, models=MODELS)
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[0], other[0])

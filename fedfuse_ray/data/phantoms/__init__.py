@@ -7,7 +7,8 @@ from fedfuse_ray.data.phantoms.factors import (
     draw_factors,
     nearest_class,
 )
-from fedfuse_ray.data.phantoms.forward import FORWARD_MODELS, ForwardModel
+from fedfuse_ray.data.phantoms.forward import FORWARD_MODELS, ForwardModel, PhysicalModel
+from fedfuse_ray.data.phantoms.from_file import known_models
 from fedfuse_ray.data.phantoms.generate import count, generate
 from fedfuse_ray.data.phantoms.imaging import Resolution, public
 from fedfuse_ray.data.phantoms.scanner import Scanner, ideal
@@ -16,6 +17,7 @@ __all__ = [
     "FORWARD_MODELS",
     "Family",
     "ForwardModel",
+    "PhysicalModel",
     "Resolution",
     "Scanner",
     "class_names",
@@ -24,6 +26,7 @@ __all__ = [
     "draw_factors",
     "generate",
     "ideal",
+    "known_models",
     "nearest_class",
     "public",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,21 +107,25 @@ _MODELS = (
 FORWARD_MODELS: dict[str, ForwardModel] = {model.modality: model for model in _MODELS}
 
 
-def forward_model(modality: str, field: str = "modality") -> ForwardModel:
+def forward_model(
+    modality: str, models: Mapping[str, ForwardModel] = FORWARD_MODELS, field: str = "modality"
+) -> ForwardModel:
     """Return the forward model of a modality.
 
     Raises:
         InputError: There is none of that name; `field` says where the name was given.
     """
-    if modality in FORWARD_MODELS:
-        return FORWARD_MODELS[modality]
-    close = difflib.get_close_matches(modality, FORWARD_MODELS, 1)
+    if modality in models:
+        return models[modality]
+    close = difflib.get_close_matches(modality, models, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    known = ", ".join(FORWARD_MODELS)
+    known = ", ".join(models)
     raise InputError(field, modality, f"no forward model; known are {known}{hint}")
 
 
-def domain_family(domain: str, config: DomainConfig) -> Family:
+def domain_family(
+    domain: str, config: DomainConfig, models: Mapping[str, ForwardModel] = FORWARD_MODELS
+) -> Family:
     """Return the family of a domain's modalities.
 
     Raises:
@@ -132,9 +136,9 @@ def domain_family(domain: str, config: DomainConfig) -> Family:
     for modality in config.modalities:
         if config.modalities.count(modality) > 1:
             raise InputError(field, modality, "is named twice")
-    family = forward_model(config.modalities[0], field).family
+    family = forward_model(config.modalities[0], models, field).family
     for modality in config.modalities[1:]:
-        other = forward_model(modality, field).family
+        other = forward_model(modality, models, field).family
         if other != family:
             raise InputError(
                 field,

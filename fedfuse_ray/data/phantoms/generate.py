@@ -12,7 +12,8 @@ from fedfuse_ray.config.data import PhantomData
 from fedfuse_ray.config.institutions import InstitutionConfig
 from fedfuse_ray.data import skew
 from fedfuse_ray.data.phantoms.factors import FACTORS, class_names, draw_factors
-from fedfuse_ray.data.phantoms.forward import domain_family, forward_model
+from fedfuse_ray.data.phantoms.forward import domain_family
+from fedfuse_ray.data.phantoms.from_file import known_models
 from fedfuse_ray.data.phantoms.imaging import acquire
 from fedfuse_ray.data.phantoms.scanner import at_times, draw_settings
 from fedfuse_ray.data.specimens import DomainInfo, Header, Part, Parts, Shape, Specimens, Split
@@ -80,10 +81,11 @@ def generate(
         set. Parts are generated as they are asked for, at most 2,048 specimens or 64 MiB each.
 
     Raises:
-        InputError: An unknown modality, modalities of several families in a domain, or too few
-            specimens for the institutions.
+        InputError: An unusable file of forward models, an unknown modality, modalities of several
+            families in a domain, or too few specimens for the institutions.
     """
-    families = {name: domain_family(name, config) for name, config in data.domains.items()}
+    models = known_models(data.forward_models)
+    families = {name: domain_family(name, config, models) for name, config in data.domains.items()}
     sites = _sites(data, institutions, seed, replicas)
     header = Header(
         domains={
@@ -92,7 +94,7 @@ def generate(
         },
         institutions={site.name: (site.domain, site.modalities) for site in sites},
         shapes={
-            modality: forward_model(modality).shape(data.image_size, data.signal_length)
+            modality: models[modality].shape(data.image_size, data.signal_length)
             for config in data.domains.values()
             for modality in config.modalities
         },
@@ -241,13 +243,14 @@ def _specimens(
         data.skew.missing_rate,
         generator(seed, "phantoms/missing", *key),
     )
+    models = known_models(data.forward_models)
     images = {}
     for column, modality in enumerate(modalities):
         rng = generator(seed, "phantoms/image", *key, modality)
         owners = table.scanners[modality]
         settings = draw_settings(seed, "phantoms/scanner", owners, modality, len(labels), rng)
         scanner = at_times(settings, times, data.skew.feature, data.skew.temporal)
-        images[modality] = acquire(modality, shapes[modality], factors, scanner, rng)
+        images[modality] = acquire(models[modality], shapes[modality], factors, scanner, rng)
         images[modality][~present[:, column]] = 0
     return Specimens(
         domain=table.domain,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from fedfuse_ray.data.phantoms.factors import FACTORS, UNIFORM_LIMIT
 from fedfuse_ray.data.phantoms.fields import F32
-from fedfuse_ray.data.phantoms.forward import forward_model
+from fedfuse_ray.data.phantoms.forward import FORWARD_MODELS, ForwardModel, forward_model
 from fedfuse_ray.data.phantoms.scanner import Scanner, at_times, draw_settings
 from fedfuse_ray.data.specimens import Image, Shape
 from fedfuse_ray.rng import generator
@@ -19,12 +20,12 @@ _PUBLIC_SCANNERS = 32
 
 
 def acquire(
-    modality: str, shape: Shape, factors: F32, scanner: Scanner, rng: np.random.Generator
+    model: ForwardModel, shape: Shape, factors: F32, scanner: Scanner, rng: np.random.Generator
 ) -> Image:
     """Image specimens, a cache's worth at a time.
 
     Args:
-        modality: One of `FORWARD_MODELS`.
+        model: The modality's forward model.
         shape: The shape of one image.
         factors: float32 [N, 3].
         scanner: The instrument for each specimen.
@@ -33,7 +34,6 @@ def acquire(
     Returns:
         float16 [N, *shape] in [0, 1].
     """
-    model = forward_model(modality)
     images = np.empty((len(factors), *shape), np.float16)
     step = max(1, _BATCH_VALUES // int(np.prod(shape[1:])))
     for start in range(0, len(factors), step):
@@ -62,6 +62,7 @@ def public(
     seed: int,
     resolution: Resolution = Resolution(),
     feature: float = 1.0,
+    models: Mapping[str, ForwardModel] = FORWARD_MODELS,
 ) -> tuple[Image, F32]:
     """Generate public phantoms of one modality, for pre-training without anyone's data.
 
@@ -69,11 +70,12 @@ def public(
     instruments belong to no institution.
 
     Args:
-        modality: One of `FORWARD_MODELS`.
+        modality: One of `models`.
         count: Number of images.
         seed: Root of the streams.
         resolution: Image size and signal length.
         feature: Strength of the differences between instruments, 0 to 1.
+        models: The known forward models.
 
     Returns:
         Images float16 [count, *shape] in [0, 1], and their factors float32 [count, 3].
@@ -81,10 +83,11 @@ def public(
     Raises:
         InputError: No forward model of that name.
     """
-    shape = forward_model(modality).shape(resolution.image_size, resolution.signal_length)
+    model = forward_model(modality, models)
+    shape = model.shape(resolution.image_size, resolution.signal_length)
     rng = generator(seed, "phantoms/public", modality)
     factors = rng.uniform(-UNIFORM_LIMIT, UNIFORM_LIMIT, (count, FACTORS)).astype(np.float32)
     sites = [str(site) for site in range(_PUBLIC_SCANNERS)]
     settings = draw_settings(seed, "phantoms/public-scanner", sites, modality, count, rng)
     scanner = at_times(settings, np.zeros(count, np.float32), feature, 0.0)
-    return acquire(modality, shape, factors, scanner, rng), factors
+    return acquire(model, shape, factors, scanner, rng), factors

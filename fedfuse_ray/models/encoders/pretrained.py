@@ -18,25 +18,33 @@ SHIPPED = Path(__file__).parent / "public"
 """Pre-trained weights that come with the package; `python -m benchmarks.pretrain` makes them."""
 
 
-def public_weights_path(config: EncoderConfig, modality: str, shape: tuple[int, ...]) -> Path:
+def public_weights_path(
+    config: EncoderConfig, modality: str, shape: tuple[int, ...], origin: str = ""
+) -> Path:
     """Return where the encoder pre-trained on public phantoms lies, or will lie.
 
-    The package ships those of the presets; others are made once and kept in the cache.
+    The package ships those of the presets; others are made once and kept in the cache. `origin` is
+    the digest of the file that defines the modality, empty for the library's own.
     """
-    architecture = repr((config.kind, config.width, shape, _PUBLIC_VERSION)).encode()
-    digest = hashlib.blake2b(architecture, digest_size=6).hexdigest()
+    named = (config.kind, config.width, shape, _PUBLIC_VERSION, *([origin] if origin else []))
+    digest = hashlib.blake2b(repr(named).encode(), digest_size=6).hexdigest()
     name = f"{modality}-{config.kind}-{digest}.pt"
     shipped = SHIPPED / name
     return shipped if shipped.is_file() else cache_folder() / "encoders" / name
 
 
 def load_backbone_weights(
-    backbone: nn.Module, config: EncoderConfig, modality: str, shape: tuple[int, ...]
+    backbone: nn.Module,
+    config: EncoderConfig,
+    modality: str,
+    shape: tuple[int, ...],
+    origin: str = "",
 ) -> None:
     """Load what `config.weights` names into a backbone; `random` leaves it as it is.
 
     A first convolution for another number of channels takes the mean over the loaded channels,
-    scaled to keep its response. Statistics of BatchNorm have no place in GroupNorm and are left.
+    scaled to keep its response. Statistics of BatchNorm have no
+    place in GroupNorm and are left. For `origin` see `public_weights_path`.
 
     Raises:
         InputError: The weights can't be had, or don't fit.
@@ -47,7 +55,7 @@ def load_backbone_weights(
     if config.weights == "torchvision":
         state = _from_torchvision(config, field)
     elif config.weights == "public":
-        state = _from_file(public_weights_path(config, modality, shape), field)
+        state = _from_file(public_weights_path(config, modality, shape, origin), field)
         if not isinstance(backbone, FactorReader):
             state = {name.removeprefix("backbone."): value for name, value in state.items()}
     else:
