@@ -16,19 +16,17 @@ import traceback
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import yaml
 from hosts import HEAD, WORKER, Place, set_up, start_sshd
 from isolation import isolated, remove
 from launching import Cluster, serial_run, status_without_token
 
 _SECONDS = 540
 _RUN = ("tiny", "--paradigm", "fedfuse", "--set", "execution.placement=SPREAD")
-_SWEEP = {
-    "base": "tiny",
-    "paradigm": "fedfuse",
-    "settings": {"training.rounds": 2},
-    "space": {"privacy.target_epsilon": [1, 4], "seed": [0, 1]},
-}
+_SWEEP = (
+    *("--set", "space.compression.codec=[fp32]"),
+    *("--set", "space.privacy.target_epsilon=[1,4]"),
+    *("--set", "training.rounds=2"),
+)
 _BEGAN = time.monotonic()
 
 
@@ -69,11 +67,10 @@ def check_run(cluster: Cluster, shared: Path) -> None:
 
 def check_sweep(cluster: Cluster, shared: Path) -> None:
     """Submit a sweep, and look at its table."""
-    file = shared / "sweep.yaml"
-    file.write_text(yaml.safe_dump(_SWEEP))
-    cluster.submit(
-        "python", "-m", "fedfuse_ray.sweep", file, "--out", shared / "sweep", seconds=180
-    )
+    # The file as `ray up` copied it to the head.
+    file = cluster.place.home(HEAD) / "fedfuse_ray" / "tune_configs" / "smoke.yaml"
+    out = ("--out", shared / "sweep")
+    cluster.submit("python", "-m", "fedfuse_ray.sweep", file, *_SWEEP, *out, seconds=180)
     rows = pq.read_table(shared / "sweep" / "trials.parquet").to_pylist()
     check([r["status"] for r in rows] == ["done"] * 4, "trials.parquet has 4 trials, all done")
     best = json.loads((shared / "sweep" / "summary.json").read_text())
