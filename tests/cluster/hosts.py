@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -85,11 +87,12 @@ def set_up(place: Place) -> None:
         _script(place.tools / "rsync", f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
 
 
-def start_sshd(place: Place, ip: str) -> None:
-    """Start a host's sshd and wait until it answers; it ends with the namespace.
+@contextmanager
+def sshd(place: Place, ip: str) -> Iterator[None]:
+    """Be a host: an sshd that lets the user in, to the host's home.
 
     Raises:
-        TimeoutError: It does not answer.
+        TimeoutError: It lets nobody in.
     """
     config = place.work / f"sshd-{ip}.conf"
     home = place.home(ip)
@@ -97,14 +100,23 @@ def start_sshd(place: Place, ip: str) -> None:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
     log = place.work / f"sshd-{ip}.log"
-    subprocess.run([_found("sshd"), "-f", config, "-E", log], check=True, timeout=20)
+    server = subprocess.Popen([_found("sshd"), "-D", "-f", config, "-E", log])
+    try:
+        _wait_for_login(place, ip, log)
+        yield
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _wait_for_login(place: Place, ip: str, log: Path) -> None:
     key = place.work / "user_key"
     unknown = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     command = [place.tools / "ssh", "-tt", "-i", key, *unknown, f"{user()}@{ip}", "echo $HOME"]
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         tried = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        if tried.stdout.strip() == str(home):
+        if tried.stdout.strip() == str(place.home(ip)):
             return
         time.sleep(0.2)
     raise TimeoutError(

@@ -40,8 +40,8 @@ def isolated(work: Path, seconds: float) -> int | None:
         )
     ids = f"{os.getuid()} {os.getgid()}"
     outer = [*_UNSHARE, *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
-    allowed = subprocess.run([*outer, "true"], capture_output=True, text=True, check=False)
-    if allowed.returncode == 0:
+    why_not = _refused(outer)
+    if why_not is None:
         print("isolation: own processes, network and mounts (unshare)", flush=True)
         command = _stage("init", work, outer)
     elif os.environ.get(ANYWAY) == "1":
@@ -51,12 +51,22 @@ def isolated(work: Path, seconds: float) -> int | None:
         command = _stage("test", work, [])
     else:
         print(
-            f"isolation: not allowed here ({allowed.stderr.strip()}).\nThe test would end every "
-            f"Ray process on this machine; where that is all right, set {ANYWAY}=1."
+            f"isolation: not allowed here ({why_not}).\nThe test would end every Ray process on "
+            f"this machine; where that is all right, set {ANYWAY}=1."
         )
         return 2
     environment = {**os.environ, "FEDFUSE_IDS": ids}
     return subprocess.run(command, env=environment, timeout=seconds, check=False).returncode
+
+
+def _refused(unshare: list[str]) -> str | None:
+    """Return why namespaces can't be made; None where they can."""
+    if shutil.which("unshare") is None:
+        return "unshare is missing"
+    tried = subprocess.run(
+        [*unshare, "true"], capture_output=True, text=True, timeout=20, check=False
+    )
+    return None if tried.returncode == 0 else tried.stderr.strip()
 
 
 def _stage(stage: str, work: Path, prefix: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from hosts import HEAD, WORKER, Place, set_up, start_sshd
+from hosts import HEAD, WORKER, Place, set_up, sshd
 from isolation import isolated, remove
 from launching import Cluster, serial_run, status_without_token
 
@@ -82,29 +82,33 @@ def test(work: Path) -> None:
     place = Place(work)
     say("two hosts: sshd on 127.0.0.1 and 127.0.0.2, throw-away keys")
     set_up(place)
-    for ip in (HEAD, WORKER):
-        start_sshd(place, ip)
-    cluster = Cluster(place)
-    say("ray up")
-    cluster.up()
-    try:
-        with cluster.dashboard():
-            say("waiting for the worker")
-            cluster.wait_for_nodes(2, 120)
-            check(status_without_token() == 401, "the dashboard refuses who has no token")
-            shared = work / "shared"
-            shared.mkdir()
-            say("ray job submit: run")
-            check_run(cluster, shared)
-            say("ray job submit: sweep")
-            check_sweep(cluster, shared)
-    except BaseException:
-        _show_logs()
-        raise
-    finally:
-        say("ray down")
-        cluster.down()
+    with sshd(place, HEAD), sshd(place, WORKER):
+        cluster = Cluster(place)
+        say("ray up")
+        try:
+            cluster.up()
+            with cluster.dashboard():
+                use(cluster)
+        except BaseException:
+            _show_logs()
+            raise
+        finally:
+            say("ray down")
+            cluster.down()
     say("down")
+
+
+def use(cluster: Cluster) -> None:
+    """Look whether the cluster is whole and closed, and submit jobs."""
+    say("waiting for the worker")
+    cluster.wait_for_nodes(2, 120)
+    check(status_without_token() == 401, "the dashboard refuses who has no token")
+    shared = cluster.place.work / "shared"
+    shared.mkdir()
+    say("ray job submit: run")
+    check_run(cluster, shared)
+    say("ray job submit: sweep")
+    check_sweep(cluster, shared)
 
 
 def _show_logs() -> None:
@@ -122,7 +126,7 @@ def main() -> int:
     # Short: Ray's sockets lie in paths of at most 107 bytes.
     work = Path(given[0]) if given else Path(tempfile.mkdtemp(prefix="ff-", dir="/tmp"))
     try:
-        status = isolated(work, _SECONDS + 60)
+        status = isolated(work, _SECONDS + 120)
         if status is not None:
             return status
         signal.signal(signal.SIGALRM, _give_up)

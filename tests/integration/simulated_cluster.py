@@ -24,14 +24,21 @@ from ray.util.placement_group import (
 
 from fedfuse_ray.running import Silent, run
 
-PATIENCE_SECONDS = 2
+POLL_SECONDS, POLLS, REFUSALS = 0.5, 60, 4
 
 
 def placed(placement, bundles):
     """Return whether Ray places a group, and the number of bundles by node."""
     wanted = [{k: v for k, v in zip(("CPU", "GPU"), b, strict=True) if v} for b in bundles]
     group = placement_group(wanted, strategy=placement)
-    done = bool(group.wait(PATIENCE_SECONDS))
+    done, refusals = False, 0
+    # However slow the machine: only what Ray itself refuses again and again is not placed.
+    for _ in range(POLLS):
+        done = bool(group.wait(POLL_SECONDS))
+        state = placement_group_table(group)["stats"]["scheduling_state"]
+        refusals += state == "NO_RESOURCES"
+        if done or refusals == REFUSALS:
+            break
     nodes = placement_group_table(group)["bundles_to_node_id"]
     remove_placement_group(group)
     return done, sorted(Counter(nodes.values()).values()) if done else []

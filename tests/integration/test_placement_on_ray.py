@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,17 +50,20 @@ def answer(tmp_path_factory):
             for p, shares in GROUPS
         ],
     }
+    # Its own and short: Ray's sockets lie in it, and its notes must not mislead other tests.
+    temporary = tempfile.TemporaryDirectory(prefix="ff-", dir="/tmp", ignore_cleanup_errors=True)
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("simulated_cluster.py")],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env={**kept, "PYTHONPATH": path, "RAY_worker_niceness": "0"},
-        check=False,
-    )
+    with temporary as folder:
+        done = subprocess.run(
+            [sys.executable, Path(__file__).with_name("simulated_cluster.py")],
+            input=json.dumps(asked),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**kept, "PYTHONPATH": path, "RAY_worker_niceness": "0", "RAY_TMPDIR": folder},
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
