@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def placed(placement, bundles):
             break
     nodes = placement_group_table(group)["bundles_to_node_id"]
     remove_placement_group(group)
+    # What a group held comes back late, and the next would be refused for it.
+    for _ in range(POLLS):
+        left = ray.available_resources()
+        if all(left.get(k) == v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")):
+            break
+        time.sleep(POLL_SECONDS)
     return done, sorted(Counter(nodes.values()).values()) if done else []
 
 
