@@ -43,16 +43,19 @@ def sweep_command(
 ) -> None:
     """Run a sweep, and write its table of trials, its Pareto front and what choosing costs."""
     from fedfuse_ray.sweeping.store import SweepStore
+    from fedfuse_ray.sweeping.tracking import check_extras
 
     if resume is not None:
         if source is not None or settings or out is not None:
             raise InputError("--resume", resume, "a sweep goes on as it began; give nothing else")
         store = SweepStore(resume)
         sweep = store.read()
+        check_extras(sweep)
     else:
         if source is None:
             raise InputError("FILE", "", "name a sweep file, as tune_configs/smoke.yaml")
         sweep = load_sweep(source, settings or ())
+        check_extras(sweep)
         store = SweepStore(out or Path("runs") / f"sweep-{source.stem}")
         _begin(sweep, store)
     _run(sweep, store, quiet=no_progress)
@@ -66,11 +69,9 @@ def _begin(sweep: Sweep, store: SweepStore) -> None:
 
 
 def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
-    from fedfuse_ray.sweeping import on_ray
     from fedfuse_ray.sweeping.live import LiveTable
     from fedfuse_ray.sweeping.summary import write_folder
 
-    on_ray.check_extra(sweep)
     began = time.perf_counter()
     # A search that learns is told of ended trials too; they end again at once.
     names = store.names() if sweep.search.kind in _ADAPTIVE else store.missing()

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from fedfuse_ray.config import Paradigm
 from fedfuse_ray.config.base import Config
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.sweeping.tracking import Tracking
 
 Objective = Literal["accuracy", "epsilon", "bytes"]
 Interval = tuple[float, float]
@@ -27,7 +28,7 @@ _HERE = (
     "cpus_per_trial",
     "gpus_per_trial",
 )
-_GROUPS = ("search", "space")
+_GROUPS = ("search", "space", "tracking")
 
 
 class Axis(Config):
@@ -157,6 +158,7 @@ class Sweep(Config):
         cpus_per_trial: Logical CPUs of a serial trial. Actors ask for what their institutions
             declare.
         gpus_per_trial: GPUs of a serial trial.
+        tracking: Trackers that are told of trials; none by default.
     """
 
     base: str
@@ -169,6 +171,7 @@ class Sweep(Config):
     concurrent: int | None = Field(None, ge=1)
     cpus_per_trial: float = Field(1.0, gt=0.0)
     gpus_per_trial: float = Field(0.0, ge=0.0)
+    tracking: Tracking = Tracking()
 
     @field_validator("space", mode="before")
     @classmethod
@@ -269,14 +272,19 @@ def _override(tree: dict[str, Any], text: str) -> None:
     if name in _HERE or name in _GROUPS:
         tree[name] = parsed
         return
-    where, key = (group, rest) if group in _GROUPS and rest else ("settings", name)
-    if tree.get(where) is None:
-        tree[where] = {}
-    if not isinstance(tree[where], dict):
-        raise InputError(where, tree[where], "must be a group of settings")
-    tree[where][key] = parsed
+    where, keys = (group, [rest]) if group in _GROUPS and rest else ("settings", [name])
+    if group == "tracking":
+        keys = rest.split(".")  # the only group whose groups are not settings of an experiment
+    node = tree
+    for key in (where, *keys[:-1]):
+        if node.get(key) is None:
+            node[key] = {}
+        if not isinstance(node[key], dict):
+            raise InputError(key, node[key], "must be a group of settings")
+        node = node[key]
+    node[keys[-1]] = parsed
     if where == "space" and isinstance(tree.get("settings"), dict):
-        tree["settings"].pop(key, None)  # what was fixed in the file varies from now on
+        tree["settings"].pop(rest, None)  # what was fixed in the file varies from now on
 
 
 def _number(value: Any) -> Any:

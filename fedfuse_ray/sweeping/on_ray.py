@@ -25,11 +25,19 @@ from actors.cluster import connect
 from actors.metrics import RayMetrics
 from actors.ray_executor import RayExecutor
 from fedfuse_ray.config import ExecutionConfig, Experiment
-from fedfuse_ray.errors import InputError
 from fedfuse_ray.sweeping import room
 from fedfuse_ray.sweeping.config import AshaSearch, Objective, OptunaSearch, Sweep
+from fedfuse_ray.sweeping.on_ray_tracking import reporters
 from fedfuse_ray.sweeping.points import digest, experiment_of, slug
-from fedfuse_ray.sweeping.store import MISSING, Row, SweepStore, lay_out, read_row
+from fedfuse_ray.sweeping.store import (
+    MISSING,
+    Row,
+    SweepStore,
+    lay_out,
+    metrics_of,
+    read_progress,
+    read_row,
+)
 from fedfuse_ray.sweeping.trial import Step, Trial
 
 if TYPE_CHECKING:
@@ -87,6 +95,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
         result = self._trial.step()
         if isinstance(result, Step):
             self._last = result
+            row = read_progress(self._folder, result.round)
             ended: dict[str, Any] = {"done": False}
         else:
             row = read_row(self._folder)
@@ -96,6 +105,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
             "round": self._last.round,
             "total": self._last.total,
             "accuracy": self._last.accuracy,
+            "metrics": metrics_of(row),
         }
         return told | ended
 
@@ -173,6 +183,8 @@ def run_trials(
     # It misses the very logs that are turned off above.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     search = _search_algorithm(sweep, store, names)
+    known = set(names) - set(store.missing())
+    trackers = reporters(sweep, store, lambda config: _named(sweep, store, config), known)
     connect(ExecutionConfig(), {"search": sweep.search.kind, "results": str(store.folder)})
     resources = room.of_a_trial(sweep, store, names)
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
@@ -191,7 +203,7 @@ def run_trials(
             name=_TUNE,
             storage_path=str(store.folder),
             verbose=0,
-            callbacks=[_Watcher(tell)],
+            callbacks=[_Watcher(tell), *trackers],
             # A process that died is replaced, and continues its trial; an error of the federation
             # itself is an outcome, and never tried again.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -209,20 +221,6 @@ def _tell_nobody(told: Told) -> None:
 def disconnect() -> None:
     """Leave Ray, and end it where this process started it."""
     ray.shutdown()
-
-
-def check_extra(sweep: Sweep) -> None:
-    """Check that what the search needs is installed.
-
-    Raises:
-        InputError: It is not.
-    """
-    if isinstance(sweep.search, OptunaSearch):
-        try:
-            importlib.import_module("optuna")
-        except ImportError:
-            remedy = "needs Optuna: pip install 'fedfuse-ray[optuna]'; or choose random or asha"
-            raise InputError("search.kind", "optuna", remedy) from None
 
 
 def measured(row: Row) -> dict[str, float]:
@@ -283,15 +281,26 @@ def _mode(objective: Objective) -> str:
     return "max" if objective == "accuracy" else "min"
 
 
-def _proposed(config: Mapping[str, Any]) -> Path:
-    """Lay out a trial that the search has proposed; one proposed before is found again."""
-    store = SweepStore(Path(config[ROOT]))
-    sweep = store.read()
+def _named(
+    sweep: Sweep, store: SweepStore, config: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return the name and the settings of a trial that Tune knows by its config."""
+    if FOLDER in config:
+        name = Path(config[FOLDER]).name
+        return name, store.values(name)
     values = {
         name: json.loads(config[name]) if axis.values else float(config[name])
         for name, axis in sweep.space.items()
     }
-    folder = store.trials / f"{slug(values)}-{digest(values)}"
+    return f"{slug(values)}-{digest(values)}", values
+
+
+def _proposed(config: Mapping[str, Any]) -> Path:
+    """Lay out a trial that the search has proposed; one proposed before is found again."""
+    store = SweepStore(Path(config[ROOT]))
+    sweep = store.read()
+    name, values = _named(sweep, store, config)
+    folder = store.trials / name
     if not (folder / "trial.json").is_file():
         index = len(store.names())
         lay_out(folder, index, values, experiment_of(sweep, values))

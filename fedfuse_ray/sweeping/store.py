@@ -195,6 +195,21 @@ def read_row(folder: Path) -> Row:
     return Row(**{**vars(row), **ended})
 
 
+def read_progress(folder: Path, number: int) -> Row:
+    """Return a trial's row as it was after round `number`."""
+    told = read_json(folder / "trial.json")
+    row = Row(told["index"], folder.name, told["values"], MISSING)
+    return Row(**{**vars(row), **_from_rounds(folder, number)})
+
+
+def metrics_of(row: Row) -> dict[str, float]:
+    """Return what is known of a trial's accuracy, overall and by domain, epsilon and bytes."""
+    by_domain = {DOMAIN_PREFIX + name: score for name, score in (row.domains or {}).items()}
+    known = {"accuracy": row.accuracy, **by_domain}
+    known |= {"epsilon": row.epsilon, "uplink_bytes": row.uplink_bytes}
+    return {name: float(value) for name, value in known.items() if value is not None}
+
+
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Return rows as a table: the point's dotted columns, then the results."""
     settings = list(dict.fromkeys(name for row in rows for name in row.values))
@@ -240,10 +255,12 @@ def _from_summary(folder: Path) -> dict[str, Any]:
     }
 
 
-def _from_rounds(folder: Path) -> dict[str, Any]:
+def _from_rounds(folder: Path, number: int | None = None) -> dict[str, Any]:
+    """Return a trial's columns after round `number`, or after its last one."""
     if not (folder / "rounds.parquet").is_file():
         return {}
     rounds = read_rounds(folder).to_pylist()
+    rounds = [row for row in rounds if number is None or row["round"] <= number]
     if not rounds:
         return {}
     last = rounds[-1]

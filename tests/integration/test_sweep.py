@@ -151,10 +151,10 @@ def test_optuna_proposes_and_finds_its_earlier_trials_again(tmp_path, ray_addres
 def test_without_optuna_its_search_is_refused(monkeypatch):
     import sys
 
-    from fedfuse_ray.sweeping.on_ray import check_extra
+    from fedfuse_ray.sweeping.tracking import check_extras
 
     monkeypatch.setitem(sys.modules, "optuna", None)
     search = {"kind": "optuna", "trials": 3}
     sweep = validate_sweep({"base": "tiny", "space": {"seed": [0, 1]}, "search": search})
     with pytest.raises(InputError, match=r"fedfuse-ray\[optuna\]"):
-        check_extra(sweep)
+        check_extras(sweep)

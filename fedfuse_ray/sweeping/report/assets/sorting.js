@@ -36,10 +36,8 @@
       head.append(button);
       show(head, "none");
       button.addEventListener("click", () => {
-        const now = head.getAttribute("aria-sort");
-        const first = head.classList.contains("falls") ? "descending" : "ascending";
-        const other = first === "ascending" ? "descending" : "ascending";
-        const direction = now === first ? other : first;
+        const rises = head.getAttribute("aria-sort") === "ascending";
+        const direction = rises ? "descending" : "ascending";
         heads.forEach((one) => show(one, one === head ? direction : "none"));
         sort(table, column, direction);
       });
