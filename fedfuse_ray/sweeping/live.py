@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.live import Live
-from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
-from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent, plain
+from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
+from fedfuse_ray.sweeping.points import value_text
 from fedfuse_ray.sweeping.store import DONE, MISSING, Row
 
 _SHOWN = 12
+
+
+class _Name:
+    """A trial's name in a table: one that is too long goes on below, after a hyphen."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield Text("\n".join(folded(self._name, options.max_width)))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        least = max(map(len, _parts(self._name)))
+        return Measurement(least, len(self._name)).with_maximum(options.max_width)
 
 
 class LiveTable:
@@ -78,8 +95,17 @@ class LiveTable:
         self._ended.add(row.trial)
         if self._live is None and not self._quiet:
             count = f"{len(self._ended)}/{max(self._total, len(self._rows))}"
-            self.say(f"[{count}] {trial_line(row)}")
+            self._say_ended(f"[{count}] ", row)
         self._draw()
+
+    def _say_ended(self, count: str, row: Row) -> None:
+        """Say a trial's end on one line, or where a terminal's row is too short, on several."""
+        name, result = f"{row.trial}: ", f"{row.status}{_result(row)}"
+        width = self._console.width - len(count)
+        if self._console.is_terminal and len(name + result) > width:
+            margin = "\n" + " " * len(count)
+            name = margin.join([*folded(name.strip(), width), ""])
+        self.say(count + name + result)
 
     def _draw(self) -> None:
         if self._live:
@@ -92,7 +118,7 @@ def live_table(rows: Sequence[Row], running: Mapping[str, str], total: int = 0) 
     title = f"{len(ended)} of {max(total, len(rows))} trials ended"
     table = _empty(title)
     for name, state in running.items():
-        table.add_row(escape(name), state, "", "", "", style="bold")
+        table.add_row(_Name(name), state, "", "", "", style="bold")
     for row in sorted(ended, key=lambda row: -(row.ended or 0.0))[:_SHOWN]:
         _add(table, row)
     return table
@@ -113,14 +139,28 @@ def trial_line(row: Row) -> str:
 
 def point_text(row: Row) -> str:
     """Return a trial's point on a line: each setting by its last part."""
-    return ", ".join(f"{n.rpartition('.')[2]} {plain(v)}" for n, v in row.values.items())
+    return ", ".join(f"{n.rpartition('.')[2]} {value_text(v)}" for n, v in row.values.items())
+
+
+def folded(name: str, width: int) -> list[str]:
+    """Return a name on lines of at most `width` characters, broken after hyphens if it can be."""
+    lines = [""]
+    for part in _parts(name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def _parts(name: str) -> list[str]:
+    return re.findall(r"[^-]*-|[^-]+$", name) or [name]
 
 
 def _empty(title: str) -> Table:
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
     )
-    table.add_column("trial", overflow="fold")
+    table.add_column("trial")
     table.add_column("accuracy", no_wrap=True)
     for name in ("ε", "uplink", "time"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -129,7 +169,7 @@ def _empty(title: str) -> Table:
 
 def _add(table: Table, row: Row) -> None:
     table.add_row(
-        escape(row.trial),
+        _Name(row.trial),
         percent(row.accuracy) if row.status == DONE else row.status,
         ABSENT if row.epsilon is None else f"{row.epsilon:.2f}",
         human_bytes(row.uplink_bytes),

@@ -91,6 +91,17 @@ def slug(values: Mapping[str, Any]) -> str:
     return _UNPRINTABLE.sub("_", "-".join(parts))[:_LONGEST_NAME].strip("-_.") or "point"
 
 
+def value_text(value: Any) -> str:
+    """Return a setting's value as a reader wants it; a group as its settings in a row."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {value_text(one)}" for name, one in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if value is None:
+        return "none"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
 def digest(values: Mapping[str, Any]) -> str:
     """Return eight characters that tell a point from others."""
     return hashlib.blake2b(json.dumps(dict(values)).encode(), digest_size=4).hexdigest()

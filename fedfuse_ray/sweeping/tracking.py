@@ -19,8 +19,13 @@ from fedfuse_ray.errors import InputError
 if TYPE_CHECKING:
     from fedfuse_ray.sweeping.config import Sweep
 
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false", "DO_NOT_TRACK": "1"}
-"""Turns off what the trackers would report home of their own use."""
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_SILENT": "true",
+}
+"""Turns off what the trackers would report home of their own use, and W&B's pages of print."""
 
 
 class MlflowTracking(Config):

@@ -6,14 +6,15 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
 from fedfuse_ray.report.theme import text
-from fedfuse_ray.report.units import byte_unit, percent, plain
+from fedfuse_ray.report.units import byte_unit, percent
 from fedfuse_ray.sweeping.config import Sweep
+from fedfuse_ray.sweeping.points import value_text
 from fedfuse_ray.sweeping.store import Row
 
 SEED = "seed"
@@ -76,12 +77,8 @@ def key(value: Any) -> str:
 
 
 def told(value: Any) -> str:
-    """Return a setting's value as a reader wants it, for a chart's text."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{text(str(name))} {told(one)}" for name, one in value.items())
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return text(plain(value)) if value is not None else "none"
+    """Return a setting's value for a chart or a cell."""
+    return text(value_text(value))
 
 
 def folded(label: str) -> str:

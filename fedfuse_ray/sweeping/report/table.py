@@ -8,8 +8,9 @@ from importlib import resources
 from urllib.parse import quote
 
 from fedfuse_ray.report.page import table
-from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent, plain
+from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
 from fedfuse_ray.sweeping.config import Sweep
+from fedfuse_ray.sweeping.points import value_text
 from fedfuse_ray.sweeping.report.settings import labels, told
 from fedfuse_ray.sweeping.store import DONE, Row
 
@@ -34,7 +35,7 @@ def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> s
             _link(place, row),
             escape(row.status),
             *(told(row.values.get(name)) for name in words),
-            *(_number(row.values[name], plain(row.values[name])) for name in numbers),
+            *(_number(row.values[name], value_text(row.values[name])) for name in numbers),
             _number(row.accuracy, percent(row.accuracy), strong=row.trial in front),
             *(_number(score := (row.domains or {}).get(name), percent(score)) for name in domains),
             _number(row.epsilon, ABSENT if row.epsilon is None else f"{row.epsilon:.2f}"),
