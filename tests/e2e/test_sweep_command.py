@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import ROOT, SECONDS, environment
 
+from fedfuse_ray.cli import main as report
 from fedfuse_ray.sweep import main
 from fedfuse_ray.sweeping.store import TIMES
 
@@ -46,6 +47,7 @@ def whole(source, tmp_path_factory, ray_address):
     finished = start(source, "--out", folder, RAY_ADDRESS=ray_address)
     out, error = finished.communicate(timeout=SECONDS)
     assert finished.returncode == 0, error
+    assert "Failed to fetch metrics" not in out + error
     (folder / "printed.txt").write_text(out)
     return folder
 
@@ -82,6 +84,18 @@ def test_a_sweep_writes_its_table_summary_and_page(whole):
     assert told["selection"]["text"] in printed
     assert f"{told['selection']['charged']:.2f}" in (whole / "report.html").read_text()
     assert not (whole / "tune").exists()
+
+
+@pytest.mark.ray
+def test_report_writes_the_page_again(whole, capsys):
+    before = (whole / "report.html").read_text()
+    (whole / "report.html").unlink()
+    trial = next((whole / "trials").glob("00-*"))
+    (trial / "report.html").unlink()
+    assert report(["report", str(whole)]) == 0
+    assert (whole / "report.html").read_text() == before
+    assert (trial / "report.html").is_file()
+    assert str(whole / "report.html") in capsys.readouterr().out
 
 
 @pytest.mark.ray

@@ -94,8 +94,35 @@ def test_a_process_that_dies_is_replaced_and_its_trial_goes_on(tmp_path, ray_add
     assert {row.trial: row.weights_sha256 for row in rows} == expected
 
 
-def test_a_broken_trial_leaves_the_others_alone(tmp_path, ray_address):
-    sweep, store = begun(tmp_path)
+class Diary:
+    """A tracker as Ray's integrations are."""
+
+    def __init__(self):
+        self.ends, self.rounds = {}, {}
+
+    def setup(self):
+        pass
+
+    def log_trial_start(self, trial):
+        self.rounds[str(trial)] = {}
+
+    def log_trial_result(self, iteration, trial, result):
+        self.rounds[str(trial)][result["round"]] = result
+
+    def log_trial_end(self, trial, failed=False):
+        self.ends[str(trial)] = failed
+
+    def on_experiment_end(self, trials):
+        pass
+
+
+def test_a_broken_trial_leaves_the_others_alone(tmp_path, ray_address, monkeypatch):
+    from fedfuse_ray.sweeping import on_ray_tracking
+
+    diary = Diary()
+    monkeypatch.setattr(on_ray_tracking, "_mlflow", lambda asked, store: lambda: diary)
+    monkeypatch.setattr(on_ray_tracking, "keep_quiet", lambda tracking: None)
+    sweep, store = begun(tmp_path, tracking={"mlflow": {}})
     first = store.trials / store.names()[0]
     config = (first / "config.yaml").read_text()
     (first / "config.yaml").write_text(config.replace("rounds: 8", "rounds: -8"))
@@ -105,6 +132,16 @@ def test_a_broken_trial_leaves_the_others_alone(tmp_path, ray_address):
     assert "training.rounds" in rows[0].error
     assert set(ended) == set(store.names())
     assert store.missing() == [rows[0].trial]
+    assert diary.ends == {rows[0].trial: True, rows[1].trial: False}
+    told = diary.rounds[rows[1].trial]
+    assert list(told) == list(range(1, 9))
+    assert (
+        told[8]["uplink_bytes"]
+        == rows[1].uplink_bytes
+        == pytest.approx(8 * told[1]["uplink_bytes"], rel=0.05)
+    )
+    assert told[8]["epsilon"] == rows[1].epsilon > told[1]["epsilon"]
+    assert told[8]["accuracy/medical"] == rows[1].domains["medical"]
 
 
 def test_a_trial_that_fits_nowhere_is_refused(tmp_path, ray_address):
