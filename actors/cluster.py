@@ -46,7 +46,9 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
         return
     # Ray would run workers at nice 15, where any other program on the machine starves them.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # Not a Ray that somebody else has started on this machine.
+    # The control store would remember 100,000 tasks, 1.7 KB each; this many show what goes on.
+    os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1500")
+    # Without `local` Ray would join any other one that was started on this machine, and refuse.
     ray.init(
         address="local",
         num_cpus=len(os.sched_getaffinity(0)),

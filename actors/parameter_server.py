@@ -99,7 +99,7 @@ class ParameterServerActor:
         self, round: int, names: Sequence[Collection[str]], *updates: Messages
     ) -> Aggregation:
         """Aggregate what the named institutions sent: `names[i]` of the i-th list of updates."""
-        return self._running.aggregate(round, [data for _, data in _picked(names, updates)])
+        return self._running.aggregate(round, _picked(names, updates))
 
     def save(
         self,

@@ -64,16 +64,16 @@ class ServerHandle:
             round: From 1.
             updates: Reference to a list of updates, to the institutions whose are wanted of it.
         """
-        what = f"round {round}: aggregate"
-        task, names = self.actor.aggregate.options(name=what), list(updates.values())
-        done: Aggregation = self._get(task.remote(round, names, *updates), what)
+        task, names = self.actor.aggregate.options(name="aggregate"), list(updates.values())
+        sent = task.remote(round, names, *updates)
+        done: Aggregation = self._get(sent, f"round {round}: aggregate")
         return done
 
     def aggregate_revealed(self, round: int, revealed: Any) -> Aggregation:
         """Have the server step along a secure round's referenced sums."""
-        what = f"round {round}: aggregate"
-        task = self.actor.aggregate_revealed.options(name=what)
-        done: Aggregation = self._get(task.remote(round, revealed), what)
+        task = self.actor.aggregate_revealed.options(name="aggregate")
+        sent = task.remote(round, revealed)
+        done: Aggregation = self._get(sent, f"round {round}: aggregate")
         return done
 
     def secure_step(self, step: str, round: int, messages: list[Any]) -> Any | None:
@@ -81,23 +81,20 @@ class ServerHandle:
 
         None says that too few members are left.
         """
-        what = f"round {round}: {step}"
-        task = self.actor.secure_step.options(name=what, num_returns=2)
+        task = self.actor.secure_step.options(name=step, num_returns=2)
         answer, goes_on = task.remote(step, round, *messages)
-        return answer if self._get(goes_on, what) else None
+        return answer if self._get(goes_on, f"round {round}: {step}") else None
 
     def reveal(self, round: int, messages: list[Any]) -> tuple[Any, Any]:
         """Have the server close the last step; returns a reference to the sums, and the outcome."""
-        what = f"round {round}: reveal"
-        task = self.actor.reveal.options(name=what, num_returns=2)
+        task = self.actor.reveal.options(name="reveal", num_returns=2)
         revealed, outcome = task.remote(round, *messages)
-        return revealed, self._get(outcome, what)
+        return revealed, self._get(outcome, f"round {round}: reveal")
 
     def lost(self, round: int) -> tuple[Any, Any]:
         """End a secure round of which too few members are left; answers as `reveal` does."""
-        what = f"round {round}: lost"
-        revealed, outcome = self.actor.lost.options(name=what, num_returns=2).remote(round)
-        return revealed, self._get(outcome, what)
+        revealed, outcome = self.actor.lost.options(name="lost", num_returns=2).remote(round)
+        return revealed, self._get(outcome, f"round {round}: lost")
 
     def save(
         self,

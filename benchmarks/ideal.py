@@ -65,7 +65,7 @@ class IdealExecutor:
     def train(self, round: int) -> None:
         """Run one round."""
         answers = self._ask(("train", round, self._server.broadcast()))
-        sent = [payload for payloads in answers for payload in payloads if payload]
+        sent = [(who, payload) for updates in answers for who, payload in updates if payload]
         self._server.aggregate(round, sent)
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
@@ -105,6 +105,7 @@ def _work(connection: Connection, plan: Plan, dataset: Path, names: tuple[str, .
         except EOFError:
             return
         if what == "train":
-            connection.send([i.train(about, model, {}).payload for i in institutions])
+            trained = [(i.participant.name, i.train(about, model, {})) for i in institutions]
+            connection.send([(who, each.payload) for who, each in trained])
         else:
             connection.send([i.evaluate(model, about[i.participant.domain]) for i in institutions])

@@ -58,6 +58,28 @@ class DeadlineError(FedfuseError):
     """A wait ran out of its time."""
 
 
+class StorageError(FedfuseError, OSError):
+    """A file can't be written: the disk is full, or the folder is not ours.
+
+    Args:
+        path: The file.
+        reason: What the operating system says.
+        remedy: What to do about it.
+    """
+
+    def __init__(
+        self,
+        path: object,
+        reason: str,
+        remedy: str = "make room or allow larger files there, then continue with --resume",
+    ) -> None:
+        self.path, self.reason, self.remedy = str(path), reason, remedy
+        super().__init__(f"{path} can't be written: {reason}; {remedy}")
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, str, str]]:
+        return StorageError, (self.path, self.reason, self.remedy)
+
+
 class ResourceError(FedfuseError):
     """The cluster can't hold the federation as configured."""
 

@@ -5,9 +5,29 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from fedfuse_ray.errors import StorageError
+
+_UNFINISHED = ".tmp"
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Name the file in whatever goes wrong while it is written.
+
+    Raises:
+        StorageError: The disk is full, or the folder is not writable.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(path, error.strerror or str(error)) from error
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -18,20 +38,27 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write: Called with the open binary file.
 
     Raises:
-        OSError: The disk is full or the folder is not writable; `path` keeps what it had.
+        StorageError: The disk is full or the folder is not writable; `path` keeps what it had.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed while writing left in a folder and those below."""
+    for path in folder.rglob(f".*{_UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

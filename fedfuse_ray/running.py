@@ -69,8 +69,8 @@ def run(
         seal = LedgerSeal.reopen(out, key_file)
     else:
         seal = LedgerSeal.begin(out, key_file, dump(experiment))
-        store.start(dump(experiment), environment())
         checkpoints.clear(out / _CHECKPOINTS)
+        store.start(dump(experiment), environment())
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")
         dataset = prepare(
@@ -168,9 +168,11 @@ def _on_ray(run: _Run, job: Mapping[str, str] | None) -> _Run:
 
 def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     total = run.plan.experiment.training.rounds
-    path = checkpoints.latest(run.checkpoints, total) if resume else None
+    # A checkpoint of a round that the tables do not hold would leave a gap in them.
+    path = checkpoints.latest(run.checkpoints, min(total, run.store.last_round)) if resume else None
     done = checkpoints.round_of(path) if path else 0
     if resume:
+        run.progress.stage(f"Continuing after round {done}")
         run.seal.rewind(done)
         run.store.truncate(done)
     run.executor.load(path)
@@ -186,7 +188,7 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     for finished in run_rounds(run.plan, run.executor, done + 1, run.checkpoints, charge, clock):
         done = finished.number
         rows = round_rows(run.plan, finished, charging.epsilon, charging.epsilons)
-        run.store.append_round(*rows)
+        run.store.append_round(*rows, finished.outcome.aggregation.refused)
         run.progress.advanced(done, total, "round", rows)
     if done < total:
         run.progress.stage(f"The privacy budget is spent after {done} of {total} rounds")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -25,13 +27,14 @@ from fedfuse_ray.data.specimens import (
     select,
 )
 from fedfuse_ray.data.tables import TableWriter, read_table
-from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.errors import FedfuseError, InputError, StorageError
 from fedfuse_ray.files import cache_folder, write_json
 
 _FORMAT = 1
 _PHANTOMS = 1
 """Raised whenever the same request would generate other specimens."""
 _INDEX = "index.json"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,21 @@ def outline(
 
 
 def write(folder: Path, header: Header, parts: Parts) -> None:
-    """Write all parts as tables and the index last, then move the folder into place."""
+    """Write all parts as tables and the index last, then move the folder into place.
+
+    Raises:
+        StorageError: The disk is full; nothing of the dataset is left.
+    """
+    try:
+        _write(folder, header, parts)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        remedy = "make room there, or name another place as FEDFUSE_RAY_CACHE"
+        raise StorageError(folder, os.strerror(error.errno), remedy) from error
+
+
+def _write(folder: Path, header: Header, parts: Parts) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:

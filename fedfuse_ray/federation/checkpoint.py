@@ -6,6 +6,7 @@ round that is tried again, gives the identical result and spends no privacy budg
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fedfuse_ray.federation.records import TrainRecord
 from fedfuse_ray.network import Flight, Timing
 
 _KEPT = 2
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,21 @@ def _carried(facts: dict[str, Any], payload: bytes) -> Carried:
 
 
 def latest(folder: Path, at_most: int) -> Path | None:
-    """Return the newest readable checkpoint of round `at_most` or before, or None."""
+    """Return the newest readable checkpoint of round `at_most` or before, or None.
+
+    What can't be read is told of in the log: the run goes on from an earlier round.
+    """
+    broken = False
     for path in sorted(folder.glob("round-*.npz"), reverse=True):
         if round_of(path) > at_most:
             continue
         try:
             read(path)
-        except FedfuseError:
+        except FedfuseError as error:
+            _log.warning("%s; falling back to what came before it", error)
+            broken = True
             continue
         return path
+    if broken:
+        _log.warning("no checkpoint in %s can be read; starting again from round 1", folder)
     return None

@@ -27,10 +27,10 @@ def plain_outcome(
     times: Times,
 ) -> RoundOutcome:
     """Return the outcome of a round in which every update is one message."""
-    late = {r.institution for r in records if r.late}
+    out = {r.institution for r in records if r.late} | refused(aggregation)
     return RoundOutcome(
         records=tuple(records),
-        dropouts=tuple(n for n in plan.by_name if n in late or n in attendance.absent),
+        dropouts=tuple(n for n in plan.by_name if n in out or n in attendance.absent),
         aggregation=aggregation,
         train_seconds=times[1] - times[0],
         aggregate_seconds=times[2] - times[1],
@@ -38,6 +38,11 @@ def plain_outcome(
         simulated_seconds=round_seconds(plan, round, records, {}, attendance.absent),
         fetched=tuple(r.institution for r in records),
     )
+
+
+def refused(aggregation: Aggregation) -> set[str]:
+    """Return whose update was turned away, and no other of theirs taken."""
+    return {who for who, _ in aggregation.refused if who not in aggregation.accepted}
 
 
 def secure_outcome(
@@ -81,9 +86,10 @@ def buffered_outcome(
     """
     last = round == buffered.plan.experiment.training.rounds
     lost = buffered.underway(round) if last else []
+    out = {r.institution for r in lost} | refused(aggregation)
     return RoundOutcome(
         records=(*(c.record for c in arrived), *lost),
-        dropouts=tuple(r.institution for r in lost),
+        dropouts=tuple(name for name in buffered.plan.by_name if name in out),
         aggregation=aggregation,
         train_seconds=times[1] - times[0],
         aggregate_seconds=times[2] - times[1],

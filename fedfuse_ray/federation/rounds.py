@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.timeline import attend
 
 _MOST_FOR_ALL_SUBSETS = 4
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def run_rounds(
         began = time.perf_counter()
         attendance = attend(plan, number, clock.now, clock.missed)
         outcome = executor.train(number, attendance)
+        for who, reason in outcome.aggregation.refused:
+            _log.warning("round %d: what %s sent was refused: %s", number, who, reason)
         missed = tuple(name for name in plan.by_name if name not in outcome.fetched)
         clock = Clock(outcome.simulated_start + outcome.simulated_seconds, missed)
         trained = time.perf_counter()

@@ -57,7 +57,7 @@ class SerialExecutor:
         began = time.perf_counter()
         trained = self._train(round, attendance, attendance.absent)
         collected = time.perf_counter()
-        sent = [t.payload for t in trained if t.payload]
+        sent = [(t.record.institution, t.payload) for t in trained if t.payload]
         aggregation = self._server.aggregate(round, sent)
         return plain_outcome(
             self._plan,
@@ -90,7 +90,9 @@ class SerialExecutor:
             self._buffered.send(round, attendance.now, t.record, t.payload)
         collected = time.perf_counter()
         arrived = self._buffered.arrive(round)
-        aggregation = self._server.aggregate(round, [c.payload for c in arrived])
+        aggregation = self._server.aggregate(
+            round, [(c.flight.institution, c.payload) for c in arrived]
+        )
         times = (began, collected, time.perf_counter())
         return buffered_outcome(self._buffered, round, attendance, arrived, aggregation, times)
 

@@ -31,6 +31,8 @@ _HELD = "held/"
 """What institutions hold after the broadcasts so far, where these send changes."""
 _TRACKED = "tracked/"
 """Sum of what EF21's senders have got across so far."""
+_USED = "used/"
+"""Round of the last update of an institution that an asynchronous server has used."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,17 @@ class Server:
         changes = self.plan.downlink.changes(self.weights, held, self.round + 1)
         return Broadcast(self.round + 1, held, changes, extra)
 
-    def aggregate(self, round: int, payloads: Sequence[bytes | memoryview]) -> Aggregation:
+    def aggregate(
+        self, round: int, payloads: Sequence[tuple[str, bytes | memoryview]]
+    ) -> Aggregation:
         """Check, sum in participants' order, and step.
 
-        An update that is altered, from another round, from a stranger, or sent twice is refused
-        and reported; the others go on.
+        An update that is altered, from another round, from a stranger, in another's name, or sent
+        twice is refused and reported; the others go on.
+
+        Args:
+            round: From 1.
+            payloads: Who brought each update, as the transport says, and its bytes.
 
         Raises:
             ProtocolError: `round` is not the next one, or no update was left to aggregate.
@@ -116,18 +124,26 @@ class Server:
         messages: dict[str, wire.Message] = {}
         sizes: dict[str, int] = {}
         refused: list[tuple[str, str]] = []
-        for payload in payloads:
+        for sender, payload in payloads:
             try:
                 message = wire.unpack(payload)
             except ProtocolError as error:
-                refused.append(("unknown", str(error)))
+                refused.append((sender, str(error)))
+                continue
+            if sender != message.institution:
+                refused.append((sender, f"sent an update in the name of {message.institution}"))
                 continue
             if objection := self._objection(message, round, messages):
-                refused.append((message.institution, objection))
+                refused.append((sender, objection))
                 continue
             messages[message.institution], sizes[message.institution] = message, len(payload)
         ordered = [messages[p.name] for p in self.plan.participants if p.name in messages]
         total = self._sum(ordered, round, refused)
+        if self.plan.asynchronous:
+            self._state = self._state | {
+                _USED + name: np.array([messages[name].round], np.float32)
+                for name in total.accepted
+            }
         if refused and not total.accepted:
             raise ProtocolError(
                 f"round {round} received no update that could be accepted: {refused}"
@@ -244,6 +260,9 @@ class Server:
             return "not a participant of this federation"
         if message.round != round and not (self.plan.asynchronous and message.round < round):
             return f"sent an update of round {message.round} in round {round}"
+        used = self._state.get(_USED + message.institution)
+        if used is not None and message.round <= used[0]:
+            return f"sent its update of round {message.round} again"
         if message.institution in seen:
             return f"sent two updates in round {round}"
         agreed = self.plan.coding.config.codec

@@ -66,7 +66,10 @@ def unpack(data: bytes | memoryview) -> Message:
     Raises:
         ProtocolError: It is truncated or altered, or of another version.
     """
-    view = memoryview(data)
+    try:
+        view = memoryview(data).cast("B")
+    except TypeError as error:
+        raise ProtocolError(f"an update is bytes in one piece: {error}") from None
     if len(view) < _PREFIX.size + _DIGEST_BYTES:
         raise ProtocolError(f"a message of {len(view)} bytes is too short to be an update")
     magic, version, length = _PREFIX.unpack_from(view)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.files import write_text
+from fedfuse_ray.files import storing, write_text
 from fedfuse_ray.privacy.chain import Chain
 
 MECHANISMS = ("gaussian", "skellam", "discrete-gaussian")
@@ -116,9 +116,12 @@ def append_events(path: Path, events: Iterable[PrivacyEvent], chain: Chain) -> C
 
     Returns:
         The chain with the events.
+
+    Raises:
+        StorageError: They are not in it, or the last of them in part; nothing may be released.
     """
     lines, longer = chain.extend(_content(event) for event in events)
-    with path.open("a", encoding="utf-8") as file:
+    with storing(path), path.open("a", encoding="utf-8") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from fedfuse_ray.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 
 _UNFINISHED = "a run's folder holds this file once the run is done; finish it with --resume"
-_BROKEN = "the file is broken; run the experiment again, or --resume it from its checkpoint"
+_BROKEN = "the file is broken; bring back a copy, or run again: the same seed gives the same result"
 
 
 def read_parquet(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.files import write_atomic, write_json, write_text
+from fedfuse_ray.files import remove_unfinished, write_atomic, write_json, write_text
 from fedfuse_ray.report.reading import (
     parse,
     read_json,
@@ -33,6 +33,11 @@ from fedfuse_ray.report.rows import (
     rounds_table,
 )
 from fedfuse_ray.report.schema import Evaluation, Summary
+
+_RESULTS = ("summary.json", "evaluation.json", "report.html")
+_CONFIG = "config.yaml"
+_LEDGER = "privacy_ledger.jsonl"
+_REFUSED = "refused.jsonl"
 
 
 class RunStore:
@@ -54,22 +59,36 @@ class RunStore:
     def start(self, config: str, environment: Mapping[str, Any]) -> None:
         """Begin a fresh run: write its settings and empty tables, remove an older run's results.
 
+        The settings go first and come last: a folder that has them holds one run, not parts of two.
+
         Args:
             config: The resolved configuration, as YAML.
             environment: What `fedfuse_ray.report.environment()` collected.
         """
-        for stale in ("summary.json", "evaluation.json", "report.html"):
+        remove_unfinished(self.folder)
+        for stale in (_CONFIG, *_RESULTS, _REFUSED):
             self.path(stale).unlink(missing_ok=True)
-        write_text(self.path("config.yaml"), config)
         write_json(self.path("environment.json"), dict(environment))
-        write_text(self.path("privacy_ledger.jsonl"), "")
+        write_text(self.path(_LEDGER), "")
         self._write_tables(ROUNDS.empty_table(), INSTITUTIONS.empty_table())
+        write_text(self.path(_CONFIG), config)
 
-    def append_round(self, row: RoundRow, institutions: Sequence[InstitutionRow]) -> None:
+    def append_round(
+        self,
+        row: RoundRow,
+        institutions: Sequence[InstitutionRow],
+        refused: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Add one round.
 
         Institutions are written first: whoever sees a round in `rounds.parquet` finds its
         institutions too.
+
+        Args:
+            row: The round's row.
+            institutions: Its institutions' rows.
+            refused: Sender and reason of each message that the server turned away; these are
+                kept in `refused.jsonl`, which a run without any has not.
 
         Raises:
             ValueError: The round does not follow the last one, or an institution's row is of
@@ -81,6 +100,9 @@ class RunStore:
             raise ValueError(f"round {row.round} does not follow {last}; truncate before a resume")
         if strays := [entry.institution for entry in institutions if entry.round != row.round]:
             raise ValueError(f"{strays[0]}'s row is of another round than {row.round}")
+        if refused:
+            told = [{"round": row.round, "institution": w, "reason": why} for w, why in refused]
+            self._write_lines(_REFUSED, [*read_refused(self.folder), *told])
         self._write_tables(
             _stack(rounds, rounds_table(row)),
             _stack(known, institutions_table(list(institutions))),
@@ -89,23 +111,31 @@ class RunStore:
     def truncate(self, after_round: int) -> None:
         """Forget what came after a round, to resume from its checkpoint.
 
-        Rows and ledger lines of later rounds go, and so do the finished run's results; ledger
-        lines without a `round` stay.
+        Rows and ledger lines of later rounds go, and so do the finished run's results, and what a
+        process that was killed while writing left behind; ledger lines without a `round` stay.
         """
+        remove_unfinished(self.folder)
         rounds, institutions = self.tables()
         self._write_tables(
             rounds.filter(pc.less_equal(rounds["round"], after_round)),
             institutions.filter(pc.less_equal(institutions["round"], after_round)),
         )
-        ledger = read_ledger(self.folder)
-        self.write_ledger(line for line in ledger if line.get("round", after_round) <= after_round)
-        for stale in ("summary.json", "evaluation.json", "report.html"):
+        for name, lines in ((_LEDGER, read_ledger), (_REFUSED, read_refused)):
+            if self.path(name).is_file():
+                known = lines(self.folder)
+                kept = [e for e in known if e.get("round", after_round) <= after_round]
+                self._write_lines(name, kept)
+        for stale in _RESULTS:
             self.path(stale).unlink(missing_ok=True)
+
+    @property
+    def last_round(self) -> int:
+        """The last round in the tables; 0 before the first."""
+        return pc.max(self.tables()[0]["round"]).as_py() or 0
 
     def write_ledger(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Replace the privacy ledger: one JSON object a line, in the order charged."""
-        lines = [json.dumps(dict(event), allow_nan=False) + "\n" for event in events]
-        write_text(self.path("privacy_ledger.jsonl"), "".join(lines))
+        self._write_lines(_LEDGER, events)
 
     def write_evaluation(self, evaluation: Evaluation | Mapping[str, Any]) -> Evaluation:
         """Validate and write the final scores.
@@ -133,6 +163,10 @@ class RunStore:
             self._rounds = _parquet_or_empty(self.path("rounds.parquet"), ROUNDS)
             self._institutions = _parquet_or_empty(self.path("institutions.parquet"), INSTITUTIONS)
         return self._rounds, self._institutions
+
+    def _write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
+        lines = [json.dumps(dict(value), allow_nan=False) + "\n" for value in values]
+        write_text(self.path(name), "".join(lines))
 
     def _write_tables(self, rounds: pa.Table, institutions: pa.Table) -> None:
         _write_parquet(self.path("institutions.parquet"), institutions)
@@ -176,7 +210,7 @@ def read_run(folder: Path) -> RunResult:
         evaluation=read_model(folder / "evaluation.json", Evaluation),
         rounds=read_rounds(folder),
         institutions=read_parquet(folder / "institutions.parquet", INSTITUTIONS, LATER),
-        config=read_text(folder / "config.yaml"),
+        config=read_text(folder / _CONFIG),
         environment=read_json(folder / "environment.json"),
         ledger=read_ledger(folder),
     )
@@ -197,7 +231,19 @@ def read_ledger(folder: Path) -> tuple[Mapping[str, Any], ...]:
     Raises:
         InputError: A line is not a JSON object.
     """
-    path = Path(folder) / "privacy_ledger.jsonl"
+    return _read_lines(Path(folder) / _LEDGER)
+
+
+def read_refused(folder: Path) -> tuple[Mapping[str, Any], ...]:
+    """Read which messages the server turned away: round, institution and reason of each.
+
+    Raises:
+        InputError: A line is not a JSON object.
+    """
+    return _read_lines(Path(folder) / _REFUSED)
+
+
+def _read_lines(path: Path) -> tuple[Mapping[str, Any], ...]:
     lines = read_text(path).splitlines() if path.exists() else []
     return tuple(parse(f"{path}: line {n}", line) for n, line in enumerate(lines, 1) if line)
 

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -15,7 +16,8 @@ from federations import dataset_of, rows_of, scores_of, tiny
 
 from actors.ray_executor import RayExecutor
 from fedfuse_ray.errors import DeadlineError, InstitutionError, ResourceError
-from fedfuse_ray.running import Silent, run
+from fedfuse_ray.report.store import read_refused
+from fedfuse_ray.running import Silent, resume, run
 
 pytestmark = pytest.mark.ray
 ROUNDS = "training.rounds=4"
@@ -162,3 +164,71 @@ def test_an_executor_that_never_started_can_be_closed():
     from fedfuse_ray.config import ExecutionConfig
 
     RayExecutor(ExecutionConfig()).close()
+
+
+class Tampered(RayExecutor):
+    """Alters what one institution sends in a round, on its way to the server."""
+
+    def __init__(self, execution, round):
+        super().__init__(execution)
+        self.round = round
+
+    def _train(self, round, attendance, idle):
+        updates, records = super()._train(round, attendance, idle)
+        if round == self.round:
+            host, *_ = updates
+            (who, data), *others = ray.get(updates[host])
+            altered = data.copy()
+            altered[-20] ^= 1
+            updates[host] = ray.put([(who, altered), *others])
+        return updates, records
+
+
+def test_an_altered_update_is_told_of_and_the_round_goes_on_without_it(
+    ray_address, tmp_path, caplog
+):
+    experiment = tiny("execution.executor=ray")
+    run(experiment, tmp_path, executor=Tampered(experiment.execution, 2))
+    (told,) = read_refused(tmp_path)
+    assert (told["round"], told["institution"]) == (2, "med-01")
+    assert "altered" in told["reason"]
+    assert "round 2: what med-01 sent was refused: the update was altered" in caplog.text
+    status = {
+        (r["round"], r["institution"]): r["status"]
+        for r in rows_of(tmp_path, "institutions.parquet")
+    }
+    assert [key for key, value in status.items() if value != "sent"] == [(2, "med-01")]
+    assert status[2, "med-01"] == "failed"
+    assert [r["dropouts"] for r in rows_of(tmp_path, "rounds.parquet")] == [0, 1, 0]
+
+
+class StopAfter(Silent):
+    """Stops a process, as one that hangs, after a round was told."""
+
+    def __init__(self, kind, done):
+        self.kind, self.done, self.pid = kind, done, None
+
+    def advanced(self, done, total, what, rows):
+        if done == self.done:
+            self.pid = pid_of(self.kind)
+            os.kill(self.pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("kind", ["host", pytest.param("server", marks=pytest.mark.slow)])
+def test_a_process_that_hangs_is_not_waited_for_for_ever(ray_address, tmp_path, kind):
+    stopped = StopAfter(kind, 1)
+    began = time.monotonic()
+    named = "from .*-0" if kind == "host" else "from the parameter server"
+    experiment = tiny("execution.executor=ray", "execution.round_seconds=4")
+    with pytest.raises(DeadlineError, match=named) as caught:
+        run(experiment, tmp_path, progress=stopped)
+    assert "execution.round_seconds" in str(caught.value)
+    assert time.monotonic() - began < 60
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{stopped.pid}").exists():
+        assert time.monotonic() < deadline, "the process that hangs was left behind"
+        time.sleep(0.2)
+    assert actors() == {}
+    resume(tmp_path)
+    run(tiny(), tmp_path / "whole")
+    assert scores_of(tmp_path) == scores_of(tmp_path / "whole")

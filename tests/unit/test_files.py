@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from pathlib import Path
 
 import pytest
 
 from fedfuse_ray import files
+from fedfuse_ray.errors import StorageError
 
 
 def test_a_write_creates_the_folder_and_replaces_the_whole_file(tmp_path):
@@ -63,3 +65,30 @@ def test_where_the_cache_is(monkeypatch):
     assert files.cache_folder() == Path("/there/fedfuse_ray")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert files.cache_folder() == Path.home() / ".cache" / "fedfuse_ray"
+
+
+def test_a_file_that_can_not_be_written_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "a").write_text("a file, no folder")
+    path = tmp_path / "a" / "b.txt"
+    with pytest.raises(StorageError) as caught:
+        files.write_text(path, "x")
+    assert str(caught.value).startswith(f"{path} can't be written: ")
+    assert "--resume" in str(caught.value)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), type(again)) == (str(caught.value), StorageError)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    monkeypatch.setattr(files.Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_text(tmp_path / "deep" / "a.txt", "x")
+    monkeypatch.undo()
+    mine = tmp_path / ".mine"
+    mine.write_text("a user's")
+    assert len(list(tmp_path.rglob(".a.txt.*"))) == 1
+    files.remove_unfinished(tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [mine]

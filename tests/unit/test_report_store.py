@@ -25,6 +25,7 @@ from fedfuse_ray.report import (
     write_report,
 )
 from fedfuse_ray.report.rows import LATER
+from fedfuse_ray.report.store import read_refused
 
 
 def make_old(folder):
@@ -266,3 +267,19 @@ def test_a_comparison_survives_a_round_trip(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(comparison))
     with pytest.raises(InputError, match=r"isolated.*time"):
         read_comparison(tmp_path)
+
+
+def test_what_was_refused_is_kept_and_forgotten_with_its_round(tmp_path):
+    store = RunStore(tmp_path)
+    store.start("{}", {})
+    store.append_round(round_row(1), institution_rows(1))
+    assert not (tmp_path / "refused.jsonl").exists()
+    store.append_round(round_row(2), institution_rows(2), [("med-01", "altered")])
+    store.append_round(round_row(3), institution_rows(3), [("eve", "unknown")])
+    assert [line["round"] for line in read_refused(tmp_path)] == [2, 3]
+    store.truncate(2)
+    assert read_refused(tmp_path) == ({"round": 2, "institution": "med-01", "reason": "altered"},)
+    assert store.last_round == 2
+    store.start("{}", {})
+    assert read_refused(tmp_path) == ()
+    assert store.last_round == 0
