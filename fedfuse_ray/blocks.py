@@ -18,11 +18,16 @@ Blocks = dict[str, Vector]
 
 
 def sha256(blocks: Mapping[str, Vector]) -> str:
-    """Return the hex digest of names and values, in order of name."""
+    """Return the hex digest of names and values, in order of name.
+
+    Each name and each vector is preceded by its length in bytes (64 bits, little-endian), so no two
+    different models are hashed as the same bytes.
+    """
     digest = hashlib.sha256()
     for name in sorted(blocks):
-        digest.update(name.encode() + b"\0")
-        digest.update(np.ascontiguousarray(blocks[name], dtype="<f4").tobytes())
+        for part in (name.encode(), np.ascontiguousarray(blocks[name], dtype="<f4").tobytes()):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
     return digest.hexdigest()
 
 

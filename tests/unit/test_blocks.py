@@ -25,8 +25,17 @@ def test_the_digest_depends_on_names_and_values_and_on_nothing_else():
 def test_the_digest_is_the_same_on_every_machine():
     # A change of this value breaks every comparison with runs of older versions.
     weights = {"head/medical": np.arange(3, dtype=np.float32)}
-    wanted = hashlib.sha256(b"head/medical\0" + struct.pack("<3f", 0, 1, 2)).hexdigest()
+    whole = struct.pack("<Q12sQ3f", 12, b"head/medical", 12, 0, 1, 2)
+    wanted = hashlib.sha256(whole).hexdigest()
     assert blocks.sha256(weights) == wanted
+
+
+def test_no_vector_can_pass_for_a_name_and_another_vector():
+    # Without lengths the bytes of `b` could continue those of `a`.
+    tail = np.frombuffer(b"b\0\0\0", np.float32)
+    one = {"a": np.concatenate([np.float32([1]), tail, np.float32([2])])}
+    two = {"a": np.float32([1]), "b\0\0": np.float32([2])}
+    assert blocks.sha256(one) != blocks.sha256(two)
 
 
 def test_parameters_are_counted_over_all_blocks():
