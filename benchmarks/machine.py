@@ -43,6 +43,13 @@ def pss_bytes(pid: int) -> int:
     return 0
 
 
+def uss_bytes(pid: int) -> int:
+    """Return a process's unique set size: the pages that nobody else has; 0 where it is gone."""
+    kinds = ("Private_Clean:", "Private_Dirty:")
+    lines = _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kinds))
+
+
 def name_of(pid: int) -> str:
     """Return what a process is: an actor's or agent's name, or its program's."""
     words = _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").split()

@@ -1,0 +1,156 @@
+"""Memory of every process over 500 rounds: flat, or how steeply it grows.
+
+    python -m benchmarks.soak [--rounds 500] [--every 10] [--paradigm NAME] [--out FILE] [--quick]
+
+Preset `tiny` runs on Ray in this process. After every tenth round the unique set size (USS, what
+would be freed if the process ended) of each process is read: driver, parameter server, hosts,
+raylet, GCS and Ray's agents. The first rounds are warm-up and left out. Through the rest goes a
+line by the Theil-Sen estimator, which a few steps of an allocator do not bend, with Sen's 95%
+confidence interval of the slope. A slope whose whole interval lies above the bound is a leak: the
+benchmark says so and ends with status 1. Lines of the tables and of Ray's own event buffers grow
+with the rounds and are bounded; the bound leaves room for them.
+
+Source: Sen, 1968, Estimates of the regression coefficient based on Kendall's tau.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import name_of, tree, uss_bytes
+from benchmarks.results import Result, on_one_thread, parser, publish
+
+BOUND_KB_PER_ROUND = 20.0
+"""10 MB over 500 rounds: below it a slope is not told from an allocator's habits."""
+CONFIDENCE = 0.95
+WARM_UP = 0.4
+"""Share of the rounds that is left out: buffers fill, and allocators settle."""
+
+
+class Sampler:
+    """Reads the memory of this process's tree as rounds are told.
+
+    Args:
+        every: Rounds between two samples.
+
+    Attributes:
+        samples: Process id to (round, bytes) pairs.
+        names: Process id to what it is.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self.samples: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        self.names: dict[int, str] = {}
+
+    def stage(self, text: str) -> None:
+        """Do nothing."""
+
+    def advanced(self, done: int, total: int, what: str, rows: object) -> None:
+        """Sample, if it is time."""
+        if done % self._every:
+            return
+        for pid in tree(os.getpid()):
+            if size := uss_bytes(pid):
+                self.samples[pid].append((done, size))
+                self.names.setdefault(pid, name_of(pid))
+
+
+def slope(points: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
+    """Return the Theil-Sen slope through (round, bytes) and its confidence interval, in KB a round.
+
+    The interval is Sen's: with n points, the order statistics of all pairwise slopes that lie
+    z sqrt(n (n - 1) (2n + 5) / 18) around the middle.
+
+    Raises:
+        ValueError: Fewer than four points.
+    """
+    count = len(points)
+    if count < 4:
+        raise ValueError(f"{count} samples give no slope; run more rounds")
+    x, y = np.asarray(points, np.float64).T
+    first, second = np.triu_indices(count, 1)
+    slopes = np.sort((y[second] - y[first]) / (x[second] - x[first])) / 1e3
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    half = z * np.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    last = slopes.size - 1
+    low, high = (int(np.clip(round((last + sign * half) / 2), 0, last)) for sign in (-1, 1))
+    return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
+
+
+def slopes(sampler: Sampler, rounds: int) -> dict[str, dict[str, Any]]:
+    """Return what each process that lived through the measured rounds did, the steepest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for pid, points in sampler.samples.items():
+        measured = [p for p in points if p[0] > WARM_UP * rounds]
+        if not measured or measured[-1][0] != max(p[-1][0] for p in sampler.samples.values()):
+            continue
+        if len(measured) < 4:
+            continue
+        middle, low, high = slope(measured)
+        found[f"{sampler.names[pid]} ({pid})"] = {
+            "kb_per_round": round(middle, 3),
+            "low": round(low, 3),
+            "high": round(high, 3),
+            "first_mb": round(measured[0][1] / 1e6, 2),
+            "last_mb": round(measured[-1][1] / 1e6, 2),
+            "samples": len(measured),
+        }
+    return dict(sorted(found.items(), key=lambda item: -item[1]["kb_per_round"]))
+
+
+def leaks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the processes whose slope is above the bound with all of its interval."""
+    return [name for name, line in found.items() if line["low"] > BOUND_KB_PER_ROUND]
+
+
+def measure(rounds: int, every: int, paradigm: str) -> Result:
+    """Run the federation and return every process's slope."""
+    from fedfuse_ray.config import load
+    from fedfuse_ray.running import run
+
+    sampler = Sampler(every)
+    experiment = load("tiny", [f"training.rounds={rounds}"], paradigm=paradigm)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        run(experiment, Path(folder), progress=sampler)
+    seconds = time.perf_counter() - began
+    found = slopes(sampler, rounds)
+    steepest = max(line["low"] for line in found.values())
+    return Result(
+        benchmark="soak",
+        config={"preset": "tiny", "rounds": rounds, "every": every, "paradigm": paradigm},
+        ratios={"steepest slope/bound": [max(0.0, steepest) / BOUND_KB_PER_ROUND]},
+        seconds={"whole run": [seconds]},
+        targets={"steepest slope/bound": 1.0},
+        details={"bound_kb_per_round": BOUND_KB_PER_ROUND, "leaks": leaks(found), **found},
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    made = parser(__doc__)
+    made.add_argument("--rounds", type=int, default=500)
+    made.add_argument("--every", type=int, default=10, metavar="ROUNDS")
+    made.add_argument("--paradigm", default="fedfuse_nonprivate")
+    options = made.parse_args(arguments)
+    if options.quick:
+        options.rounds, options.every = 20, 2
+    on_one_thread()
+    result = measure(options.rounds, options.every, options.paradigm)
+    publish(result, options.out)
+    # Twenty rounds are all warm-up: they show that this works, not that memory is flat.
+    return 1 if result.details["leaks"] and not options.quick else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
