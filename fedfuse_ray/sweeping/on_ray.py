@@ -1,14 +1,11 @@
 """Trials on Ray Tune: one process runs trial after trial, as many processes as there is room for.
 
-Tune decides which trial runs where and, for the
-searches that learn, which comes next; what a trial is, and how it is continued, is `trial`'s, so
-that a sweep outlives Tune's own state.
+Tune decides which trial runs where and, for the searches that learn, which comes next; what a trial
+is, and how it is continued, is `trial`'s, so that a sweep outlives Tune's own state.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
 import logging
 import math
 import os
@@ -25,15 +22,15 @@ from actors.cluster import connect
 from actors.metrics import RayMetrics
 from actors.ray_executor import RayExecutor
 from fedfuse_ray.config import ExecutionConfig, Experiment
-from fedfuse_ray.sweeping import room
-from fedfuse_ray.sweeping.config import AshaSearch, Objective, OptunaSearch, Sweep
+from fedfuse_ray.progress import Progress, Silent
+from fedfuse_ray.sweeping import proposing, room
+from fedfuse_ray.sweeping.config import AshaSearch, OptunaSearch, Sweep
 from fedfuse_ray.sweeping.on_ray_tracking import reporters
-from fedfuse_ray.sweeping.points import digest, experiment_of, slug
+from fedfuse_ray.sweeping.proposing import FOLDER, named, proposed
 from fedfuse_ray.sweeping.store import (
     MISSING,
     Row,
     SweepStore,
-    lay_out,
     metrics_of,
     read_progress,
     read_row,
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from fedfuse_ray.federation.executor import Executor
     from fedfuse_ray.sweeping.reuse import ReusingExecutor
 
-FOLDER, ROOT = "folder", "sweep folder"
 _TUNE = "tune"
 _RETRIES = 2
 _WORST = 1e9
@@ -67,9 +63,6 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
 
     Under `executor: ray` it only drives: the federation's actors stand beside it, in the trial's
     placement group, and end with the trial.
-
-    Tune's config is `{FOLDER: path}`, or under `optuna` `{ROOT: path, setting: value, ...}` with
-    listed values as JSON.
     """
 
     _reusing: ReusingExecutor
@@ -121,7 +114,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
         self._trial.stop()
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        self._folder = Path(config[FOLDER]) if FOLDER in config else _proposed(config)
+        self._folder = Path(config[FOLDER]) if FOLDER in config else proposed(config)
         self._last = Step(0, 0, 0.0)
         self._trial = Trial(self._folder, self._executor_of, self._metrics_of)
 
@@ -130,7 +123,9 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
             return self._reusing
         return RayExecutor(experiment.execution, ray.util.get_current_placement_group())
 
-    def _metrics_of(self, experiment: Experiment) -> RayMetrics:
+    def _metrics_of(self, experiment: Experiment) -> Progress:
+        if experiment.execution.executor == "ray":
+            return Silent()  # its run has metrics of its own
         return RayMetrics(experiment, self._folder.parent.parent.name, self._folder.name)
 
 
@@ -182,9 +177,9 @@ def run_trials(
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     # It misses the very logs that are turned off above.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    search = _search_algorithm(sweep, store, names)
+    search = proposing.algorithm(sweep, store, names)
     known = set(names) - set(store.missing())
-    trackers = reporters(sweep, store, lambda config: _named(sweep, store, config), known)
+    trackers = reporters(sweep, store, lambda config: named(sweep, store, config), known)
     connect(ExecutionConfig(), {"search": sweep.search.kind, "results": str(store.folder)})
     resources = room.of_a_trial(sweep, store, names)
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
@@ -245,63 +240,3 @@ def _scheduler(sweep: Sweep) -> Any:
         reduction_factor=sweep.search.reduction_factor,
         max_t=1_000_000_000,
     )
-
-
-def _search_algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
-    if not isinstance(sweep.search, OptunaSearch):
-        return None
-    distributions = importlib.import_module("optuna.distributions")
-    importlib.import_module("optuna.logging").set_verbosity(logging.WARNING)
-    from ray.tune.search.optuna import OptunaSearch as TuneOptuna
-
-    space: dict[str, Any] = {ROOT: distributions.CategoricalDistribution((str(store.folder),))}
-    for name, axis in sweep.space.items():
-        if axis.values:
-            texts = [json.dumps(value) for value in axis.values]
-            space[name] = distributions.CategoricalDistribution(texts)
-        else:
-            log = axis.kind == "loguniform"
-            space[name] = distributions.FloatDistribution(*axis.bounds, log=log)
-    known = [
-        {ROOT: str(store.folder)}
-        | {n: json.dumps(v) if sweep.space[n].values else v for n, v in store.values(name).items()}
-        for name in names
-    ]
-    return TuneOptuna(
-        space=space,
-        metric=list(sweep.objectives),
-        mode=[_mode(objective) for objective in sweep.objectives],
-        points_to_evaluate=known or None,
-        # A search that goes on would otherwise draw its first points once more.
-        seed=sweep.search.seed + len(names),
-    )
-
-
-def _mode(objective: Objective) -> str:
-    return "max" if objective == "accuracy" else "min"
-
-
-def _named(
-    sweep: Sweep, store: SweepStore, config: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
-    """Return the name and the settings of a trial that Tune knows by its config."""
-    if FOLDER in config:
-        name = Path(config[FOLDER]).name
-        return name, store.values(name)
-    values = {
-        name: json.loads(config[name]) if axis.values else float(config[name])
-        for name, axis in sweep.space.items()
-    }
-    return f"{slug(values)}-{digest(values)}", values
-
-
-def _proposed(config: Mapping[str, Any]) -> Path:
-    """Lay out a trial that the search has proposed; one proposed before is found again."""
-    store = SweepStore(Path(config[ROOT]))
-    sweep = store.read()
-    name, values = _named(sweep, store, config)
-    folder = store.trials / name
-    if not (folder / "trial.json").is_file():
-        index = len(store.names())
-        lay_out(folder, index, values, experiment_of(sweep, values))
-    return folder
