@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "DO_NOT_TRACK": "1",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_SILENT": "true",
 }
-"""Turns off what the trackers would report home of their own use, and W&B's pages of print."""
+"""Turns off what the trackers would report home of their own use, and most of what they print."""
 
 
 class MlflowTracking(Config):

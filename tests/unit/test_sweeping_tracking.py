@@ -172,7 +172,7 @@ def test_mlflow_keeps_the_runs_in_the_sweeps_folder(tmp_path, monkeypatch):
 
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     store = SweepStore(tmp_path / "mine")
-    store.folder.mkdir()
+    store.trials.mkdir(parents=True)
     (reporter,) = on_ray_tracking.reporters(tracked(mlflow={}), store, lambda c: ("", {}), ())
     reported(tmp_path, reporter._tracker)
     client = mlflow.MlflowClient(f"sqlite:///{store.folder}/mlflow.db")
