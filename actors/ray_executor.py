@@ -6,7 +6,7 @@ identical answer. Where more is lost (the server, a node with the objects on it,
 round), the executor goes back to the last checkpoint and does the round anew: the same release.
 
 Tasks are named by what is done and where, not by round: Ray keeps metrics for every name it has
-seen, in every process, so that names which never come again are a leak of 400 KB a round.
+seen, in every process, so that names which never come again are a leak of 0.3 MB a round.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Payloads:
         aggregate = Server.aggregate
 
         def kept(server, round, payloads):
-            self.rounds.append([wire.unpack(bytes(p)) for p in payloads])
+            self.rounds.append([wire.unpack(bytes(p)) for _, p in payloads])
             return aggregate(server, round, payloads)
 
         monkeypatch.setattr(Server, "aggregate", kept)
