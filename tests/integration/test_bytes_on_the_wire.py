@@ -77,7 +77,7 @@ class Tap:
         self.down[member.round, self._reader] += len(own)
 
     def _updates(self, server, round, payloads):
-        for payload in payloads:
+        for _, payload in payloads:
             self.up[round, wire.unpack(payload).institution] += len(payload)
 
     def _secure_messages(self, server, step, round, messages):
