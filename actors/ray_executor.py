@@ -35,6 +35,7 @@ from actors.parameter_server import ParameterServerActor
 from actors.placement import Request
 from actors.remedies import check_fit, own_gpus
 from actors.server_handle import ServerHandle
+from actors.task_names import of_round
 from fedfuse_ray.config import ExecutionConfig
 from fedfuse_ray.errors import FedfuseError, NotReadyError, ResourceError, RestartError
 from fedfuse_ray.federation.buffered import Buffered, Carried
@@ -185,7 +186,7 @@ class RayExecutor:
         def call(host: str) -> Any:
             updates[host], states[host], records = (
                 self._hosts.actors[host]
-                .train.options(num_returns=3, name=f"train {host}")
+                .train.options(num_returns=3, name=f"{self._named(round)}: train {host}")
                 .remote(round, weights, self._states.get(host, {}), list(idle), attendance.anew)
             )
             return records
@@ -193,6 +194,9 @@ class RayExecutor:
         answers = self._hosts.call(call, f"round {round}", self._deadline())
         self._states = states if self._plan.keeps_state else {}
         return updates, self._in_order(r for answer in answers.values() for r in answer)
+
+    def _named(self, round: int) -> str:
+        return of_round(round, self._plan.experiment.training.rounds)
 
     def _deadline(self) -> Deadline:
         return Deadline.after(self._execution.round_seconds, "round_seconds")
@@ -258,7 +262,7 @@ class RayExecutor:
         messages: dict[str, Any] = {}
 
         def call(host: str) -> Any:
-            name = f"{step} {host}"
+            name = f"{self._named(round)}: {step} {host}"
             task = self._hosts.actors[host].secure_step.options(num_returns=2, name=name)
             absent, anew = attendance.absent, attendance.anew
             messages[host], told = task.remote(step, round, *given, absent, anew)
@@ -277,7 +281,7 @@ class RayExecutor:
             return self._hosts.call(
                 lambda host: (
                     self._hosts.actors[host]
-                    .evaluate.options(name=f"evaluate {host}")
+                    .evaluate.options(name=f"{self._named(round)}: evaluate {host}")
                     .remote(weights, views)
                 ),
                 what,
