@@ -17,7 +17,8 @@ from watching import (
     tables,
 )
 
-from fedfuse_ray.running import Silent, resume, run
+from fedfuse_ray.reading import read_resumed
+from fedfuse_ray.running import Silent, run
 
 pytestmark = pytest.mark.ray
 
@@ -117,7 +118,6 @@ def test_updates_on_their_way_move_between_executors(ray_address, serial, tmp_pa
     other = {"serial": "ray", "ray": "serial"}[begun]
     with pytest.raises(PowerCut):
         run(tiny(*ASYNC, f"execution.executor={begun}"), tmp_path, progress=CutAfter(4))
-    config = tmp_path / "config.yaml"
-    config.write_text(config.read_text().replace(f"executor: {begun}", f"executor: {other}"))
-    assert resume(tmp_path).executor == other
+    moved = read_resumed(tmp_path, executor=other)
+    assert run(moved, tmp_path, resume=True).executor == other
     agrees(tmp_path, serial(*ASYNC))

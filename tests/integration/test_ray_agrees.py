@@ -9,7 +9,8 @@ import ray
 from clusters import actors
 from federations import rows_of, scores_of, tiny
 
-from fedfuse_ray.running import Silent, resume, run
+from fedfuse_ray.reading import read_resumed
+from fedfuse_ray.running import Silent, run
 
 pytestmark = pytest.mark.ray
 TABLES = ("rounds.parquet", "institutions.parquet")
@@ -84,9 +85,8 @@ def test_a_run_begun_in_one_place_goes_on_in_the_other(ray_address, serial, tmp_
     settings = ("strategy.kind=scaffold",)
     with pytest.raises(PowerCut):
         run(tiny(*settings), tmp_path, progress=CutAfter(2))
-    config = tmp_path / "config.yaml"
-    config.write_text(config.read_text().replace("executor: serial", "executor: ray"))
-    assert resume(tmp_path).executor == "ray"
+    begun = read_resumed(tmp_path, executor="ray")
+    assert run(begun, tmp_path, resume=True).executor == "ray"
     agrees(tmp_path, serial(*settings))
 
 
