@@ -27,8 +27,9 @@ BENCHMARKS = (
     "memory",
     "compression",
     "network",
+    "soak",
 )
-HEAVY = ("memory", "compression", "network")
+HEAVY = ("memory", "compression", "network", "soak")
 
 
 def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:
