@@ -28,6 +28,7 @@ BENCHMARKS = (
     "compression",
     "network",
     "soak",
+    "sweep",
 )
 HEAVY = ("memory", "compression", "network", "soak")
 

@@ -99,14 +99,6 @@ def test_report_writes_the_page_again(whole, capsys):
 
 
 @pytest.mark.ray
-def test_a_trial_follows_another_at_once(whole):
-    rows = rows_of(whole)
-    ends = sorted(row["ended"] for row in rows)
-    later = sorted(row["started"] for row in rows)[2:]
-    assert all(min(abs(begun - end) for end in ends) < 2.0 for begun in later)
-
-
-@pytest.mark.ray
 def test_killed_at_half_and_resumed_it_ends_the_same(source, whole, tmp_path, ray_address):
     process = start(source, "--out", tmp_path, RAY_ADDRESS=ray_address)
     try:

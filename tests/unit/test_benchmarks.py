@@ -56,6 +56,13 @@ def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+def test_sweep_sees_every_pause(tmp_path: Path) -> None:
+    found = smoke("sweep", tmp_path)
+    assert found["details"]["trials"] == 6
+    assert found["ratios"]["pause/trial"]["repeats"] == 6 - found["details"]["side by side"]
+
+
+@pytest.mark.ray
 def test_rounds_runs_and_all_three_agree(tmp_path: Path) -> None:
     tree = smoke("rounds", tmp_path)
     assert set(tree["ratios"]) == {
