@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from actors.packing import Host, Node, Packing, Placement, gpu_slots, granted, pack, too_many_gpus
-from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.config import Experiment
+from fedfuse_ray.data.dataset import outline
+from fedfuse_ray.federation.paradigms import is_pooled, resolve
+from fedfuse_ray.federation.participant import Participant, who_trains
 
 PerActor = int | Literal["auto"]
 
@@ -45,6 +48,20 @@ class Request:
         """Return whether all find a place."""
         hosts = self.hosts()
         return not too_many_gpus(hosts, self.nodes) and pack(hosts, self.nodes, self.placement).fits
+
+
+def request_of(experiment: Experiment, nodes: tuple[Node, ...]) -> Request:
+    """Return what an experiment's federation asks of a cluster, before its specimens are made."""
+    experiment = resolve(experiment)
+    index = outline(
+        experiment.data,
+        experiment.institutions,
+        seed=experiment.seed,
+        replicas=experiment.replicas,
+    )
+    asked = experiment.execution
+    participants = who_trains(experiment, index, pooled=is_pooled(experiment))
+    return Request(participants, nodes, asked.institutions_per_actor, asked.placement)
 
 
 def lay_out(

@@ -92,26 +92,14 @@ def parse_nodes(text: str) -> tuple[Node, ...]:
 
 
 def _request(experiment: Experiment, nodes: tuple[Node, ...] | None) -> Request:
-    from actors.placement import Request
-    from fedfuse_ray.data.dataset import outline
-    from fedfuse_ray.federation.paradigms import is_pooled, resolve
-    from fedfuse_ray.federation.participant import who_trains
+    from actors.placement import request_of
 
-    experiment = resolve(experiment)
-    index = outline(
-        experiment.data,
-        experiment.institutions,
-        seed=experiment.seed,
-        replicas=experiment.replicas,
-    )
     if nodes is None:
         from actors import cluster
 
         cluster.connect(experiment.execution)
         nodes = cluster.nodes()
-    asked = experiment.execution
-    participants = who_trains(experiment, index, pooled=is_pooled(experiment))
-    return Request(participants, nodes, asked.institutions_per_actor, asked.placement)
+    return request_of(experiment, nodes)
 
 
 def placement_table(request: Request, packing: Packing) -> Table:

@@ -79,13 +79,21 @@ def paradigm_names(listed: str | None) -> list[str]:
     Raises:
         InputError: An unknown one, or none.
     """
-    known = get_args(Paradigm)
+    return listed_names("--paradigms", listed, get_args(Paradigm))
+
+
+def listed_names(option: str, listed: str | None, known: Sequence[str]) -> list[str]:
+    """Return the names of an option's `a,b`; all known ones when it was not given.
+
+    Raises:
+        InputError: An unknown one, or none.
+    """
     if listed is None:
         return list(known)
     names = [name.strip() for name in listed.split(",") if name.strip()]
     for name in names:
         if name not in known:
-            raise InputError("--paradigms", name, f"choose among {', '.join(known)}")
+            raise InputError(option, name, f"choose among {', '.join(known)}")
     if not names:
-        raise InputError("--paradigms", listed, f"name at least one of {', '.join(known)}")
+        raise InputError(option, listed, f"name at least one of {', '.join(known)}")
     return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,6 @@ from fedfuse_ray.terminal import output
 
 if TYPE_CHECKING:
     from fedfuse_ray.reproducing.tables import Grid
-    from fedfuse_ray.sweeping.live import LiveTable
-    from fedfuse_ray.sweeping.store import Row
 
 
 def reproduce_command(
@@ -50,28 +47,11 @@ def reproduce_command(
         folder = out or Path("runs") / f"reproduce-{scale.name}"
         running.begin(scale, running.study_names(studies), folder)
     with LiveTable([], quiet=no_progress) as live:
-        found = running.run(folder, _Live(live), _typed(folder))
+        found = running.run(folder, live, _typed(folder))
     report = write_page(folder, found)
     write_text(folder / "paper.md", document(found))
     _print(claims(found))
     output().print(f"Report: {report}", markup=False, highlight=False)
-
-
-class _Live:
-    """Shows runs as a sweep's trials are shown."""
-
-    def __init__(self, live: LiveTable) -> None:
-        self._live = live
-
-    def begun(self, rows: Sequence[Row]) -> None:
-        self._live.begin(rows)
-        self._live.say(f"{len(rows)} federations")
-
-    def advanced(self, name: str, round: int, total: int, accuracy: float) -> None:
-        self._live.advanced(name, round, total, accuracy)
-
-    def ended(self, row: Row) -> None:
-        self._live.ended(row)
 
 
 def _typed(folder: Path) -> str:

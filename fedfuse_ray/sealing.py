@@ -121,11 +121,15 @@ class LedgerSeal:
     Args:
         folder: The run's folder.
         identity: Who signs.
+        config: SHA-256 of the run's configuration, hex.
         links: The entries that the ledger has.
     """
 
-    def __init__(self, folder: Path, identity: Identity, links: tuple[Link, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, identity: Identity, config: str, links: tuple[Link, ...] = ()
+    ) -> None:
         self._folder, self._identity, self._links = folder, identity, links
+        self._config = config
         self._chain = links[-1].chain if links else Chain()
 
     @classmethod
@@ -141,17 +145,16 @@ class LedgerSeal:
             InputError: The user's key can't be read.
         """
         identity = _own(key_file) or make_private(folder / KEY)
-        seal = cls(folder, identity)
-        digest = hashlib.sha256(config.encode()).hexdigest()
-        seal._write("running", None, {_CONFIG: digest})
+        seal = cls(folder, identity, hashlib.sha256(config.encode()).hexdigest())
+        seal._sign_running()
         return seal
 
     @classmethod
     def reopen(cls, folder: Path, key_file: str | None) -> LedgerSeal:
         """Open the ledger of an interrupted run, or of one that is finished and is scored again.
 
-        A last line that a crash cut off is removed, and so are files not yet in place. A finished
-        run's key is gone, so such a run goes on under a new one.
+        A last line that a crash cut off is removed. A finished run's key is gone, so such a run
+        goes on under a new one.
 
         Raises:
             InputError: The user's key can't be read, or the folder is not as the run left it.
@@ -159,7 +162,8 @@ class LedgerSeal:
         links = _checked(folder)
         path = folder / KEY
         kept = read_private(path, str(path)) if path.is_file() else None
-        return cls(folder, _own(key_file) or kept or make_private(path), links)
+        identity = _own(key_file) or kept or make_private(path)
+        return cls(folder, identity, sha256_of(folder / _CONFIG), links)
 
     def rewind(self, round: int) -> None:
         """Sign the entries up to a round; the ledger may be cut to these afterwards."""
@@ -187,7 +191,7 @@ class LedgerSeal:
         return statement.fingerprint
 
     def _sign_running(self) -> None:
-        self._write("running", None, {_CONFIG: sha256_of(self._folder / _CONFIG)})
+        self._write("running", None, {_CONFIG: self._config})
 
     def _write(self, state: State, weights: str | None, files: dict[str, str]) -> Statement:
         public = self._identity.public.hex()
@@ -218,9 +222,6 @@ def _checked(folder: Path) -> tuple[Link, ...]:
         raise InputError("--resume", folder, remedy) from None
     if whole != data:
         write_atomic(path, lambda file: file.write(whole))
-    for name in (LEDGER, SEAL, *FILES):
-        for unfinished in folder.glob(f".{name}.*"):
-            unfinished.unlink()
     return links
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.errors import InputError
 from fedfuse_ray.sweeping.config import Sweep, load_sweep
 from fedfuse_ray.terminal import exit_status, output, results_line
 
 if TYPE_CHECKING:
-    from fedfuse_ray.sweeping.live import LiveTable
     from fedfuse_ray.sweeping.store import Row, SweepStore
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_VANISHED = "its process ended, or --out is not on storage that all nodes share"
 _ADAPTIVE = ("asha", "optuna")
 
 
@@ -69,6 +66,7 @@ def _begin(sweep: Sweep, store: SweepStore) -> None:
 
 
 def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
+    from fedfuse_ray.sweeping.driving import drive
     from fedfuse_ray.sweeping.live import LiveTable
     from fedfuse_ray.sweeping.summary import write_folder
 
@@ -80,37 +78,14 @@ def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
         if count:
             live.say(results_line(store.folder))
             live.say(f"{count} trials to run")
-            _run_trials(sweep, store, names, live)
+            drive(sweep, store, names, live)
     rows, selection = write_folder(sweep, store.folder, time.perf_counter() - began)
     _conclude(sweep, store, rows, selection.text)
 
 
-def _run_trials(sweep: Sweep, store: SweepStore, names: list[str], live: LiveTable) -> None:
-    from fedfuse_ray.sweeping import on_ray
-    from fedfuse_ray.sweeping.store import MISSING, STOPPED, read_row
-
-    seen: set[str] = set()
-
-    def tell(told: on_ray.Told) -> None:
-        if not told.ended:
-            live.advanced(told.name, told.round, told.total, told.accuracy)
-        elif told.name not in seen:
-            seen.add(told.name)
-            row = read_row(store.trials / told.name)
-            if row.status == MISSING:  # given up just now; its process has yet to write that down
-                row = replace(row, status=STOPPED, accuracy=told.accuracy, rounds=told.round)
-            live.ended(row)
-            store.write_table(store.rows())
-
-    try:
-        on_ray.run_trials(sweep, store, names, tell)
-    finally:
-        on_ray.disconnect()
-
-
 def _conclude(sweep: Sweep, store: SweepStore, rows: list[Row], selection: str) -> None:
+    from fedfuse_ray.sweeping.driving import check_complete
     from fedfuse_ray.sweeping.live import point_text, result_table
-    from fedfuse_ray.sweeping.store import FAILED, MISSING
     from fedfuse_ray.sweeping.summary import best, pareto
 
     console = output()
@@ -119,13 +94,7 @@ def _conclude(sweep: Sweep, store: SweepStore, rows: list[Row], selection: str) 
         console.print(f"Best: {point_text(chosen)}", markup=False, highlight=False)
     console.print(selection, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Report: {store.folder / 'report.html'}", markup=False, highlight=False)
-    if broken := [row for row in rows if row.status in (FAILED, MISSING)]:
-        first = broken[0]
-        why = (first.error.strip().splitlines() or [_VANISHED])[-1]
-        raise FedfuseError(
-            f"{len(broken)} of {len(rows)} trials have no result, the first of them "
-            f"{first.trial}: {why}. Continue with --resume {store.folder}"
-        )
+    check_complete(rows, store.folder, "trials")
 
 
 def main(arguments: list[str] | None = None) -> int:

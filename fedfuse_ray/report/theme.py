@@ -154,3 +154,21 @@ def line_mode(count: int, dash: str | None) -> str:
     return (
         "lines+markers" if count <= _MANY and dash is None else "lines" if count > 1 else "markers"
     )
+
+
+def band(
+    x: Sequence[Any], low: Sequence[float], high: Sequence[float], color: str, group: str
+) -> go.Scatter:
+    """Return the area between two lines over the same places, behind the line of its group."""
+    return go.Scatter(
+        x=[*x, *reversed(x)],
+        y=[*high, *reversed(low)],
+        fill="toself",
+        fillcolor=color,
+        opacity=0.18,
+        line={"width": 0},
+        mode="lines",
+        legendgroup=group,
+        showlegend=False,
+        hoverinfo="skip",
+    )

@@ -11,6 +11,7 @@ from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.theme import (
     NEUTRAL,
     Mark,
+    band,
     category_axis,
     empty,
     layout,
@@ -192,17 +193,7 @@ def ablation(found: Reproduction) -> go.Figure:
 def _curve(
     figure: go.Figure, x: Sequence[float], spreads: Sequence[Spread], name: str, mark: Mark
 ) -> None:
-    figure.add_scatter(
-        x=[*x, *reversed(x)],
-        y=[*(s.high for s in spreads), *(s.low for s in reversed(spreads))],
-        fill="toself",
-        fillcolor=_faint(mark.color),
-        line={"width": 0},
-        mode="lines",
-        legendgroup=name,
-        showlegend=False,
-        hoverinfo="skip",
-    )
+    figure.add_trace(band(x, [s.low for s in spreads], [s.high for s in spreads], mark.color, name))
     figure.add_scatter(
         x=list(x),
         y=[s.mean for s in spreads],
@@ -223,8 +214,3 @@ def _whiskers(spreads: Sequence[Spread], scale: float = 1.0) -> dict[str, object
         "arrayminus": [scale * (s.mean - s.low) for s in spreads],
         "color": NEUTRAL,
     }
-
-
-def _faint(color: str) -> str:
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"

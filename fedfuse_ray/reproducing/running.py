@@ -6,41 +6,25 @@ folder each. Those that start from others' weights come in a second wave.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.model import TransferConfig
-from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.reading import listed_names
 from fedfuse_ray.report.provenance import environment
 from fedfuse_ray.reproducing import results
 from fedfuse_ray.reproducing.scale import Scale, scale_of
 from fedfuse_ray.reproducing.studies import STUDIES, Cell, cells_of, experiment
 from fedfuse_ray.sweeping.config import Sweep
+from fedfuse_ray.sweeping.driving import check_complete, drive
+from fedfuse_ray.sweeping.live import LiveTable
 from fedfuse_ray.sweeping.points import Point, digest, slug
-from fedfuse_ray.sweeping.store import DONE, Row, SweepStore, read_row
+from fedfuse_ray.sweeping.store import SweepStore, read_row
 
 _ASKED = "studies"
-
-
-class Watcher(Protocol):
-    """Who is told how it goes."""
-
-    def begun(self, rows: Sequence[Row]) -> None:
-        """These are all runs."""
-        ...
-
-    def advanced(self, name: str, round: int, total: int, accuracy: float) -> None:
-        """A run has done a round."""
-        ...
-
-    def ended(self, row: Row) -> None:
-        """A run has ended."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,15 +50,7 @@ def study_names(listed: str | None) -> tuple[str, ...]:
     Raises:
         InputError: An unknown one, or none.
     """
-    if listed is None:
-        return tuple(STUDIES)
-    names = tuple(name.strip() for name in listed.split(",") if name.strip())
-    for name in names:
-        if name not in STUDIES:
-            raise InputError("--studies", name, f"choose among {', '.join(STUDIES)}")
-    if not names:
-        raise InputError("--studies", listed, f"name at least one of {', '.join(STUDIES)}")
-    return names
+    return tuple(listed_names("--studies", listed, tuple(STUDIES)))
 
 
 def begin(scale: Scale, studies: tuple[str, ...], folder: Path) -> None:
@@ -123,42 +99,29 @@ def plan(scale: Scale, studies: tuple[str, ...], trials: Path) -> Planned:
     return Planned(cells, runs, tuple(known.values()), frozenset(second))
 
 
-def run(folder: Path, watcher: Watcher, command: str) -> results.Reproduction:
+def run(folder: Path, live: LiveTable, command: str) -> results.Reproduction:
     """Run what is missing, and write the reproduction.
 
     Args:
         folder: Laid out by `begin`.
-        watcher: Who is told.
+        live: Shows how it goes.
         command: What the user typed, to stand beside the figures.
 
     Raises:
         FedfuseError: A federation failed.
     """
-    from fedfuse_ray.sweeping import on_ray
-
     began = time.perf_counter()
     scale, studies = asked(folder)
     store = SweepStore(folder)
     planned = plan(scale, studies, store.trials)
-    watcher.begun(store.rows())
-    seen: set[str] = set()
-
-    def tell(told: on_ray.Told) -> None:
-        if not told.ended:
-            watcher.advanced(told.name, told.round, told.total, told.accuracy)
-        elif told.name not in seen:
-            seen.add(told.name)
-            watcher.ended(read_row(store.trials / told.name))
-
+    live.begin(store.rows())
+    live.say(f"{len(planned.points)} federations")
     sweep = store.read()
-    try:
-        for wave in (False, True):
-            names = [name for name in store.missing() if (name in planned.second) == wave]
-            if names:
-                on_ray.run_trials(sweep, store, names, tell)
-                _check(store, names)
-    finally:
-        on_ray.disconnect()
+    for wave in (False, True):
+        names = [name for name in store.missing() if (name in planned.second) == wave]
+        if names:
+            drive(sweep, store, names, live)
+            check_complete([read_row(store.trials / name) for name in names], folder, "federations")
     reproduction = results.Reproduction(
         scale=scale.name,
         base=scale.base,
@@ -168,7 +131,6 @@ def run(folder: Path, watcher: Watcher, command: str) -> results.Reproduction:
         studies=results.rows_of(planned.cells, planned.runs, store.trials),
     )
     results.write(folder, reproduction)
-    store.write_table(store.rows())
     return reproduction
 
 
@@ -187,14 +149,3 @@ def _as_sweep(scale: Scale, studies: tuple[str, ...]) -> Sweep:
             "space": {"study": list(studies)},
         }
     )
-
-
-def _check(store: SweepStore, names: Sequence[str]) -> None:
-    rows = [read_row(store.trials / name) for name in names]
-    broken = [row for row in rows if row.status != DONE]
-    if broken:
-        lines = broken[0].error.strip().splitlines() or ["its process ended"]
-        raise FedfuseError(
-            f"{len(broken)} of {len(rows)} federations have no result, the first of them "
-            f"{broken[0].trial}: {json.dumps(lines[-1])}. Continue with --resume {store.folder}"
-        )

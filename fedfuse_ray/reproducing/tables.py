@@ -39,21 +39,17 @@ def spread_text(spread: Spread | None, digits: int = 3) -> str:
     """Return a mean, and the lowest and highest of several seeds."""
     if spread is None:
         return ABSENT
-    text = f"{spread.mean:.{digits}f}"
-    if len(spread.values) == 1:
-        return text
-    return f"{text} ({spread.low:.{digits}f}-{spread.high:.{digits}f})"
+    return _told(spread, lambda value: f"{value:.{digits}f}", "-")
 
 
 def points_text(spread: Spread) -> str:
     """Return a difference of accuracies in points, with its sign and spread."""
-    text = f"{100 * spread.mean:+.1f}"
-    return text if len(spread.values) == 1 else f"{text} {range_text(spread)}"
+    return _told(spread, _points)
 
 
 def range_text(spread: Spread) -> str:
     """Return the lowest and highest difference in points, in brackets."""
-    return f"({100 * spread.low:+.1f} to {100 * spread.high:+.1f})"
+    return _range(spread, _points)
 
 
 def level_text(level: object) -> str:
@@ -260,18 +256,25 @@ def _against(found: Reproduction, name: str, claim: str) -> tuple[str, str, str,
 
 
 def _percent(spread: Spread | None) -> str:
-    if spread is None:
-        return ABSENT
-    text = f"{100 * spread.mean:.1f}%"
-    if len(spread.values) == 1:
-        return text
-    return f"{text} ({100 * spread.low:.1f}% to {100 * spread.high:.1f}%)"
+    return ABSENT if spread is None else _told(spread, lambda value: f"{100 * value:.1f}%")
 
 
 def _signed(spread: Spread) -> str:
-    mean, low, high = (100 * value for value in (spread.mean, spread.low, spread.high))
-    text = f"{mean:+.0f}%"
-    return text if len(spread.values) == 1 else f"{text} ({low:+.0f}% to {high:+.0f}%)"
+    return _told(spread, lambda value: f"{100 * value:+.0f}%")
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _told(spread: Spread, form: Callable[[float], str], to: str = " to ") -> str:
+    """Return the mean, and where there are several values their range."""
+    mean = form(spread.mean)
+    return mean if len(spread.values) == 1 else f"{mean} {_range(spread, form, to)}"
+
+
+def _range(spread: Spread, form: Callable[[float], str], to: str = " to ") -> str:
+    return f"({form(spread.low)}{to}{form(spread.high)})"
 
 
 def _seeds(spread: Spread | None) -> str:

@@ -35,6 +35,7 @@ from fedfuse_ray.sweeping.store import (
     read_progress,
     read_row,
 )
+from fedfuse_ray.sweeping.tracking import Tracking
 from fedfuse_ray.sweeping.trial import Step, Trial
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
     _reusing: ReusingExecutor
     _folder: Path
     _last: Step
+    _tracked: bool
     _trial: Trial
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -76,6 +78,8 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
 
         self._reusing = ReusingExecutor()
         self._begin(config)
+        sweep = SweepStore(self._folder.parent.parent).read()
+        self._tracked = sweep.tracking != Tracking()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next trial in the same process."""
@@ -88,17 +92,19 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
         result = self._trial.step()
         if isinstance(result, Step):
             self._last = result
-            row = read_progress(self._folder, result.round)
+            # Only trackers look at more than the accuracy before a trial's end.
+            known = metrics_of(read_progress(self._folder, result.round)) if self._tracked else {}
             ended: dict[str, Any] = {"done": False}
         else:
             row = read_row(self._folder)
+            known = metrics_of(row)
             ended = {"done": True, **measured(row), "status": row.status}
         told = {
             "name": self._folder.name,
             "round": self._last.round,
             "total": self._last.total,
             "accuracy": self._last.accuracy,
-            "metrics": metrics_of(row),
+            "metrics": known,
         }
         return told | ended
 

@@ -10,13 +10,10 @@ from ray import tune
 
 from actors.cluster import nodes
 from actors.packing import asks, in_order
-from actors.placement import Request
+from actors.placement import request_of
 from actors.remedies import check_fit, own_gpus
 from fedfuse_ray.config import Experiment, load
-from fedfuse_ray.data.dataset import prepare
 from fedfuse_ray.errors import InputError, ResourceError
-from fedfuse_ray.federation import paradigms
-from fedfuse_ray.federation.plan import make_plan
 from fedfuse_ray.sweeping.config import Sweep
 from fedfuse_ray.sweeping.store import SweepStore
 
@@ -59,17 +56,8 @@ def of_a_trial(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
 
 def _bundles(experiment: Experiment) -> list[dict[str, float]]:
     """Return what a federation's actors reserve on this cluster."""
-    experiment = paradigms.resolve(experiment)
-    dataset = prepare(
-        experiment.data,
-        experiment.institutions,
-        seed=experiment.seed,
-        replicas=experiment.replicas,
-    )
-    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
-    asked = experiment.execution
-    request = Request(plan.participants, nodes(), asked.institutions_per_actor, asked.placement)
-    return [asks(host) for host in in_order(check_fit(request, own_gpus(plan.experiment)))]
+    layout = check_fit(request_of(experiment, nodes()), own_gpus(experiment))
+    return [asks(host) for host in in_order(layout)]
 
 
 def _check_fit(sweep: Sweep) -> None:

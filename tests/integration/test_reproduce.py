@@ -12,6 +12,7 @@ from fedfuse_ray.reproducing import running, scale
 from fedfuse_ray.reproducing.markdown import document
 from fedfuse_ray.reproducing.page import write_page
 from fedfuse_ray.reproducing.studies import ENCODERS
+from fedfuse_ray.sweeping.live import LiveTable
 
 pytestmark = pytest.mark.ray
 
@@ -26,17 +27,6 @@ SMALL = replace(
 )
 
 
-class Deaf:
-    def begun(self, rows):
-        pass
-
-    def advanced(self, name, round, total, accuracy):
-        pass
-
-    def ended(self, row):
-        pass
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, ray_address):
     """A reproduction of two studies; the folder, and what it found."""
@@ -44,7 +34,7 @@ def small(tmp_path_factory, ray_address):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "scale_of", lambda name: SMALL)
         running.begin(SMALL, STUDIES, folder)
-        found = running.run(folder, Deaf(), "reproduce in small")
+        found = running.run(folder, LiveTable([], quiet=True), "reproduce in small")
         yield folder, found
 
 
@@ -61,7 +51,7 @@ def test_continued_it_runs_what_is_missing_and_finds_the_same(small):
     lost = found.studies["transfer"][0].runs[0]
     shutil.rmtree(folder / lost / "checkpoints")
     (folder / lost / "outcome.json").unlink()
-    again = running.run(folder, Deaf(), "reproduce in small")
+    again = running.run(folder, LiveTable([], quiet=True), "reproduce in small")
     assert again.studies == found.studies
 
 

@@ -141,7 +141,7 @@ def test_an_interrupted_run_is_told_as_such_and_its_key_lies_there(broken):
 def test_a_resumed_run_has_the_ledger_of_an_undisturbed_one(broken, original, tail):
     with (broken / LEDGER).open("a") as file:
         file.write(tail)  # as a crash in the middle of a write leaves it
-    (broken / f".{SEAL}.x1y2").write_text("{")
+    (broken / f".{SEAL}.x1y2.tmp").write_text("{")
     running.resume(broken)
     assert not list(broken.glob(".*"))
     assert failed(broken) == {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from fedfuse_ray.report.schema import OVERALL
-from fedfuse_ray.report.theme import BLUE, Mark, layout, marks, text
+from fedfuse_ray.report.theme import BLUE, Mark, band, layout, marks, text
 from fedfuse_ray.report.units import percent
 from fedfuse_ray.sweeping.config import Sweep
 from fedfuse_ray.sweeping.report.settings import (
@@ -161,18 +161,8 @@ def _add_line(
     private = [point for point in points if point.epsilon is not None]
     x = [point.epsilon for point in private]
     if connected and len(private) > 1 and any(len(point.scores) > 1 for point in private):
-        figure.add_scatter(
-            x=[*x, *reversed(x)],
-            y=[*(max(p.scores) for p in private), *(min(p.scores) for p in reversed(private))],
-            fill="toself",
-            fillcolor=mark.color,
-            opacity=0.18,
-            line={"width": 0},
-            mode="lines",
-            legendgroup=name,
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        low, high = ([pick(p.scores) for p in private] for pick in (min, max))
+        figure.add_trace(band(x, low, high, mark.color, name))
     if private:
         figure.add_scatter(
             x=x,
