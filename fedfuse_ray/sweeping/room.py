@@ -15,7 +15,7 @@ from actors.remedies import check_fit, own_gpus
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.sweeping.config import Sweep
-from fedfuse_ray.sweeping.store import SweepStore
+from fedfuse_ray.sweeping.store import EXPERIMENT, SweepStore
 
 
 def of_a_trial(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
@@ -29,7 +29,7 @@ def of_a_trial(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
         _check_fit(sweep)
         return {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
     asked: dict[str, tuple[str, list[dict[str, float]]]] = {}
-    experiments = {name: load(store.trials / name / "config.yaml") for name in names}
+    experiments = {name: load(store.trials / name / EXPERIMENT) for name in names}
     for name, experiment in experiments.items():
         alike = json.dumps(
             [

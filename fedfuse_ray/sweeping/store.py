@@ -3,6 +3,7 @@
 sweep.yaml          what was asked for; written when all trials are laid out
 trials/NAME/        a run's folder each, beside
   trial.json        the point: its index and values
+  experiment.yaml   what is run; the run's own config.yaml comes and goes with its start
   outcome.json      how it ended, and when
 trials.parquet      a row a trial
 summary.json        best, Pareto front, selection cost
@@ -31,6 +32,7 @@ from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.sweeping.config import Sweep, dump_sweep, validate_sweep
 from fedfuse_ray.sweeping.points import Point
 
+EXPERIMENT = "experiment.yaml"
 DONE, STOPPED, FAILED, MISSING = "done", "stopped", "failed", "missing"
 """Status of a trial: ran to its end; given up by the search; broke; not run yet."""
 
@@ -163,9 +165,9 @@ class SweepStore:
 
 
 def lay_out(folder: Path, index: int, values: Mapping[str, Any], experiment: Experiment) -> None:
-    """Write a trial's point and config; the run begins from them."""
+    """Write a trial's point and experiment, from which its run begins, or begins again."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", dump(experiment))
+    write_text(folder / EXPERIMENT, dump(experiment))
     write_json(folder / "trial.json", {"index": index, "values": dict(values)})
 
 

@@ -13,7 +13,7 @@ from fedfuse_ray.config import load
 from fedfuse_ray.privacy.ledger import read_ledger
 from fedfuse_ray.sweeping.config import Objective, RandomSearch, Sweep
 from fedfuse_ray.sweeping.selection import SelectionCost, selection_cost, told
-from fedfuse_ray.sweeping.store import DONE, STOPPED, Row, SweepStore
+from fedfuse_ray.sweeping.store import DONE, EXPERIMENT, STOPPED, Row, SweepStore
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def select(sweep: Sweep, store: SweepStore, rows: Sequence[Row]) -> Selection:
     Trials that were stopped early looked at the data too, and are charged.
     """
     ran = [row for row in rows if row.status in (DONE, STOPPED)]
-    configs = [load(store.trials / row.trial / "config.yaml").privacy for row in ran]
+    configs = [load(store.trials / row.trial / EXPERIMENT).privacy for row in ran]
     private = [(row, c) for row, c in zip(ran, configs, strict=True) if c.enabled]
     if not private:
         return Selection(None, "Not charged: no trial is private.")

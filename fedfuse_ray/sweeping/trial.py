@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.progress import Progress, Several, Silent
 from fedfuse_ray.report.store import read_rounds
-from fedfuse_ray.sweeping.store import DONE, FAILED, STOPPED, Outcome, read_outcome, write_outcome
+from fedfuse_ray.sweeping.store import (
+    DONE,
+    EXPERIMENT,
+    FAILED,
+    STOPPED,
+    Outcome,
+    read_outcome,
+    write_outcome,
+)
 
 if TYPE_CHECKING:
     from fedfuse_ray.federation.executor import Executor
@@ -51,7 +59,7 @@ class Trial:
     stops it at that very round.
 
     Args:
-        folder: The trial's folder, with its `config.yaml`.
+        folder: The trial's folder, laid out.
         executor: Gives who runs it; closed at the end, to be started again by the next trial.
         told: Gives who else is told of each round that is run.
     """
@@ -128,9 +136,9 @@ class Trial:
 
         status, error = DONE, ""
         try:
-            experiment = load(self._folder / "config.yaml")
-            # The table of rounds is the last file that a run writes at its start.
-            begun = (self._folder / "rounds.parquet").is_file()
+            experiment = load(self._folder / EXPERIMENT)
+            # The settings are the last file that a run writes at its start.
+            begun = (self._folder / "config.yaml").is_file()
             running.run(
                 experiment,
                 self._folder,

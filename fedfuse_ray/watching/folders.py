@@ -80,8 +80,9 @@ def _sweep(folder: Path) -> Look:
     rows = store.rows()
     running: dict[str, str] = {}
     for row in rows:
-        if row.status == MISSING and not ended:
-            run = read_snapshot(store.trials / row.trial)
+        trial = store.trials / row.trial
+        if row.status == MISSING and not ended and (trial / "config.yaml").is_file():
+            run = read_snapshot(trial)
             scores = run.scores()["overall"]
             if run.done:
                 running[row.trial] = f"{state_text(run)}  {percent(scores[-1] if scores else None)}"

@@ -15,7 +15,7 @@ from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.sweeping.config import validate_sweep
 from fedfuse_ray.sweeping.points import expand
-from fedfuse_ray.sweeping.store import DONE, STOPPED, SweepStore
+from fedfuse_ray.sweeping.store import DONE, EXPERIMENT, STOPPED, SweepStore
 from fedfuse_ray.sweeping.summary import write_folder
 from fedfuse_ray.verifying import runs_in, verify_run
 
@@ -124,8 +124,8 @@ def test_a_broken_trial_leaves_the_others_alone(tmp_path, ray_address, monkeypat
     monkeypatch.setattr(on_ray_tracking, "keep_quiet", lambda tracking: None)
     sweep, store = begun(tmp_path, tracking={"mlflow": {}})
     first = store.trials / store.names()[0]
-    config = (first / "config.yaml").read_text()
-    (first / "config.yaml").write_text(config.replace("rounds: 8", "rounds: -8"))
+    config = (first / EXPERIMENT).read_text()
+    (first / EXPERIMENT).write_text(config.replace("rounds: 8", "rounds: -8"))
     ended = []
     rows = ran(sweep, store, lambda told: ended.append(told.name) if told.ended else None)
     assert [row.status for row in rows] == ["failed", "done"]

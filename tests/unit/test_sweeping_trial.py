@@ -6,9 +6,10 @@ import pytest
 from federations import rows_of, scores_of, tiny
 
 from fedfuse_ray.federation.serial import SerialExecutor
+from fedfuse_ray.report.store import RunStore
 from fedfuse_ray.running import run
 from fedfuse_ray.sweeping.reuse import ReusingExecutor
-from fedfuse_ray.sweeping.store import DONE, FAILED, STOPPED, Outcome, lay_out, read_row
+from fedfuse_ray.sweeping.store import DONE, EXPERIMENT, FAILED, STOPPED, Outcome, lay_out, read_row
 from fedfuse_ray.sweeping.trial import Step, Trial
 
 
@@ -81,14 +82,23 @@ def test_cut_off_it_is_continued_to_the_same_result(tmp_path, alone):
 
 def test_a_failure_is_an_outcome_and_is_tried_again(tmp_path, alone):
     folder = laid_out(tmp_path)
-    config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(config.replace("rounds: 3", "rounds: -3"))
+    config = (folder / EXPERIMENT).read_text()
+    (folder / EXPERIMENT).write_text(config.replace("rounds: 3", "rounds: -3"))
     _, outcome = finish(Trial(folder, lambda _: SerialExecutor()))
     assert isinstance(outcome, Outcome)
     assert outcome.status == FAILED
     assert "training.rounds" in outcome.error
     assert read_row(folder).error == outcome.error
-    (folder / "config.yaml").write_text(config)
+    (folder / EXPERIMENT).write_text(config)
+    assert finish(Trial(folder, lambda _: SerialExecutor()))[1].status == DONE
+    assert scores_of(folder) == scores_of(alone)
+
+
+def test_a_trial_that_was_killed_while_it_began_begins_again(tmp_path, alone):
+    folder = laid_out(tmp_path)
+    # A run takes the settings away first and writes them last; here it came to its tables.
+    RunStore(folder).start("a: 1\n", {})
+    (folder / "config.yaml").unlink()
     assert finish(Trial(folder, lambda _: SerialExecutor()))[1].status == DONE
     assert scores_of(folder) == scores_of(alone)
 

@@ -183,7 +183,7 @@ def test_a_sweep_shows_its_trials(tmp_path):
     store = SweepStore(tmp_path)
     sweep = validate_sweep(tree)
     store.start(sweep, expand(sweep))
-    first, second = (RunStore(store.trials / name) for name in store.names())
+    first, second = (begun(store.trials / name) for name in store.names())
     advance(first, 1)
     first.write_summary(summary("fedfuse", 1, private=True))
     write_outcome(first.folder, Outcome(DONE, 10.0, 12.5))
