@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ LOST = (
 """What a call raises when the process that should answer it, or its answer, is gone."""
 
 _SLICE_SECONDS = 1.0
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) -> None:
@@ -36,6 +39,7 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
     """
     if ray.is_initialized():
         return
+    _keep_one_arena()
     options: dict[str, Any] = {
         "logging_level": logging.WARNING,
         "log_to_driver": True,
@@ -48,6 +52,8 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
     os.environ.setdefault("RAY_worker_niceness", "0")
     # The control store would remember 100,000 tasks, 1.7 KB each; this many show what goes on.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1500")
+    # Of the many arenas of glibc's malloc each would keep what was freed in it.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # Without `local` Ray would join any other one that was started on this machine, and refuse.
     ray.init(
         address="local",
@@ -56,6 +62,12 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
         **options,
     )
     _tighten_token()
+
+
+def _keep_one_arena() -> None:
+    """Do for this process what `MALLOC_ARENA_MAX=1` does for those that it starts."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def nodes() -> tuple[Node, ...]:

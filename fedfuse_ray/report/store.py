@@ -172,6 +172,8 @@ class RunStore:
         _write_parquet(self.path("institutions.parquet"), institutions)
         _write_parquet(self.path("rounds.parquet"), rounds)
         self._rounds, self._institutions = rounds, institutions
+        # Arrow's allocator would keep the pages of the copies: tens of megabytes in a long run.
+        pa.default_memory_pool().release_unused()
 
 
 @dataclass(frozen=True)
