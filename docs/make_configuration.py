@@ -67,6 +67,11 @@ the command with status 2 and one line that names it. A file may hold a recipe f
 `paradigms: {{fedfuse: {{training: {{rounds: 40}}}}}}`: the one of the paradigm that runs is merged
 over the rest, and `--set` is applied after it.
 
+`restrict: {{domains: [medical], modalities: [mri]}}` keeps only these domains, these modalities,
+and the institutions that own any of them; their specimens stay as they are in the whole
+federation. `systems/NAME` is a system of the related work as a preset, and `systems/NAME@VARIANT`
+one of its variants.
+
 `docs/experiment.schema.json` is the JSON schema of the same settings, for editors. With the YAML
 language server, this first line of a file gives completion and checks:
 

@@ -5,10 +5,12 @@ from fedfuse_ray.config.data import DataConfig, DomainConfig, ManifestData, Phan
 from fedfuse_ray.config.execution import ExecutionConfig
 from fedfuse_ray.config.experiment import Experiment, Paradigm
 from fedfuse_ray.config.institutions import HardwareConfig, InstitutionConfig
-from fedfuse_ray.config.loading import dump, json_schema, load, preset_names, validate
+from fedfuse_ray.config.loading import dump, json_schema, load, validate
 from fedfuse_ray.config.model import EncoderConfig, FusionKind, ModelConfig
 from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
+from fedfuse_ray.config.sources import preset_names, system_names
+from fedfuse_ray.config.systems import load_system
 from fedfuse_ray.config.training import StrategyConfig, TrainingConfig
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
     "dump",
     "json_schema",
     "load",
+    "load_system",
     "preset_names",
+    "system_names",
     "validate",
 ]

@@ -110,7 +110,7 @@ class Experiment(Config):
 
 def _check_ownership(data: PhantomData, institutions: tuple[InstitutionConfig, ...]) -> None:
     owned: dict[str, set[str]] = {domain: set() for domain in data.domains}
-    for institution in institutions:
+    for institution in (i for i in institutions if i.takes_part):
         if institution.domain not in data.domains:
             raise ValueError(
                 f"institutions.{institution.name}.domain: {institution.domain!r} is not one of "

@@ -42,6 +42,8 @@ class InstitutionConfig(Config):
         modalities: The modalities that it owns, a subset of its domain's.
         share: Its part of the domain's specimens, relative to the others' shares.
         hardware: What it computes on.
+        takes_part: False leaves it out, and its part of the domain's specimens with it: those of
+            all others stay as they are.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -49,6 +51,7 @@ class InstitutionConfig(Config):
     modalities: tuple[str, ...] = Field(min_length=1)
     share: float = Field(1.0, gt=0.0)
     hardware: HardwareConfig = HardwareConfig()
+    takes_part: bool = True
 
     @field_validator("modalities")
     @classmethod

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
-import os
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from fedfuse_ray.config.data import DataConfig
 from fedfuse_ray.config.experiment import Experiment, Paradigm
-from fedfuse_ray.config.training import StrategyConfig
+from fedfuse_ray.config.narrowing import narrowed
+from fedfuse_ray.config.sources import anchor, drop_unknown, preset_names, read
 from fedfuse_ray.errors import InputError
 
-_UNIONS: dict[str, Any] = {"data": DataConfig, "strategy": StrategyConfig}
 _DEFAULT_KINDS = {"data": "phantoms", "strategy": "fedavg"}
-_PATHS = (("data", "path"), ("data", "forward_models"), ("execution", "signing_key"))
-"""Settings that name files."""
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that ship with the package."""
-    folder = resources.files("fedfuse_ray.config") / "presets"
-    return sorted(
-        entry.name.removesuffix(".yaml")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    )
 
 
 def load(
@@ -42,33 +25,40 @@ def load(
     *,
     paradigm: str | None = None,
     manifest: Path | None = None,
+    root: str | None = None,
 ) -> Experiment:
     """Read a preset or a YAML file and apply overrides.
 
     A file may hold a recipe for each paradigm, `paradigms: {fedfuse: {training: {...}}}`; the one
-    of the paradigm that runs is merged over the rest, under the overrides.
+    of the paradigm that runs is merged over the rest, under the overrides. It may keep only some
+    domains and modalities, `restrict: {domains: [...], modalities: [...]}`.
 
     Args:
-        source: A preset's name, or the path of a YAML file, which may say `extends: PRESET`.
-            Relative paths of files in it start at its own folder.
+        source: A preset's name, a system's, `systems/NAME` or `systems/NAME@VARIANT`, or the path
+            of a YAML file, which may say `extends: PRESET`. Relative paths of files in it start at
+            its own folder.
         overrides: `dotted.name=value`, the value in YAML; later ones win.
         paradigm: Overrides the file's paradigm.
         manifest: The user's images; they replace the source's specimens and institutions.
+        root: The preset below a system, in place of `demo`.
 
     Raises:
         InputError: Unknown preset, unreadable YAML, unknown key, or a value out of bounds.
     """
-    tree = _read(str(source), ())
+    overrides = list(overrides)
+    named = [text.partition("=")[2] for text in overrides if text.startswith("paradigm=")]
+    tree = read(str(source), paradigm=paradigm or next(reversed(named), None), root=root)
     if manifest is not None:
         sizes = {k: v for k, v in tree["data"].items() if k in ("image_size", "signal_length")}
         tree["data"] = {"kind": "manifest", "path": str(manifest), **sizes}
         tree["institutions"] = []
-    overrides = list(overrides)
-    _choose_recipe(tree, overrides, paradigm)
     for text in overrides:
-        apply_override(tree, text)
-    _anchor(tree, Path.cwd())
-    return validate(tree)
+        if not text.startswith("paradigm="):
+            apply_override(tree, text)
+    anchor(tree, Path.cwd())
+    restriction = tree.pop("restrict", None)
+    whole = validate(tree)
+    return whole if restriction is None else validate(narrowed(whole, restriction))
 
 
 def validate(tree: Mapping[str, Any]) -> Experiment:
@@ -111,7 +101,7 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
         raise InputError("--set", text, f"{'.'.join(keys[:-1])} is not a group of settings")
     node[keys[-1]] = parsed
     if keys[-1] == "kind" and len(keys) == 2:
-        _drop_unknown(keys[0], node)
+        drop_unknown(keys[0], node)
 
 
 def dump(experiment: Experiment) -> str:
@@ -124,13 +114,21 @@ def json_schema() -> str:
     schema = Experiment.model_json_schema()
     schema["properties"]["extends"] = {
         "type": "string",
-        "description": f"A preset to start from: {', '.join(preset_names())}, or a file.",
+        "description": f"A preset to start from: {', '.join(preset_names())}, systems/NAME, or "
+        "a file.",
     }
     schema["properties"]["paradigms"] = {
         "type": "object",
         "description": "Settings that differ by paradigm; those of the one that runs are merged.",
         "propertyNames": {"enum": list(get_args(Paradigm))},
         "additionalProperties": {"type": "object"},
+    }
+    names = {"type": "array", "minItems": 1, "items": {"type": "string"}}
+    schema["properties"]["restrict"] = {
+        "type": "object",
+        "description": "Keeps only these domains and modalities, and who owns any of them.",
+        "properties": {"domains": names, "modalities": names},
+        "additionalProperties": False,
     }
     schema["required"] = []
     return json.dumps(schema, indent=2) + "\n"
@@ -145,113 +143,6 @@ def _enter(node: Any, key: str, name: str) -> Any:
                 return entry
         raise InputError(name, key, "no institution of that name is listed")
     raise InputError(name, node, f"{key!r} can't be set inside a plain value")
-
-
-def _read(source: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    if source in seen:
-        raise InputError("extends", source, f"extends itself: {' -> '.join((*seen, source))}")
-    tree = _parse(source)
-    if source not in preset_names():
-        _anchor(tree, Path(source).parent)
-    parent = tree.pop("extends", None)
-    if parent is not None:
-        if not isinstance(parent, str):
-            raise InputError(f"{source}: extends", parent, "name a preset or a file")
-        base = str(Path(source).parent / parent) if parent.endswith((".yaml", ".yml")) else parent
-        tree = _merge(_read(base, (*seen, source)), tree)
-    tree.setdefault("preset", Path(source).stem)
-    if parent is not None:
-        tree["preset"] = Path(source).stem
-    return tree
-
-
-def _choose_recipe(tree: dict[str, Any], overrides: list[str], paradigm: str | None) -> None:
-    """Merge the recipe of the paradigm that will run, in place."""
-    named = [text.partition("=")[2] for text in overrides if text.startswith("paradigm=")]
-    if paradigm is not None:
-        named.append(paradigm)
-    if named:
-        tree["paradigm"] = named[-1]
-        overrides[:] = [text for text in overrides if not text.startswith("paradigm=")]
-    recipes = tree.pop("paradigms", {})
-    if not isinstance(recipes, dict):
-        raise InputError("paradigms", recipes, "map a paradigm's name to settings")
-    if strangers := sorted(set(recipes) - set(get_args(Paradigm))):
-        raise InputError("paradigms", strangers[0], f"choose among {', '.join(get_args(Paradigm))}")
-    chosen = tree.get("paradigm", Experiment.model_fields["paradigm"].default)
-    recipe = recipes.get(chosen) or {}
-    if not isinstance(recipe, dict):
-        raise InputError(f"paradigms.{chosen}", recipe, "must hold settings")
-    merged = _merge(tree, recipe)
-    tree.clear()
-    tree.update(merged)
-
-
-def _anchor(tree: dict[str, Any], folder: Path) -> None:
-    """Make relative paths of files start at a folder."""
-    for name, key in _PATHS:
-        group = tree.get(name)
-        named = group.get(key) if isinstance(group, dict) else None
-        if isinstance(group, dict) and isinstance(named, str):
-            group[key] = _anchored(folder, named)
-        elif isinstance(group, dict) and isinstance(named, list):
-            group[key] = [_anchored(folder, n) if isinstance(n, str) else n for n in named]
-
-
-def _anchored(folder: Path, path: str) -> str:
-    return os.path.normpath(folder.absolute() / Path(path).expanduser())
-
-
-def _parse(source: str) -> dict[str, Any]:
-    if source in preset_names():
-        text = (resources.files("fedfuse_ray.config") / "presets" / f"{source}.yaml").read_text()
-    else:
-        path = Path(source)
-        if not path.is_file():
-            close = difflib.get_close_matches(source, preset_names(), 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            names = ", ".join(preset_names())
-            raise InputError("PRESET", source, f"no such file or preset ({names}){hint}")
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError("PRESET", source, f"can't be read as text: {error}") from None
-    try:
-        tree = copy.deepcopy(_parsed(text))
-    except yaml.YAMLError as error:
-        raise InputError("PRESET", source, f"is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise InputError("PRESET", source, "holds no settings; see docs/configuration.md")
-    return tree
-
-
-@lru_cache(maxsize=32)
-def _parsed(text: str) -> Any:
-    # Reading the YAML is nine tenths of loading a preset, and a sweep loads it for each trial.
-    return yaml.safe_load(text)
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = copy.deepcopy(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if not (isinstance(value, dict) and isinstance(old, dict)):
-            merged[key] = copy.deepcopy(value)
-            continue
-        if "kind" in value:
-            old["kind"] = value["kind"]
-            _drop_unknown(key, old)
-        merged[key] = _merge(old, value)
-    return merged
-
-
-def _drop_unknown(group: str, node: dict[str, Any]) -> None:
-    """Forget what was said for a group's former kind and the new one does not know."""
-    union = get_args(_UNIONS[group])[0] if group in _UNIONS else None
-    for model in get_args(union):
-        if node["kind"] in get_args(model.model_fields["kind"].annotation):
-            for key in [key for key in node if key not in model.model_fields]:
-                del node[key]
 
 
 def _one_line(error: ValidationError) -> InputError:

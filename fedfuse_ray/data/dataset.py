@@ -199,6 +199,8 @@ def _fingerprint(
             i.model_dump(mode="json", include={"name", "domain", "modalities", "share"})
             for i in institutions
         ]
+        if absent := [i.name for i in institutions if not i.takes_part]:
+            request["absent"] = absent
     else:
         from fedfuse_ray.data.importers import fingerprint
 

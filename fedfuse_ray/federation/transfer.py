@@ -54,7 +54,7 @@ def check(plan: Plan, earlier: Sequence[Experiment]) -> None:
         return
     _taken(transfer, block_shapes(plan.spec))
     own = [name for p in plan.participants for name in p.members]
-    known = {i.name for e in earlier for i in e.institutions}
+    known = {i.name for e in earlier for i in e.institutions if i.takes_part}
     if not all(e.institutions for e in earlier):  # a manifest names them: none is known to differ
         known |= set(own)
     both = [name for name in own if name in known]

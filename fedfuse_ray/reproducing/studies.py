@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedfuse_ray.config import Experiment, load, validate
+from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.config.data import PhantomData
 from fedfuse_ray.data.phantoms import FORWARD_MODELS
 from fedfuse_ray.errors import InputError
@@ -76,8 +76,9 @@ def experiment(cell: Cell, base: str) -> Experiment:
     settings = [*cell.settings, f"seed={cell.seed}", "execution.executor=serial"]
     # Only the final score is shown.
     settings.append("execution.evaluate_every=1000000")
-    whole = load(base, settings, paradigm=cell.paradigm)
-    return _only(whole, cell.domains) if cell.domains else whole
+    if cell.domains:
+        settings.append(f"restrict.domains=[{', '.join(cell.domains)}]")
+    return load(base, settings, paradigm=cell.paradigm)
 
 
 def table_3(scale: Scale) -> Iterator[Cell]:
@@ -181,13 +182,6 @@ def cells_of(scale: Scale, names: tuple[str, ...]) -> list[Cell]:
                 cells.append(cell.after)
             cells.append(cell)
     return cells
-
-
-def _only(whole: Experiment, domains: tuple[str, ...]) -> Experiment:
-    tree = whole.model_dump(mode="json")
-    tree["data"]["domains"] = {n: d for n, d in tree["data"]["domains"].items() if n in domains}
-    tree["institutions"] = [i for i in tree["institutions"] if i["domain"] in domains]
-    return validate(tree)
 
 
 def _donors(own: tuple[str, ...], others: list[tuple[str, ...]]) -> dict[str, str]:

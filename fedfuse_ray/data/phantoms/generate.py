@@ -148,6 +148,7 @@ def _sites(
     return tuple(
         _Site(name, i.domain, _in_domain_order(data, i), *sizes[i.name])
         for i in institutions
+        if i.takes_part
         for name in _replica_names(i.name, replicas)
     )
 
