@@ -14,6 +14,7 @@ from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.preflight_command import preflight_command
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
+from fedfuse_ray.related_command import begin_systems, check_alone, run_systems
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
 from fedfuse_ray.verify_command import verify_command
@@ -102,9 +103,30 @@ def compare_command(
     executor: ExecutorKind = None,
     seed: Seed = None,
     out: Out = None,
+    systems: Annotated[
+        str | None,
+        typer.Option(metavar="table1|s1,s2", help="The related work's systems, not paradigms."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Finish an interrupted table of systems.")
+    ] = None,
     no_progress: NoProgress = False,
 ) -> None:
-    """Run several paradigms on the same data, and put them in one table."""
+    """Run several paradigms, or systems of the related work, and put them in one table."""
+    named: dict[str, object] = {
+        "--data": data,
+        "--paradigms": paradigms,
+        "--executor": executor,
+    }
+    if resume is not None:
+        named |= {"--systems": systems, "--set": settings, "--seed": seed, "--out": out}
+        check_alone("--resume", resume, named)
+        return run_systems(resume, quiet=no_progress)
+    if systems is not None:
+        check_alone("--systems", systems, named)
+        seeded = () if seed is None else (f"seed={seed}",)
+        folder = begin_systems(systems, source, (*(settings or ()), *seeded), out)
+        return run_systems(folder, quiet=no_progress)
     from fedfuse_ray.comparing import compare
     from fedfuse_ray.report import comparison_table
     from fedfuse_ray.sealing import read_seal

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import write_text
 from fedfuse_ray.terminal import output
-
-if TYPE_CHECKING:
-    from fedfuse_ray.reproducing.tables import Grid
 
 
 def reproduce_command(
@@ -31,6 +28,7 @@ def reproduce_command(
     ] = False,
 ) -> None:
     """Run the paper's experiments again, and put claim and measurement on one page."""
+    from fedfuse_ray.report.grids import as_rich
     from fedfuse_ray.reproducing import running
     from fedfuse_ray.reproducing.markdown import document
     from fedfuse_ray.reproducing.page import write_page
@@ -50,7 +48,7 @@ def reproduce_command(
         found = running.run(folder, live, _typed(folder))
     report = write_page(folder, found)
     write_text(folder / "paper.md", document(found))
-    _print(claims(found))
+    output().print(as_rich(claims(found)))
     output().print(f"Report: {report}", markup=False, highlight=False)
 
 
@@ -64,15 +62,3 @@ def _typed(folder: Path) -> str:
     words += ["--quick"] if scale.name == "quick" else []
     words += [] if studies == tuple(STUDIES) else [f"--studies {','.join(studies)}"]
     return " ".join(words)
-
-
-def _print(grid: Grid) -> None:
-    from rich import box
-    from rich.table import Table
-
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for name in grid.head:
-        shown.add_column(name, overflow="fold")
-    for row in grid.rows:
-        shown.add_row(*row)
-    output().print(shown)

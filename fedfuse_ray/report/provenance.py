@@ -6,10 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from fedfuse_ray.report.units import plain
 
 _PACKAGES = (
     "fedfuse-ray",
@@ -44,6 +47,24 @@ def environment() -> dict[str, Any]:
             "gpus": _gpu_names(),
         },
     }
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """Return the cores and GPUs of what `environment` collected, in a few words."""
+    hardware = environment.get("hardware", {})
+    gpus = hardware.get("gpus") or []
+    return f"{hardware.get('usable_cores', 'some')} cores, {len(gpus) or 'no'} GPU"
+
+
+def machine_facts(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what `environment` collected as names and texts."""
+    return [(name, _flat(value)) for name, value in environment.items() if value is not None]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {plain(v)}" for k, v in value.items() if v not in (None, []))
+    return plain(value)
 
 
 def _versions() -> dict[str, str | None]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report.page import Card, Charts, cards, details, document, facts, section, table
+from fedfuse_ray.report.grids import as_html
+from fedfuse_ray.report.page import Card, Charts, cards, details, document, facts, section
+from fedfuse_ray.report.provenance import machine_facts
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import human_seconds, percent, plain
 from fedfuse_ray.reproducing import figures, paper, tables
 from fedfuse_ray.reproducing.results import Reproduction, Row
 from fedfuse_ray.reproducing.studies import ENCODERS, FUSION
-from fedfuse_ray.reproducing.tables import TABLES, Grid
+from fedfuse_ray.reproducing.tables import TABLES
 from fedfuse_ray.reproducing.texts import SECTIONS, SPREAD, TITLE, lead
 
 _FIGURES = {
@@ -46,11 +47,11 @@ def page(found: Reproduction) -> str:
         if name in _FIGURES:
             draw, caption = _FIGURES[name]
             blocks.append(charts.add(draw(found), f"{caption} {SPREAD}"))
-        blocks.append(f'<div class="panel">{_table(grid)}</div>')
+        blocks.append(f'<div class="panel">{as_html(grid)}</div>')
         if rows := found.studies.get(name):
             blocks.append(details("The runs behind this", _runs(rows)))
         body.append(section(name, title, text, *blocks))
-    told = [(k, _flat(v)) for k, v in found.environment.items() if v is not None]
+    told = machine_facts(found.environment)
     body.append(section("environment", "Where this was measured", found.command, facts(told)))
     return document(TITLE, "".join(body), charts)
 
@@ -93,10 +94,6 @@ def _header(found: Reproduction) -> str:
     )
 
 
-def _table(grid: Grid) -> str:
-    return table(grid.head, [[escape(cell) for cell in row] for row in grid.rows])
-
-
 def _runs(rows: Sequence[Row]) -> str:
     items = "".join(
         f"<li>{escape(', '.join(f'{k} {plain(v)}' for k, v in row.at.items()))}: "
@@ -108,9 +105,3 @@ def _runs(rows: Sequence[Row]) -> str:
         for row in rows
     )
     return f"<ul>{items}</ul>"
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {plain(v)}" for k, v in value.items() if v not in (None, []))
-    return plain(value)

@@ -21,7 +21,8 @@ from fedfuse_ray.reproducing.studies import STUDIES, Cell, cells_of, experiment
 from fedfuse_ray.sweeping.config import Sweep
 from fedfuse_ray.sweeping.driving import check_complete, drive
 from fedfuse_ray.sweeping.live import LiveTable
-from fedfuse_ray.sweeping.points import Point, digest, slug
+from fedfuse_ray.sweeping.picked import Picked
+from fedfuse_ray.sweeping.points import Point
 from fedfuse_ray.sweeping.store import SweepStore, read_row
 
 _ASKED = "studies"
@@ -79,24 +80,20 @@ def asked(folder: Path) -> tuple[Scale, tuple[str, ...]]:
 def plan(scale: Scale, studies: tuple[str, ...], trials: Path) -> Planned:
     """Return what is run: cells that are the same federation share a run."""
     cells = tuple(cells_of(scale, studies))
-    known: dict[str, Point] = {}
+    picked = Picked()
     by_cell: list[tuple[Cell, str]] = []
     second = set()
     for cell in cells:
         whole = experiment(cell, scale.base)
         if cell.after is not None:
-            donor = next(name for other, name in by_cell if other == cell.after)
+            donor = next(run for other, run in by_cell if other == cell.after)
             whole = _starting_from(whole, trials / donor, cell)
-        key = whole.model_dump_json()
-        if key not in known:
-            values = {"study": cell.study, **cell.at, "seed": cell.seed}
-            name = f"{len(known):03d}-{slug(values)}-{digest({'key': key})[:4]}"
-            known[key] = Point(len(known), name, values, whole)
-        by_cell.append((cell, known[key].name))
+        name = picked.add({"study": cell.study, **cell.at, "seed": cell.seed}, whole)
+        by_cell.append((cell, name))
         if cell.after is not None:
-            second.add(known[key].name)
+            second.add(name)
     runs = tuple(name for _, name in by_cell)
-    return Planned(cells, runs, tuple(known.values()), frozenset(second))
+    return Planned(cells, runs, picked.points, frozenset(second))
 
 
 def run(folder: Path, live: LiveTable, command: str) -> results.Reproduction:

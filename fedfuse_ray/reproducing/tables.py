@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
+from fedfuse_ray.report.grids import Grid
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import ABSENT, human_bytes
 from fedfuse_ray.reproducing import paper
@@ -25,14 +25,6 @@ NAMES = {
     "fedfuse_nonprivate": "fusion, no privacy",
     "fedfuse": "fusion, epsilon 1",
 }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of text: the first column names the row."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def spread_text(spread: Spread | None, digits: int = 3) -> str:

@@ -1,0 +1,48 @@
+"""A table of text, for a page, a document and the terminal alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from fedfuse_ray.report.page import table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text: the first column names the row."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def as_html(grid: Grid, numbers: int | None = None) -> str:
+    """Return the table for a page; columns from `numbers` on are set to the right."""
+    return table(grid.head, [[escape(cell) for cell in row] for row in grid.rows], numbers)
+
+
+def as_markdown(grid: Grid) -> str:
+    """Return the table for a document."""
+    lines = [
+        "| " + " | ".join(grid.head) + " |",
+        "|" + "---|" * len(grid.head),
+        *("| " + " | ".join(row) + " |" for row in grid.rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_rich(grid: Grid) -> Table:
+    """Return the table for the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for name in grid.head:
+        shown.add_column(name, overflow="fold")
+    for row in grid.rows:
+        shown.add_row(*row)
+    return shown
