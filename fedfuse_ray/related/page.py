@@ -15,7 +15,7 @@ from fedfuse_ray.related.results import Related, Row
 from fedfuse_ray.related.texts import NAMES, OURS, SECTIONS, TITLE
 from fedfuse_ray.report.grids import as_html
 from fedfuse_ray.report.page import Card, Charts, cards, details, document, facts, section, table
-from fedfuse_ray.report.provenance import machine_facts
+from fedfuse_ray.report.provenance import machine, machine_facts
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import ABSENT, human_seconds, percent
 
@@ -60,7 +60,7 @@ def _header(found: Related, sections: list[str]) -> str:
     if ours is not None:
         note = f"epsilon {ours.epsilon:.2f}" if ours.epsilon else "not private"
         entries.append(Card("This work", percent(ours.accuracy[OVERALL]), note))
-    entries.append(Card("Wall time", human_seconds(found.wall_seconds), found.command))
+    entries.append(Card("Wall time", human_seconds(found.wall_seconds), machine(found.environment)))
     links = "".join(f'<a href="#{n}">{escape(SECTIONS[n][0])}</a>' for n in sections)
     return (
         f'<header><p class="kicker">fedfuse_ray compare --systems, on {escape(found.root)}</p>'
@@ -102,15 +102,16 @@ def _variants(found: Related, charts: Charts) -> Iterator[str]:
         weights = tables.weights(row)
         if not row.variants and weights is None:
             continue
-        told = tables.about(row)
-        yield f"<h3>{escape(row.system)}: {escape(told.title)}</h3>"
         figure = curves(row, found)
         if figure is not None:
             yield charts.add(figure, "Overall accuracy bold; none is the system's own row.")
+        title = f"{row.system}: {tables.about(row).title}"
+        parts = [f"<h3>{escape(title)}</h3>"]
         if row.variants:
-            yield _panel(as_html(tables.variants(row, found.domains)))
+            parts.append(as_html(tables.variants(row, found.domains)))
         if weights is not None:
-            yield _panel(as_html(weights, len(weights.head)))
+            parts.append(as_html(weights, len(weights.head)))
+        yield _panel("".join(parts))
 
 
 def _system(row: Row) -> str:

@@ -5,6 +5,7 @@ The runs are a sweep's trials, with the sweep's folder: `trials/NAME/` is a run'
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,9 @@ class Asked:
     def command(self) -> str:
         """What makes this table from nothing."""
         every = self.systems == in_order(system_names())
-        words = ["python -m fedfuse_ray compare", self.root, "--systems"]
-        words.append(TABLE if every else ",".join(self.systems))
-        return " ".join([*words, *(f"--set {setting}" for setting in self.settings)])
+        listed = TABLE if every else ",".join(self.systems)
+        words = ["python", "-m", "fedfuse_ray", "compare", self.root, "--systems", listed]
+        return shlex.join([*words, *(w for s in self.settings for w in ("--set", s))])
 
 
 @dataclass(frozen=True)
