@@ -154,7 +154,7 @@ def definitions() -> Grid:
 
 def _with_row(row: Row) -> Iterator[tuple[str, Measured]]:
     if row.measured is not None:
-        yield f"{row.system}, as in the table", row.measured
+        yield "as in the table", row.measured
     yield from row.variants.items()
 
 

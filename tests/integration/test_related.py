@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
+from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.related import running
-from fedfuse_ray.related.page import write_page
+from fedfuse_ray.related.markdown import document
+from fedfuse_ray.related.results import FILE, read
 from fedfuse_ray.related.running import Asked
 from fedfuse_ray.sweeping.live import LiveTable
 
@@ -30,24 +32,27 @@ def small(tmp_path_factory, ray_address):
 
 
 def test_each_system_is_measured_with_its_variants(small):
-    folder, found = small
+    _, found = small
     mcmahan, geyer = found.rows
     assert mcmahan.measured.cells["federated"].yes
     assert not mcmahan.measured.cells["privacy"].yes
     assert geyer.measured.cells["privacy"].yes
     assert geyer.variants["epsilon-64"].epsilon > geyer.measured.epsilon == pytest.approx(8, 0.01)
-    assert write_page(folder, found).stat().st_size > 10_000
 
 
-def test_continued_it_runs_what_is_missing_and_finds_the_same(small):
+def test_continued_it_runs_what_is_missing_and_finds_the_same(small, capsys):
     folder, found = small
     lost = found.rows[1].measured
     shutil.rmtree(folder / lost.run / "checkpoints")
     (folder / lost.run / "outcome.json").unlink()
-    again = running.run(folder, LiveTable([], quiet=True))
+    assert main(["compare", "--resume", str(folder), "--no-progress"]) == 0
+    assert "yes (paper: no)" in capsys.readouterr().out
+    again = read(folder / FILE)
     assert again.rows[0] == found.rows[0]
     same = again.rows[1].measured.model_copy(update={"seconds": lost.seconds})
     assert same == lost
+    assert (folder / "related-work.md").read_text() == document(again)
+    assert (folder / "report.html").stat().st_size > 10_000
 
 
 def test_a_table_whose_systems_have_changed_is_not_continued(small, monkeypatch):
