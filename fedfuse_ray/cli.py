@@ -14,7 +14,13 @@ from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.preflight_command import preflight_command
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
-from fedfuse_ray.related_command import begin_systems, check_alone, run_systems
+from fedfuse_ray.related_command import (
+    begin_systems,
+    check_alone,
+    is_table,
+    run_systems,
+    write_table,
+)
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
 from fedfuse_ray.verify_command import verify_command
@@ -152,11 +158,14 @@ def compare_command(
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder.")],
 ) -> None:
-    """Write the report of a run, a comparison or a sweep again."""
+    """Write the report of a run, a comparison, a table of systems or a sweep again."""
     from fedfuse_ray.report import write_report
     from fedfuse_ray.sweeping.summary import is_sweep, rewrite_report
 
-    print(f"Report: {rewrite_report(folder) if is_sweep(folder) else write_report(folder)}")
+    if is_table(folder):
+        print(f"Report: {write_table(folder)}")
+    else:
+        print(f"Report: {rewrite_report(folder) if is_sweep(folder) else write_report(folder)}")
 
 
 @app.command("schema")
