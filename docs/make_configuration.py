@@ -70,7 +70,7 @@ over the rest, and `--set` is applied after it.
 `restrict: {{domains: [medical], modalities: [mri]}}` keeps only these domains, these modalities,
 and the institutions that own any of them; their specimens stay as they are in the whole
 federation. `systems/NAME` is a system of the related work as a preset, and `systems/NAME@VARIANT`
-one of its variants.
+one of its variants ([related-work.md](related-work.md)).
 
 `docs/experiment.schema.json` is the JSON schema of the same settings, for editors. With the YAML
 language server, this first line of a file gives completion and checks:

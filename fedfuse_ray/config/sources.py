@@ -63,7 +63,8 @@ def read(source: str, *, paradigm: str | None = None, root: str | None = None) -
         tree = merge(tree, part)
     tree = _with_recipe(tree, chosen) | {"paradigm": chosen}
     if len(links) > 1 or "preset" not in tree:
-        tree["preset"] = Path(source).stem
+        system = source.startswith(SYSTEMS)
+        tree["preset"] = source.removeprefix(SYSTEMS) if system else Path(source).stem
     return tree
 
 

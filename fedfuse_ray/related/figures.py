@@ -17,11 +17,11 @@ def curves(row: Row, found: Related) -> go.Figure | None:
     placed = layout(row)
     if placed is None or not placed.numeric:
         return None
-    count = len(placed.kinds)
-    figure = make_subplots(rows=1, cols=count, subplot_titles=placed.kinds, shared_yaxes=True)
+    titles = tuple(placed.levels)
+    figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, shared_yaxes=True)
     base = row.measured
-    for column, kind in enumerate(placed.kinds, 1):
-        steps = {x: m for x in placed.levels if (m := row.variants.get(f"{kind}-{x}")) is not None}
+    for column, (kind, levels) in enumerate(placed.levels.items(), 1):
+        steps = {level: row.variants[f"{kind}-{level}"] for level in levels}
         points = {"none": base, **steps} if base is not None else steps
         for name, mark in marks((OVERALL, *found.domains)).items():
             known = {x: m.accuracy[name] for x, m in points.items() if name in m.accuracy}

@@ -22,13 +22,11 @@ class Layout:
     """Variants named KIND-LEVEL, as the rows and columns of a small table.
 
     Attributes:
-        kinds: Of the rows.
-        levels: Of the columns, of all kinds.
+        levels: Of each kind, in the file's order.
         numeric: Whether levels are numbers, hence a curve's steps.
     """
 
-    kinds: tuple[str, ...]
-    levels: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]]
     numeric: bool
 
 
@@ -92,15 +90,13 @@ def measures(found: Related) -> Grid:
 
 def layout(row: Row) -> Layout | None:
     """Return how variants lie in rows and columns; None where they are a plain list."""
-    pairs = [name.split("-", 1) for name in row.variants]
-    if not pairs or any(len(pair) < 2 for pair in pairs):
+    pairs = [name.partition("-") for name in row.variants]
+    kinds = dict.fromkeys(kind for kind, _, _ in pairs)
+    levels = {k: tuple(level for kind, _, level in pairs if kind == k) for k in kinds}
+    if len(levels) < 2 or any(len(own) < 2 or not all(own) for own in levels.values()):
         return None
-    kinds = tuple(dict.fromkeys(kind for kind, _ in pairs))
-    counts = [sum(kind == other for other, _ in pairs) for kind in kinds]
-    if len(kinds) < 2 or min(counts) < 2:
-        return None
-    levels = tuple(dict.fromkeys(level for _, level in pairs))
-    return Layout(kinds, levels, all(level.replace(".", "", 1).isdigit() for level in levels))
+    every = [level for own in levels.values() for level in own]
+    return Layout(levels, all(level.replace(".", "", 1).isdigit() for level in every))
 
 
 def variants(row: Row, domains: list[str]) -> Grid:
@@ -111,23 +107,14 @@ def variants(row: Row, domains: list[str]) -> Grid:
         shown = _measures(scored)
         rows = [(name, *(f(m) for f in shown.values())) for name, m in _with_row(row)]
         return Grid(("variant", *shown), tuple(rows))
-    if placed.numeric:
-        rows = [
-            (kind, level, _accuracy(OVERALL)(row.variants[f"{kind}-{level}"]))
-            for kind in placed.kinds
-            for level in placed.levels
-            if f"{kind}-{level}" in row.variants
-        ]
-        first = [("none", ABSENT, _accuracy(OVERALL)(row.measured))] if row.measured else []
-        return Grid(("kind", "level", OVERALL), (*first, *rows))
     cells = {name: _accuracy(OVERALL)(m) for name, m in row.variants.items()}
-    return Grid(
-        (f"{OVERALL} accuracy", *placed.levels),
-        tuple(
-            (kind, *(cells.get(f"{kind}-{level}", ABSENT) for level in placed.levels))
-            for kind in placed.kinds
-        ),
-    )
+    if placed.numeric:
+        steps = [(k, x, cells[f"{k}-{x}"]) for k, own in placed.levels.items() for x in own]
+        first = [("none", ABSENT, _accuracy(OVERALL)(row.measured))] if row.measured else []
+        return Grid(("kind", "level", OVERALL), (*first, *steps))
+    head = tuple(dict.fromkeys(level for own in placed.levels.values() for level in own))
+    lines = ((kind, *(cells.get(f"{kind}-{x}", ABSENT) for x in head)) for kind in placed.levels)
+    return Grid((f"{OVERALL} accuracy", *head), tuple(lines))
 
 
 def weights(row: Row) -> Grid | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_the_page_shows_each_system_and_asks_nobody_else(found):
     assert "paper: " in shown
 
 
+def test_report_writes_the_page_again(tmp_path, capsys):
+    shutil.copy(DOCS / "related.json", tmp_path)
+    (tmp_path / "sweep.yaml").write_text("base: demo\n")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "Table 1, derived" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "related-work.md").is_file()
+
+
 def test_a_cell_that_is_not_the_papers_stands_beside_it(found):
     grid = tables.columns(found)
     row = next(cells for cells in grid.rows if cells[0].startswith("mcmahan:"))
@@ -54,7 +63,9 @@ def test_a_cell_that_is_not_the_papers_stands_beside_it(found):
 def test_variants_of_kinds_and_levels_are_a_curve_or_a_grid(found):
     rows = {row.system: row for row in found.rows}
     curve = tables.layout(rows["kairouz"])
-    assert (curve.kinds, curve.numeric) == (("label", "feature", "quantity"), True)
+    assert curve.numeric
+    assert curve.levels["feature"] == ("0.3", "0.6", "1")
+    assert list(curve.levels) == ["label", "feature", "quantity"]
     grid = tables.variants(rows["li"], found.domains)
     assert grid.head == ("overall accuracy", "fedavg", "fedprox", "scaffold", "fednova")
     assert [cells[0] for cells in grid.rows] == ["label", "feature", "temporal"]
