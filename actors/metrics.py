@@ -14,7 +14,7 @@ from typing import Literal
 from ray.util.metrics import Counter, Gauge
 
 from fedfuse_ray.config import Experiment
-from fedfuse_ray.report.rows import InstitutionRow, RoundRow, RoundRows
+from fedfuse_ray.report.rows import AS_PLANNED, InstitutionRow, RoundRow, RoundRows
 
 PREFIX = "ray_"
 """What Ray puts before each name on its way to Prometheus."""
@@ -103,7 +103,9 @@ class RayMetrics:
             self._set("fedfuse_epsilon", row.epsilon, **site)
             self._add("fedfuse_uplink_bytes_total", row.uplink_bytes, **site)
             self._add("fedfuse_downlink_bytes_total", row.downlink_bytes, **site)
-            self._add("fedfuse_dropouts_total", row.status != "sent", **site, status=row.status)
+            self._add(
+                "fedfuse_dropouts_total", row.status not in AS_PLANNED, **site, status=row.status
+            )
 
     def _set(self, name: str, value: float | None, **labels: str) -> None:
         if value is not None:

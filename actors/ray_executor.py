@@ -168,7 +168,7 @@ class RayExecutor:
         if self._plan.asynchronous:
             return self._train_buffered(round, attendance)
         began = time.monotonic()
-        updates, records = self._train(round, attendance, attendance.absent)
+        updates, records = self._train(round, attendance, attendance.idle)
         collected = time.monotonic()
         wanted = {updates[host.name]: host.participants for host in self._hosts.layout}
         aggregation = self._server.aggregate(round, wanted)

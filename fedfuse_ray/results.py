@@ -20,6 +20,7 @@ from fedfuse_ray.federation.scoring import (
     round_scores,
     validation_accuracy,
 )
+from fedfuse_ray.report.rows import Status
 from fedfuse_ray.report.schema import (
     CommunicationSummary,
     DomainEvaluation,
@@ -93,13 +94,14 @@ def _institution_rows(
     validation: Mapping[str, float],
     epsilons: Mapping[str, float],
 ) -> list[InstitutionRow]:
-    """Return the rows of those who trained, then of those who could not be reached."""
+    """Return the rows of those who trained, of who could not be reached, of who was not chosen."""
     outcome = finished.outcome
     known = {r.institution for r in outcome.records}
     rows = [_trained_row(plan, finished, r) for r in outcome.records]
     if not plan.asynchronous:
         absent = (name for name in outcome.dropouts if name not in known)
-        rows += [_absent_row(plan, finished, name) for name in absent]
+        rows += [_idle_row(plan, finished, name, "absent") for name in absent]
+    rows += [_idle_row(plan, finished, name, "not selected") for name in outcome.unselected]
     return [
         replace(
             row,
@@ -136,7 +138,7 @@ def _trained_row(plan: Plan, finished: Round, record: TrainRecord) -> Institutio
     )
 
 
-def _absent_row(plan: Plan, finished: Round, name: str) -> InstitutionRow:
+def _idle_row(plan: Plan, finished: Round, name: str, status: Status) -> InstitutionRow:
     who = plan.by_name[name]
     return InstitutionRow(
         round=finished.number,
@@ -149,7 +151,7 @@ def _absent_row(plan: Plan, finished: Round, name: str) -> InstitutionRow:
         train_seconds=0.0,
         uplink_bytes=0,
         downlink_bytes=0,
-        status="absent",
+        status=status,
         started=finished.outcome.simulated_start,
     )
 

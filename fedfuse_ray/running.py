@@ -228,7 +228,10 @@ def _clock(store: RunStore) -> Clock:
         row["institution"]
         for row in institutions.to_pylist()
         if row["round"] == last["round"]
-        and (row["status"] == "absent" or (row["status"] == "failed" and not row["steps"]))
+        and (
+            row["status"] in ("absent", "not selected")
+            or (row["status"] == "failed" and not row["steps"])
+        )
     )
     return Clock(last["simulated_start"] + last["simulated_seconds"], missed)
 

@@ -88,3 +88,24 @@ def check_aggregation(
             "network.aggregation.kind: 'buffered-async' sends institutions models of different "
             "ages, so a broadcast can't be a change; set compression.downlink.codec to fp32"
         )
+
+
+def check_selection(kind: str, network: NetworkConfig, privacy: PrivacyConfig) -> None:
+    """Refuse to choose who takes part where the accounting or the schedule has fixed it.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    if kind == "all":
+        return
+    if privacy.enabled:
+        instead = " (client samples institutions by privacy.sampling_rate)"
+        raise ValueError(
+            f"selection.kind: {kind!r} under privacy mode {privacy.mode!r}, which charges every "
+            f"institution in every round; set it to all{instead * (privacy.mode == 'client')}"
+        )
+    if network.aggregation.kind == "buffered-async":
+        raise ValueError(
+            f"selection.kind: {kind!r} under network.aggregation.kind=buffered-async, where "
+            "institutions train at their own pace and no round could choose them; set it to all"
+        )

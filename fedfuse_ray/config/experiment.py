@@ -8,7 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fedfuse_ray.config.base import Config
-from fedfuse_ray.config.composition import check_aggregation, check_compression
+from fedfuse_ray.config.composition import (
+    check_aggregation,
+    check_compression,
+    check_selection,
+)
 from fedfuse_ray.config.compression import CompressionConfig
 from fedfuse_ray.config.data import DataConfig, PhantomData
 from fedfuse_ray.config.execution import ExecutionConfig
@@ -16,6 +20,7 @@ from fedfuse_ray.config.institutions import InstitutionConfig, check_hardware
 from fedfuse_ray.config.model import ModelConfig
 from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
+from fedfuse_ray.config.selection import SelectAllConfig, SelectionConfig
 from fedfuse_ray.config.training import FedAvgConfig, StrategyConfig, TrainingConfig
 
 Paradigm = Literal[
@@ -36,6 +41,7 @@ class Experiment(Config):
         privacy: What is protected; only under `fedfuse` and `federated_dp`.
         compression: How updates and the model are encoded.
         network: What they cross, on a virtual clock.
+        selection: Which institutions take part in a round.
         replicas: Each listed institution stands for so many alike, each with as much data of its
             own; for scaling tests.
     """
@@ -52,6 +58,7 @@ class Experiment(Config):
     privacy: PrivacyConfig = PrivacyConfig()
     compression: CompressionConfig = CompressionConfig()
     network: NetworkConfig = NetworkConfig()
+    selection: SelectionConfig = SelectAllConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
     @model_validator(mode="after")
@@ -105,6 +112,7 @@ class Experiment(Config):
             self.privacy.noise_factors(self.training.rounds)
         check_compression(self.compression, self.privacy)
         check_aggregation(self.network, self.privacy, self.compression, self.strategy.kind)
+        check_selection(self.selection.kind, self.network, self.privacy)
         return self
 
 

@@ -16,7 +16,7 @@ from fedfuse_ray.config.narrowing import narrowed
 from fedfuse_ray.config.sources import anchor, drop_unknown, preset_names, read
 from fedfuse_ray.errors import InputError
 
-_DEFAULT_KINDS = {"data": "phantoms", "strategy": "fedavg"}
+_DEFAULT_KINDS = {"data": "phantoms", "selection": "all", "strategy": "fedavg"}
 
 
 def load(

@@ -16,13 +16,18 @@ import yaml
 
 from fedfuse_ray.config.data import DataConfig
 from fedfuse_ray.config.experiment import Experiment, Paradigm
+from fedfuse_ray.config.selection import SelectionConfig
 from fedfuse_ray.config.training import StrategyConfig
 from fedfuse_ray.errors import InputError
 
 SYSTEMS = "systems/"
 """What the names of the related work's systems begin with."""
 
-_UNIONS: dict[str, Any] = {"data": DataConfig, "strategy": StrategyConfig}
+_UNIONS: dict[str, Any] = {
+    "data": DataConfig,
+    "selection": SelectionConfig,
+    "strategy": StrategyConfig,
+}
 _PATHS = (("data", "path"), ("data", "forward_models"), ("execution", "signing_key"))
 """Settings that name files."""
 _ABOUT, _VARIANTS = "about", "variants"

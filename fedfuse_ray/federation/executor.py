@@ -27,6 +27,7 @@ class RoundOutcome:
         simulated_start: Seconds on the virtual clock when the round began.
         simulated_seconds: How long it took there.
         fetched: Whom the broadcast has reached.
+        unselected: Who could be reached, and was not chosen to train.
     """
 
     records: tuple[TrainRecord, ...]
@@ -37,6 +38,7 @@ class RoundOutcome:
     simulated_start: float = 0.0
     simulated_seconds: float = 0.0
     fetched: tuple[str, ...] = ()
+    unselected: tuple[str, ...] = ()
 
 
 class Executor(Protocol):

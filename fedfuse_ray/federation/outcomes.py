@@ -37,6 +37,7 @@ def plain_outcome(
         simulated_start=attendance.now,
         simulated_seconds=round_seconds(plan, round, records, {}, attendance.absent),
         fetched=tuple(r.institution for r in records),
+        unselected=attendance.unselected,
     )
 
 

@@ -6,6 +6,8 @@ institution or the server needs besides data and weights.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,7 +21,7 @@ from fedfuse_ray.federation.downlink import Downlink
 from fedfuse_ray.federation.participant import Participant, who_trains
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
-from fedfuse_ray.network import resolve
+from fedfuse_ray.network import Work, expected_seconds, resolve
 
 _SEE_TENSORS = frozenset({"powersgd", "subspace"})
 
@@ -50,6 +52,33 @@ class Plan:
     def by_name(self) -> dict[str, Participant]:
         """Return the participants by name."""
         return {p.name: p for p in self.participants}
+
+    @cached_property
+    def by_domain(self) -> dict[str, tuple[str, ...]]:
+        """Return the participants' names by domain, in their order."""
+        names: dict[str, tuple[str, ...]] = {}
+        for p in self.participants:
+            names[p.domain] = (*names.get(p.domain, ()), p.name)
+        return names
+
+    @cached_property
+    def expected_seconds(self) -> dict[str, float]:
+        """Return each participant's expected seconds in a round, on the virtual clock.
+
+        Updates and weights count as float32, before any codec: what they will take is known only
+        afterwards.
+        """
+        sizes = _block_sizes(self.spec)
+        return {p.name: self._expected(p, sizes) for p in self.participants}
+
+    def _expected(self, participant: Participant, sizes: Mapping[str, int]) -> float:
+        training, network = self.experiment.training, self.experiment.network
+        nbytes = sum(4 * sizes[block] for block in self.blocks_of(participant))
+        specimens = training.local_epochs * participant.specimens
+        if participant.local_steps is not None:
+            specimens = min(specimens, participant.local_steps * participant.batch_size)
+        work = Work(nbytes, nbytes, specimens, network.specimens_per_second, participant.speed)
+        return expected_seconds(self.links[participant.name], work)
 
     @cached_property
     def owners(self) -> dict[str, tuple[str, ...]]:
@@ -105,7 +134,7 @@ class Plan:
 
     def test_part(self, participant: Participant) -> tuple[int, int]:
         """Return (i, n): the participant scores the i-th of n parts of its domain's test set."""
-        peers = [p.name for p in self.participants if p.domain == participant.domain]
+        peers = self.by_domain[participant.domain]
         return peers.index(participant.name), len(peers)
 
     def _weight(self, participant: Participant) -> float:
@@ -135,7 +164,8 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
 
     Raises:
         InputError: Domains are to be weighted, and one has no weight; or nobody trains the default
-            encoder of a modality, with which the global model is scored.
+            encoder of a modality, with which the global model is scored; or there are fewer rounds
+            than institutions that take turns.
     """
     spec = ModelSpec(
         config=experiment.model,
@@ -148,6 +178,7 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     _check_domain_weights(experiment, index)
     participants = who_trains(experiment, index, pooled=pooled)
     _check_default_encoders(experiment, participants)
+    _check_turns(experiment, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
     plan = Plan(experiment, spec, participants, dict(index.test), classes)
@@ -173,11 +204,15 @@ def _shapes(spec: ModelSpec) -> dict[str, tuple[tuple[int, ...], ...]]:
     return block_shapes(spec)
 
 
+def _block_sizes(spec: ModelSpec) -> dict[str, int]:
+    from fedfuse_ray.models.initial import block_sizes  # torch: few runs need it here
+
+    return block_sizes(spec)
+
+
 def _dimension(plan: Plan) -> int:
     """Return the coordinates that the institution releases which releases most."""
-    from fedfuse_ray.models.initial import block_sizes  # torch: only private runs need it here
-
-    sizes = {n: plan.coding.coordinates(n, size) for n, size in block_sizes(plan.spec).items()}
+    sizes = {n: plan.coding.coordinates(n, size) for n, size in _block_sizes(plan.spec).items()}
     return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
 
 
@@ -215,3 +250,18 @@ def _check_default_encoders(experiment: Experiment, participants: tuple[Particip
                 f"nobody trains the default encoder of {orphans[0]!r}, with which the global model "
                 "is scored; leave the tier of one of its owners empty",
             )
+
+
+def _check_turns(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
+    """Refuse rounds that end before everybody had a turn; who trains alone takes none."""
+    kind, rounds = experiment.selection.kind, experiment.training.rounds
+    if kind not in ("cyclic", "incremental") or experiment.paradigm == "isolated":
+        return
+    longest = max(Counter(p.domain for p in participants).values())
+    if rounds < longest:
+        raise InputError(
+            "training.rounds",
+            rounds,
+            f"selection.kind={kind} lets one institution of a domain train in a round, and one "
+            f"domain has {longest}: give at least {longest} rounds",
+        )

@@ -55,7 +55,7 @@ class SerialExecutor:
         if self._plan.asynchronous:
             return self._train_buffered(round, attendance)
         began = time.perf_counter()
-        trained = self._train(round, attendance, attendance.absent)
+        trained = self._train(round, attendance, attendance.idle)
         collected = time.perf_counter()
         sent = [(t.record.institution, t.payload) for t in trained if t.payload]
         aggregation = self._server.aggregate(round, sent)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import TrainRecord
 from fedfuse_ray.federation.secure_round import MASK, Exchange, least_members
+from fedfuse_ray.federation.selection import selected
 from fedfuse_ray.network import back_online, close_round, exchange_seconds, reachable
 
 _MOST_WAITS = 1000
@@ -22,11 +23,18 @@ class Attendance:
         now: Simulated seconds since the run began.
         absent: Who can't be reached when it begins.
         anew: Who missed the broadcast before, and is sent the weights anew.
+        unselected: Who can be reached, and was not chosen.
     """
 
     now: float = 0.0
     absent: tuple[str, ...] = ()
     anew: tuple[str, ...] = ()
+    unselected: tuple[str, ...] = ()
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Who does not train."""
+        return self.absent + self.unselected
 
 
 EVERYONE = Attendance()
@@ -35,8 +43,8 @@ EVERYONE = Attendance()
 def attend(plan: Plan, round: int, now: float, missed: tuple[str, ...]) -> Attendance:
     """Return who takes part in a round, and when it begins.
 
-    It begins when enough are online, one or a secure round's threshold: hours in which no round is
-    possible pass unnoticed.
+    The server chooses among those who can be reached. The round begins when enough are online, one
+    or a secure round's threshold: hours in which no round is possible pass unnoticed.
 
     Args:
         plan: The federation's plan.
@@ -46,10 +54,16 @@ def attend(plan: Plan, round: int, now: float, missed: tuple[str, ...]) -> Atten
     """
     now = _begin(plan, now)
     seed = plan.experiment.seed
-    absent = tuple(
-        name for name, link in plan.links.items() if not reachable(link, seed, name, round, now)
+    reached = tuple(
+        name for name, link in plan.links.items() if reachable(link, seed, name, round, now)
     )
-    return Attendance(now, absent, tuple(n for n in missed if n not in absent))
+    chosen = selected(plan, round, reached)
+    return Attendance(
+        now=now,
+        absent=tuple(n for n in plan.links if n not in reached),
+        anew=tuple(n for n in missed if n in chosen),
+        unselected=tuple(n for n in reached if n not in chosen),
+    )
 
 
 def _begin(plan: Plan, now: float) -> float:
@@ -76,6 +90,8 @@ def round_seconds(
     """Return a synchronous round's simulated seconds.
 
     A secure round waits at each of its steps for the slowest member; the deadline is the update's.
+    Where institutions are selected, the server has asked nobody who can't be reached, and waits for
+    none of them.
 
     Args:
         plan: The federation's plan.
@@ -86,7 +102,8 @@ def round_seconds(
     """
     timings = {r.institution: r.timing for r in records}
     deadline = plan.experiment.network.aggregation.deadline_seconds
-    total = close_round(timings, deadline, absent).seconds
+    awaited = absent if plan.experiment.selection.kind == "all" else ()
+    total = close_round(timings, deadline, awaited).seconds
     for step, exchanges in traffic.items():
         total += max(
             (_exchange(plan, who, round, step, e) for who, e in exchanges.items()), default=0.0

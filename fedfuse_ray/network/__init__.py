@@ -11,6 +11,7 @@ from fedfuse_ray.network.clock import (
     Work,
     close_round,
     exchange_seconds,
+    expected_seconds,
     timing,
 )
 from fedfuse_ray.network.links import PRESETS, resolve
@@ -25,6 +26,7 @@ __all__ = [
     "back_online",
     "close_round",
     "exchange_seconds",
+    "expected_seconds",
     "next_buffer",
     "reachable",
     "resolve",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from fedfuse_ray import rng
 from fedfuse_ray.config.network import LinkConfig
-from fedfuse_ray.network.transfer import transfer_seconds
+from fedfuse_ray.network.transfer import expected_transfer_seconds, transfer_seconds
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Work:
     specimens: int
     specimens_per_second: float
     speed: float = 1.0
+
+    @property
+    def compute_seconds(self) -> float:
+        """Seconds of computing."""
+        return self.specimens / (self.specimens_per_second * self.speed)
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,24 @@ def timing(link: LinkConfig | None, work: Work, *, seed: int, name: str, round: 
         round: From 1.
     """
     generator = rng.generator(seed, "network", name, round)
-    down, up = (0.0, 0.0) if link is None else (link.down_mbps, link.up_mbps)
+    down, up = _bandwidths(link)
     return Timing(
         download=transfer_seconds(work.downlink_bytes, down, link, generator),
-        compute=work.specimens / (work.specimens_per_second * work.speed),
+        compute=work.compute_seconds,
         upload=transfer_seconds(work.uplink_bytes, up, link, generator),
     )
+
+
+def expected_seconds(link: LinkConfig | None, work: Work) -> float:
+    """Return the mean of `timing`'s total over the jitter, as a server would estimate it."""
+    down, up = _bandwidths(link)
+    download = expected_transfer_seconds(work.downlink_bytes, down, link)
+    upload = expected_transfer_seconds(work.uplink_bytes, up, link)
+    return download + work.compute_seconds + upload
+
+
+def _bandwidths(link: LinkConfig | None) -> tuple[float, float]:
+    return (0.0, 0.0) if link is None else (link.down_mbps, link.up_mbps)
 
 
 def exchange_seconds(

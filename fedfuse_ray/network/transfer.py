@@ -52,7 +52,15 @@ def transfer_seconds(
         The one-way delay, plus the absolute value of the jitter, plus the bits sent over the
         throughput. Lost packets are sent again, which makes 1 / (1 - loss) of every byte.
     """
-    deviate = abs(float(generator.standard_normal()))
+    return _seconds(nbytes, mbps, link, abs(float(generator.standard_normal())))
+
+
+def expected_transfer_seconds(nbytes: int, mbps: float, link: LinkConfig | None) -> float:
+    """Return the mean of `transfer_seconds` over the jitter."""
+    return _seconds(nbytes, mbps, link, math.sqrt(2.0 / math.pi))
+
+
+def _seconds(nbytes: int, mbps: float, link: LinkConfig | None, deviate: float) -> float:
     if link is None or nbytes <= 0:
         return 0.0
     delay = (link.latency_ms + link.jitter_ms * deviate) / 1e3

@@ -24,6 +24,7 @@ _BITS = (
     "bits."
 )
 _STATUSES: tuple[Status, ...] = ("sent", "late", "absent", "failed")
+_UNSELECTED: Status = "not selected"
 
 
 def communication(run: RunResult, charts: Charts) -> str:
@@ -94,20 +95,22 @@ def _institutions(run: RunResult) -> str:
     total: dict[str, dict[str, float]] = {}
     for row in run.institutions.select(["institution", "status", *_SECONDS]).to_pylist():
         name = row["institution"]
-        by_status = count.setdefault(name, dict.fromkeys(_STATUSES, 0))
-        by_status[row["status"]] = by_status.get(row["status"], 0) + 1
+        by_status = count.setdefault(name, dict.fromkeys((*_STATUSES, _UNSELECTED), 0))
+        by_status[row["status"]] += 1
         seconds = total.setdefault(name, dict.fromkeys(_SECONDS, 0.0))
         for column in _SECONDS:
             seconds[column] += row[column]
+    selects = any(by_status[_UNSELECTED] for by_status in count.values())
+    shown = (*_STATUSES, _UNSELECTED) if selects else _STATUSES
     rows = []
     for name, by_status in count.items():
-        took_part = sum(by_status.values()) - by_status["absent"]
+        took_part = sum(by_status[status] for status in ("sent", "late", "failed"))
         means = [total[name][column] / max(1, took_part) for column in _SECONDS]
         rows.append(
             (
                 escape(name),
-                *(f"{by_status[status]:,}" for status in _STATUSES),
+                *(f"{by_status[status]:,}" for status in shown),
                 *(human_seconds(mean) for mean in means),
             )
         )
-    return table(("institution", *_STATUSES, "download", "compute", "upload"), rows)
+    return table(("institution", *shown, "download", "compute", "upload"), rows)

@@ -11,9 +11,13 @@ import pyarrow as pa
 DOMAIN_PREFIX = "accuracy/"
 """Prefix of the rounds table's columns of one domain's accuracy."""
 
-Status = Literal["sent", "late", "absent", "failed"]
+Status = Literal["sent", "late", "absent", "failed", "not selected"]
 """What became of an institution in a round: its update was summed; it arrived after the deadline;
-the institution could not be reached; it was lost on the way."""
+the institution could not be reached; it was lost on the way; the institution was not chosen to
+train."""
+
+AS_PLANNED: tuple[Status, ...] = ("sent", "not selected")
+"""In which nothing went wrong."""
 
 
 @dataclass(frozen=True)

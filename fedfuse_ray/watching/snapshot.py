@@ -13,7 +13,7 @@ import yaml
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.report.reading import read_model, read_parquet, read_text
-from fedfuse_ray.report.rows import DOMAIN_PREFIX, INSTITUTIONS, LATER, ROUNDS
+from fedfuse_ray.report.rows import AS_PLANNED, DOMAIN_PREFIX, INSTITUTIONS, LATER, ROUNDS
 from fedfuse_ray.report.schema import Summary
 from fedfuse_ray.report.store import read_rounds
 
@@ -115,7 +115,8 @@ def _sites(folder: Path) -> tuple[Site, ...]:
     table = read_parquet(folder / "institutions.parquet", INSTITUTIONS, LATER)
     sums = _by_institution(table, "uplink_bytes", "sum")
     spent = _by_institution(table, "epsilon", "max")
-    away = _by_institution(table.filter(pc.not_equal(table["status"], "sent")), "round", "count")
+    lost = pc.invert(pc.is_in(table["status"], pa.array(AS_PLANNED)))
+    away = _by_institution(table.filter(lost), "round", "count")
     last = table.filter(pc.equal(table["round"], pc.max(table["round"])))
     status = dict(zip(last["institution"].to_pylist(), last["status"].to_pylist(), strict=True))
     domains = dict(zip(table["institution"].to_pylist(), table["domain"].to_pylist(), strict=True))

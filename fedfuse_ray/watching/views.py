@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from fedfuse_ray.report.rows import AS_PLANNED
 from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
 from fedfuse_ray.terminal import bar, measures
 from fedfuse_ray.watching.snapshot import Site, Snapshot
@@ -103,7 +104,7 @@ def _institutions(run: Snapshot) -> Table:
             escape(site.domain),
             ABSENT if site.epsilon is None else f"{site.epsilon:.2f}",
             human_bytes(site.uplink_bytes),
-            site.status if site.status == "sent" else f"[bold]{site.status or ABSENT}[/]",
+            site.status if site.status in AS_PLANNED else f"[bold]{site.status or ABSENT}[/]",
             f"{site.missed or ABSENT}",
         )
     if len(run.sites) > _SITES:
