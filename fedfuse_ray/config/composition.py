@@ -109,3 +109,30 @@ def check_selection(kind: str, network: NetworkConfig, privacy: PrivacyConfig) -
             f"selection.kind: {kind!r} under network.aggregation.kind=buffered-async, where "
             "institutions train at their own pace and no round could choose them; set it to all"
         )
+
+
+def check_weighting(
+    weighting: str, network: NetworkConfig, privacy: PrivacyConfig, compression: CompressionConfig
+) -> None:
+    """Refuse weights by loss where losses can't be shown, or don't compare.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    if weighting != "loss":
+        return
+    if privacy.enabled:
+        raise ValueError(
+            "strategy.weighting: 'loss' shows the server each institution's training loss, which "
+            f"privacy mode {privacy.mode!r} does not cover; use specimens, uniform or domain"
+        )
+    if network.aggregation.kind == "buffered-async":
+        raise ValueError(
+            "strategy.weighting: 'loss' compares losses of one model, and "
+            "network.aggregation.kind=buffered-async mixes models of different ages; use specimens"
+        )
+    if compression.feedback == "ef21":
+        raise ValueError(
+            "strategy.weighting: 'loss' weighs each round anew, under which ef21's differences do "
+            "not add up; use compression.feedback=ef14"
+        )

@@ -12,6 +12,7 @@ from fedfuse_ray.config.composition import (
     check_aggregation,
     check_compression,
     check_selection,
+    check_weighting,
 )
 from fedfuse_ray.config.compression import CompressionConfig
 from fedfuse_ray.config.data import DataConfig, PhantomData
@@ -113,6 +114,7 @@ class Experiment(Config):
         check_compression(self.compression, self.privacy)
         check_aggregation(self.network, self.privacy, self.compression, self.strategy.kind)
         check_selection(self.selection.kind, self.network, self.privacy)
+        check_weighting(self.strategy.weighting, self.network, self.privacy, self.compression)
         return self
 
 

@@ -48,18 +48,22 @@ class _Strategy(Config):
 
     Attributes:
         weighting: Weights of the average, block by block over the block's owners: by
-            `specimens`, `uniform`, or by `domain` (the paper's 0.6 / 0.25 / 0.15 split among a
-            domain's owners by specimens).
+            `specimens`, `uniform`, by `domain` (the paper's 0.6 / 0.25 / 0.15 split among a
+            domain's owners by specimens), or by `loss` (specimens times the round's training
+            loss to the power of `loss_exponent`: who is worst off counts most; after q-FFL, Li et
+            al., 2020, arXiv 1905.10497).
         domain_weights: A domain's weight under `weighting: domain`.
+        loss_exponent: q under `weighting: loss`; 0 weighs by specimens.
         server_learning_rate: Factor on the averaged update.
         average_last: Fraction of the rounds, at the end, whose models are averaged into the one
             that is scored and released (Polyak and Juditsky, 1992); 0 releases the last.
     """
 
-    weighting: Literal["specimens", "uniform", "domain"] = "specimens"
+    weighting: Literal["specimens", "uniform", "domain", "loss"] = "specimens"
     domain_weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(
         {"medical": 0.6, "materials": 0.25, "environmental": 0.15}
     )
+    loss_exponent: float = Field(1.0, ge=0.0, le=5.0)
     server_learning_rate: float = Field(1.0, gt=0.0)
     average_last: float = Field(0.0, ge=0.0, le=1.0)
 

@@ -150,6 +150,7 @@ class Institution:
                 blocks=payloads,
                 sizes={block: vector.size for block, vector in blocks.items()},
                 steps=result.steps,
+                loss=result.loss if self.plan.weighs_by_loss else None,
             )
         )
         record = self._record(result, round, message, payload, began)

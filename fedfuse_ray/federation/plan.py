@@ -91,7 +91,10 @@ class Plan:
 
     @cached_property
     def fractions(self) -> dict[str, dict[str, float]]:
-        """Return each block's weights over its owners; they sum to one."""
+        """Return each block's weights over its owners; they sum to one.
+
+        What else counts, a loss or an age, is known to the server when the update comes.
+        """
         raw = {p.name: self._weight(p) for p in self.participants}
         fractions: dict[str, dict[str, float]] = {}
         for block, names in self.owners.items():
@@ -119,6 +122,11 @@ class Plan:
     def asynchronous(self) -> bool:
         """Whether the server steps with whatever has arrived."""
         return self.experiment.network.aggregation.kind == "buffered-async"
+
+    @property
+    def weighs_by_loss(self) -> bool:
+        """Whether institutions tell the server their training loss, and count by it."""
+        return self.experiment.strategy.weighting == "loss"
 
     @property
     def keeps_state(self) -> bool:

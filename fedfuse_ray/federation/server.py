@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fedfuse_ray import blocks as blocks_
-from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.compression.codec import Setting
 from fedfuse_ray.errors import NotReadyError, ProtocolError
 from fedfuse_ray.federation import wire
@@ -24,6 +24,7 @@ from fedfuse_ray.federation.secure_integers import CLIP_NORM, mean_gradients, mo
 from fedfuse_ray.federation.secure_round import STEPS, Answer, Gathering, Revealed, next_clip_norm
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
+from fedfuse_ray.federation.weighting import correction, loss_factors
 from fedfuse_ray.network import staleness_weight
 
 _AVERAGE = "average/"
@@ -55,11 +56,13 @@ class _Total:
     sums: Blocks = field(default_factory=dict)
     survivors: dict[str, tuple[str, ...]] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
     accepted: list[str] = field(default_factory=list)
 
-    def add(self, message: wire.Message, decoded: Blocks) -> None:
-        """Add one update."""
+    def add(self, message: wire.Message, decoded: Blocks, factor: float) -> None:
+        """Add one update, which is weighed by a factor already."""
         who = message.institution
+        self.factors[who] = factor
         self.accepted.append(who)
         self.steps[who] = message.steps
         for name, vector in decoded.items():
@@ -260,6 +263,8 @@ class Server:
             return "not a participant of this federation"
         if message.round != round and not (self.plan.asynchronous and message.round < round):
             return f"sent an update of round {message.round} in round {round}"
+        if self.plan.weighs_by_loss and message.loss is None:
+            return "did not tell its loss, by which it would be weighed"
         used = self._state.get(_USED + message.institution)
         if used is not None and message.round <= used[0]:
             return f"sent its update of round {message.round} again"
@@ -282,22 +287,35 @@ class Server:
     ) -> _Total:
         """Decode one update after the other and add them up; those that can't be are refused."""
         total = _Total()
+        factors = self._factors(messages)
         for message in messages:
+            factor = factors.get(message.institution, 1.0)
             try:
                 decoded = self._decoded(message, round)
             except ProtocolError as error:
                 refused.append((message.institution, str(error)))
                 continue
-            total.add(message, self._weighed(decoded, round - message.round))
+            total.add(message, self._weighed(decoded, round - message.round, factor), factor)
         return total
 
-    def _weighed(self, decoded: Blocks, staleness: int) -> Blocks:
-        """Weigh an update by its age."""
-        if not staleness:
+    def _factors(self, messages: Sequence[wire.Message]) -> dict[str, float]:
+        """Return what each update counts by its sender's loss; empty where that does not matter."""
+        strategy = self.plan.experiment.strategy
+        losses = {m.institution: m.loss for m in messages if m.loss is not None}
+        return loss_factors(losses, strategy.loss_exponent) if self.plan.weighs_by_loss else {}
+
+    def _weighed(self, decoded: Blocks, staleness: int, factor: float) -> Blocks:
+        """Weigh an update by its age, and by its sender's loss; control variates are not."""
+        if staleness:
+            exponent = self.plan.experiment.network.aggregation.staleness_exponent
+            weight = np.float32(staleness_weight(staleness, exponent))
+            decoded = {name: weight * vector for name, vector in decoded.items()}
+        if factor == 1.0:
             return decoded
-        exponent = self.plan.experiment.network.aggregation.staleness_exponent
-        weight = np.float32(staleness_weight(staleness, exponent))
-        return {name: weight * vector for name, vector in decoded.items()}
+        return {
+            name: vector if name.startswith(CONTROL) else np.float32(factor) * vector
+            for name, vector in decoded.items()
+        }
 
     def _decoded(self, message: wire.Message, round: int) -> Blocks:
         who, coding, state = message.institution, self.plan.coding, self._state
@@ -327,21 +345,32 @@ class Server:
             self._state |= {_TRACKED + name: vector for name, vector in sums.items()}
             standing = {name: self.plan.owners[name.removeprefix(CONTROL)] for name in sums}
         mean = undo_chain(self._chain, sums, standing, round)
+        if self.plan.weighs_by_loss:
+            mean = {n: self._corrected(n, v, survivors[n], total.factors) for n, v in mean.items()}
         return Aggregate(
             mean=mean,
-            steps={name: self._mean_steps(name, survivors[name], total.steps) for name in mean},
+            steps={name: self._mean_steps(name, survivors[name], total) for name in mean},
             participation={
                 name: len(survivors[name]) / len(self.plan.owners[name.removeprefix(CONTROL)])
                 for name in mean
             },
         )
 
-    def _mean_steps(self, block: str, who: tuple[str, ...], steps: Mapping[str, int]) -> float:
+    def _corrected(
+        self, block: str, mean: Vector, who: tuple[str, ...], factors: Mapping[str, float]
+    ) -> Vector:
+        """Return the mean by fractions and factors, from that by fractions over weighed updates."""
+        if block.startswith(CONTROL):
+            return mean
+        fractions = {name: self.plan.fractions[block][name] for name in who}
+        return np.float32(correction(fractions, factors)) * mean
+
+    def _mean_steps(self, block: str, who: tuple[str, ...], total: _Total) -> float:
         fractions = self.plan.fractions[block.removeprefix(CONTROL)]
-        total = sum(fractions[name] for name in who)
-        if not total:
+        weights = {name: fractions[name] * total.factors[name] for name in who}
+        if not sum(weights.values()):
             return 0.0
-        return sum(fractions[name] * steps[name] for name in who) / total
+        return sum(weights[name] * total.steps[name] for name in who) / sum(weights.values())
 
 
 def _stripped(state: Blocks, prefix: str) -> Blocks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Message:
         blocks: Encoded payload of each block, in the sender's order.
         sizes: Number of entries that each block decodes to.
         steps: Local optimizer steps behind the update.
+        loss: Mean training loss over them, where the server weighs by it; else it stays at home.
     """
 
     institution: str
@@ -39,23 +41,23 @@ class Message:
     blocks: Mapping[str, bytes | memoryview]
     sizes: Mapping[str, int]
     steps: int
+    loss: float | None = None
 
 
 def pack(message: Message) -> bytes:
     """Return the message as bytes."""
-    header = json.dumps(
-        {
-            "institution": message.institution,
-            "round": message.round,
-            "codec": message.codec,
-            "steps": message.steps,
-            "blocks": [
-                [name, len(payload), message.sizes[name]]
-                for name, payload in message.blocks.items()
-            ],
-        },
-        separators=(",", ":"),
-    ).encode()
+    fields = {
+        "institution": message.institution,
+        "round": message.round,
+        "codec": message.codec,
+        "steps": message.steps,
+        "blocks": [
+            [name, len(payload), message.sizes[name]] for name, payload in message.blocks.items()
+        ],
+    }
+    if message.loss is not None:
+        fields["loss"] = message.loss
+    header = json.dumps(fields, separators=(",", ":")).encode()
     parts = [_PREFIX.pack(_MAGIC, _VERSION, len(header)), header, *message.blocks.values()]
     return b"".join([*parts, _digest(parts)])
 
@@ -106,6 +108,7 @@ def _read(body: memoryview, length: int) -> Message:
         blocks=blocks,
         sizes=sizes,
         steps=_count(header["steps"]),
+        loss=_loss(header["loss"]) if "loss" in header else None,
     )
 
 
@@ -118,6 +121,12 @@ def _text(value: object) -> str:
 def _count(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _loss(value: object) -> float:
+    if not isinstance(value, float) or not 0.0 <= value < math.inf:
+        raise ValueError(f"{value!r} is no loss")
     return value
 
 
