@@ -55,6 +55,10 @@ CASES = {
         "fedfuse",
     ),
     "secure deadline": ((SHAKY, DEADLINE, CHANGES), "fedfuse"),
+    "changes with absences, chosen and weighed by loss": (
+        (CHANGES, NOW_AND_THEN, "selection.kind=cyclic", "strategy.weighting=loss"),
+        "fedfuse_nonprivate",
+    ),
     "buffered": ((BEHIND, BUFFERED), "fedfuse_nonprivate"),
     "buffered with ef14": (
         (BEHIND, BUFFERED, "compression.codec=topk", "compression.feedback=ef14"),

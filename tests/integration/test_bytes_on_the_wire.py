@@ -228,6 +228,16 @@ def test_a_change_is_only_sent_to_who_has_what_it_changes(tap, tmp_path, paradig
     assert changes_to_nothing(tap) == []
 
 
+def test_who_was_not_chosen_is_sent_the_weights_anew(tap, tmp_path):
+    choosing = ("selection.kind=random", "training.rounds=6", "execution.evaluate_every=6")
+    run(tiny(*choosing, "compression.downlink.codec=modint"), tmp_path)
+    rows = agrees(tap, tmp_path)
+    out = [key for key, row in rows.items() if row["status"] == "not selected"]
+    assert len(out) == 6
+    assert all(tap.down[key] == tap.up[key] == 0 for key in out)
+    assert changes_to_nothing(tap) == []
+
+
 def test_a_lost_round_leaves_nobody_behind(tap, tmp_path):
     run(tiny(*LOSING, "compression.downlink.codec=modint", paradigm="fedfuse"), tmp_path)
     lost = [row["round"] for row in tables(tmp_path)[0] if not row["participants"]]

@@ -39,6 +39,14 @@ SECURE = (
     "compression.downlink.codec=modint",
     "training.rounds=2",
 )
+CHOSEN = (
+    "selection.kind=random",
+    "strategy.kind=scaffold",
+    "strategy.weighting=loss",
+    "compression.downlink.codec=modint",
+    "network.preset=mixed",
+    "training.rounds=4",
+)
 ASYNC = (BEHIND, BUFFERED, "compression.codec=topk", "training.rounds=5")
 
 
@@ -99,6 +107,12 @@ def test_changes_on_the_downlink_with_absent_ones(ray_address, serial, tmp_path)
     on_ray(tmp_path, *CHANGES, per_actor=2)
     agrees(tmp_path, serial(*CHANGES))
     assert statuses(tmp_path) == {"sent", "absent"}
+
+
+def test_those_that_are_chosen_weighed_by_loss(ray_address, serial, tmp_path):
+    on_ray(tmp_path, *CHOSEN, per_actor=2)
+    agrees(tmp_path, serial(*CHOSEN))
+    assert statuses(tmp_path) == {"sent", "not selected"}
 
 
 def test_a_secure_deadline(ray_address, serial, tmp_path):

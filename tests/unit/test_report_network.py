@@ -164,6 +164,20 @@ def test_the_section_tells_what_became_of_each_institution(private):
     assert len(dashes) == 14
 
 
+def test_who_was_not_chosen_is_counted_apart(private):
+    assert "not selected" not in communication(private, Charts())
+    told = [
+        "not selected" if row["institution"] == "med-01" and row["round"] <= 4 else row["status"]
+        for row in private.institutions.to_pylist()
+    ]
+    index = private.institutions.column_names.index("status")
+    chosen = private.institutions.set_column(index, "status", [told])
+    text = communication(replace(private, institutions=chosen), Charts())
+    row = text[text.index("<td>med-01</td>") :]
+    cells = row[: row.index("</tr>")].replace('<td class="number">', "|").replace("</td>", "")
+    assert cells.split("|")[1:6] == ["10", "0", "0", "0", "4"]
+
+
 def test_the_section_of_an_ideal_network_has_no_timeline_and_no_bits(ideal):
     charts = Charts()
     text = communication(ideal, charts)

@@ -127,6 +127,7 @@ def test_the_view_tells_scores_epsilon_bytes_and_who_was_late(tmp_path):
     for number in (1, 2):
         rows = [replace(r, status="sent") for r in institution_rows(number, private=True)]
         rows[4] = replace(rows[4], status="late")
+        rows[5] = replace(rows[5], status="not selected")
         store.append_round(round_row(number, private=True), rows)
     shown = text(look_at_folder(tmp_path)().view)
     assert "round 2/3" in shown
@@ -138,6 +139,8 @@ def test_the_view_tells_scores_epsilon_bytes_and_who_was_late(tmp_path):
     assert sites[0][0] == rows[4].institution
     assert sites[0][-2:] == ["late", "2"]
     assert sites[1][-2:] == ["sent", "–"]  # noqa: RUF001
+    # Nobody who was not chosen has missed anything.
+    assert next(s for s in sites if s[0] == rows[5].institution)[-3:] == ["not", "selected", "–"]  # noqa: RUF001
     overall = next(line for line in shown.splitlines() if line.strip().startswith("overall"))
     assert f"{100 * round_row(2, private=True).accuracy:.1f}%" in overall
     assert overall.rstrip().endswith("▁█")
