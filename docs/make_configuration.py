@@ -54,8 +54,9 @@ _HEAD = """\
 <!-- Written by docs/make_configuration.py; `make schema` or that script brings it up to date. -->
 
 A configuration is one YAML file, or the name of a preset ({presets}). A file may say
-`extends: PRESET` (or another file) and then holds only what differs. Every setting below can also
-be set on the command line by its dotted name:
+`extends: PRESET` (or another file) and then holds only what differs; of institutions that are
+listed there, by name: `institutions: {{med-01: {{share: 2}}}}`. Every setting below can also be set
+on the command line by its dotted name:
 
 ```
 python -m fedfuse_ray run demo --set training.rounds=10 --set model.fusion=mean

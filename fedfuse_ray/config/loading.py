@@ -123,6 +123,13 @@ def json_schema() -> str:
         "propertyNames": {"enum": list(get_args(Paradigm))},
         "additionalProperties": {"type": "object"},
     }
+    by_name = {
+        "type": "object",
+        "description": "Settings over those of institutions that `extends` lists, by name.",
+        "additionalProperties": {"type": "object"},
+    }
+    listed = schema["properties"]["institutions"]
+    schema["properties"]["institutions"] = {"anyOf": [listed, by_name]}
     names = {"type": "array", "minItems": 1, "items": {"type": "string"}}
     schema["properties"]["restrict"] = {
         "type": "object",

@@ -84,10 +84,19 @@ def read_system(name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return settings over others; another `kind` drops what it does not know."""
+    """Return settings over others; another `kind` drops what it does not know.
+
+    Settings of `institutions` by name go over those that are listed, as `--set` has it.
+
+    Raises:
+        InputError: No institution of such a name is listed.
+    """
     merged = copy.deepcopy(base)
     for key, value in over.items():
         old = merged.get(key)
+        if key == "institutions" and isinstance(value, dict) and isinstance(old, list):
+            merged[key] = _merge_named(old, value)
+            continue
         if not (isinstance(value, dict) and isinstance(old, dict)):
             merged[key] = copy.deepcopy(value)
             continue
@@ -96,6 +105,16 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             drop_unknown(key, old)
         merged[key] = merge(old, value)
     return merged
+
+
+def _merge_named(listed: list[Any], over: dict[str, Any]) -> list[Any]:
+    names = [str(entry.get("name")) for entry in listed]
+    for name, settings in over.items():
+        if name not in names:
+            raise InputError("institutions", name, nearest(name, names))
+        if not isinstance(settings, dict):
+            raise InputError(f"institutions.{name}", settings, "give a group of settings")
+    return [merge(entry, over.get(entry.get("name"), {})) for entry in listed]
 
 
 def drop_unknown(group: str, node: dict[str, Any]) -> None:

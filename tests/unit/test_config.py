@@ -99,3 +99,25 @@ def test_a_name_twice_is_refused():
     tree["institutions"] = [tree["institutions"][0]] * 2 + [tree["institutions"][2]]
     with pytest.raises(InputError, match="named twice"):
         validate(tree)
+
+
+def test_a_file_sets_listed_institutions_by_name(tmp_path):
+    child = tmp_path / "mine.yaml"
+    child.write_text("extends: tiny\ninstitutions: {med-02: {hardware: {speed: 0.5}, share: 2}}\n")
+    before, after = load("tiny").institutions, load(child).institutions
+    assert [i.name for i in after] == [i.name for i in before]
+    assert (after[1].hardware.speed, after[1].share) == (0.5, 2.0)
+    assert after[1].modalities == before[1].modalities
+    assert (after[0], after[2]) == (before[0], before[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{med-2: {share: 2}}", "did you mean 'med-02'"), ("{med-02: 3}", "a group of settings")],
+)
+def test_a_wrong_institution_in_a_file_is_one_line_that_helps(tmp_path, text, said):
+    child = tmp_path / "mine.yaml"
+    child.write_text(f"extends: tiny\ninstitutions: {text}\n")
+    with pytest.raises(InputError, match=said) as caught:
+        load(child)
+    assert "\n" not in str(caught.value)
