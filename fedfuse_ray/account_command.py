@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -44,6 +44,9 @@ def account_command(
         int, typer.Option("--local-epochs", "--epochs", min=1, help="Epochs a round.")
     ] = 1,
     delta: Annotated[float, typer.Option(help="The guarantee's delta.")] = 1e-5,
+    accountant: Annotated[
+        Literal["pld", "rdp"], typer.Option(help="Loss distributions, or Renyi DP (moments).")
+    ] = "pld",
     curve: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Draw epsilon over rounds.")
     ] = None,
@@ -51,7 +54,7 @@ def account_command(
 ) -> None:
     """Turn noise into epsilon, or epsilon into noise; without either, account the paper's recipe.
 
-    DP-SGD with Poisson sampling at batch-size / records; PLD accounting.
+    DP-SGD with Poisson sampling at batch-size / records.
     """
     if not 0.0 < delta < 1.0:
         raise InputError("--delta", delta, "use a probability between 0 and 1")
@@ -60,6 +63,7 @@ def account_command(
         print(json.dumps(asdict(recipe), indent=2) if as_json else recipe)
         return
     plan = schedule(records, batch_size or records, rounds, local_epochs, delta)
+    plan = replace(plan, accountant=accountant)
     result = answer(plan, sigma, epsilon)
     if as_json:
         print(json.dumps(asdict(result), indent=2))

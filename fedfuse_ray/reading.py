@@ -9,6 +9,9 @@ from typing import get_args
 from fedfuse_ray.config import Experiment, Paradigm, load
 from fedfuse_ray.errors import InputError
 
+_ASKED_FOR = frozenset({"centralized_dp"})
+"""Paradigms that are compared only where they are named."""
+
 _MANIFESTS = (".csv", ".parquet", ".pq")
 
 
@@ -74,11 +77,13 @@ def read_resumed(
 
 
 def paradigm_names(listed: str | None) -> list[str]:
-    """Return the paradigms of `--paradigms a,b`; all when it was not given.
+    """Return the paradigms of `--paradigms a,b`; the six that always compare when it is not given.
 
     Raises:
         InputError: An unknown one, or none.
     """
+    if listed is None:
+        return [name for name in get_args(Paradigm) if name not in _ASKED_FOR]
     return listed_names("--paradigms", listed, get_args(Paradigm))
 
 

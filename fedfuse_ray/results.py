@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from fedfuse_ray.federation import paradigms
 from fedfuse_ray.federation.metrics import accuracy, macro_f1
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, TrainRecord
@@ -291,12 +292,14 @@ def privacy_summary(
         sampling_rate=release.sampling_rate,
         steps=release.steps * rounds,
         unit=terms.config.unit,
-        adversary=terms.config.adversary,
+        adversary=paradigms.adversary(plan.experiment),
     )
 
 
 def fp32_uplink_bytes(plan: Plan, sizes: Mapping[str, int]) -> int:
-    """Return the bytes of a round's blocks as plain fp32, without headers."""
+    """Return the bytes of a round's blocks as plain fp32, without headers; 0 for pooled data."""
+    if paradigms.is_pooled(plan.experiment):
+        return 0
     return sum(4 * sizes[block] for p in plan.participants for block in plan.blocks_of(p))
 
 

@@ -180,7 +180,9 @@ def _epsilon(run: _Folder) -> str:
         if len(run.ledger):
             raise FedfuseError(f"not private, and yet the ledger has {len(run.ledger)} entries")
         raise _NothingToCheck("the run is not private")
-    account = Account.open(settings["delta"], None, run.ledger)
+    # Runs from before there was a choice name no accountant.
+    accountant = settings.get("accountant", "pld")
+    account = Account.open(settings["delta"], None, run.ledger, accountant)
     claims: dict[str, tuple[float | None, float]] = {}
     if run.rounds:
         claims["rounds.parquet"] = (run.rounds[-1]["epsilon"], account.epsilon)

@@ -109,7 +109,7 @@ def _planned(experiment: Experiment, tell: Tell) -> tuple[Plan, Dataset]:
         seed=experiment.seed,
         replicas=experiment.replicas,
     )
-    plan = make_plan(experiment, dataset.index)
+    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
     public_encoders.ensure(plan.spec, tell)
     return plan, dataset
 
@@ -121,7 +121,8 @@ def _rounds(events: Iterable[PrivacyEvent]) -> int:
 def _epsilon(plan: Plan, events: Iterable[PrivacyEvent]) -> float | None:
     if plan.privacy is None:
         return None
-    return largest(epsilon_by_institution(events, plan.privacy.config.delta))
+    config = plan.privacy.config
+    return largest(epsilon_by_institution(events, config.delta, config.accountant))
 
 
 def _checkpoint(plan: Plan, folder: Path) -> Path:

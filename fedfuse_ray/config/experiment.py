@@ -25,9 +25,15 @@ from fedfuse_ray.config.selection import SelectAllConfig, SelectionConfig
 from fedfuse_ray.config.training import FedAvgConfig, StrategyConfig, TrainingConfig
 
 Paradigm = Literal[
-    "centralized", "isolated", "federated", "federated_dp", "fedfuse", "fedfuse_nonprivate"
+    "centralized",
+    "centralized_dp",
+    "isolated",
+    "federated",
+    "federated_dp",
+    "fedfuse",
+    "fedfuse_nonprivate",
 ]
-PRIVATE_PARADIGMS = frozenset({"federated_dp", "fedfuse"})
+PRIVATE_PARADIGMS = frozenset({"centralized_dp", "federated_dp", "fedfuse"})
 
 _VGG_SMALLEST = 32
 
@@ -39,7 +45,7 @@ class Experiment(Config):
         preset: Name of the preset or file that this came from.
         seed: Root of every random stream.
         paradigm: What is trained: see `fedfuse_ray.federation.paradigms`.
-        privacy: What is protected; only under `fedfuse` and `federated_dp`.
+        privacy: What is protected; only under `fedfuse`, `federated_dp` and `centralized_dp`.
         compression: How updates and the model are encoded.
         network: What they cross, on a virtual clock.
         selection: Which institutions take part in a round.
@@ -103,6 +109,11 @@ class Experiment(Config):
             raise ValueError(
                 f"privacy.mode: {self.privacy.mode!r} under paradigm {self.paradigm!r}, which "
                 "protects nothing; set it to none, or choose fedfuse or federated_dp"
+            )
+        if self.paradigm == "centralized_dp" and self.privacy.mode != "record-local":
+            raise ValueError(
+                f"privacy.mode: {self.privacy.mode!r} under paradigm 'centralized_dp', where the "
+                "holder of the pooled records adds the noise; set it to record-local"
             )
         if self.privacy.enabled and self.strategy.kind == "scaffold":
             raise ValueError(

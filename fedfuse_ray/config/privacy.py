@@ -11,6 +11,7 @@ from fedfuse_ray.errors import InputError
 
 PrivacyMode = Literal["none", "record-local", "record-distributed", "client", "local-update"]
 Mechanism = Literal["gaussian", "skellam", "discrete-gaussian"]
+Accountant = Literal["pld", "rdp"]
 
 _UNITS: dict[str, str] = {
     "none": "none",
@@ -89,6 +90,9 @@ class PrivacyConfig(Config):
         mechanism: `gaussian` (rounded to integers under secure aggregation: fast, accounted as
             the continuous Gaussian), or `skellam` and `discrete-gaussian`, whose guarantee is
             proved for the integers that are sent.
+        accountant: What turns noise into epsilon: `pld` (privacy loss distributions, nearly
+            tight), or `rdp` (Renyi DP, the form in which the moments accountant of Abadi et al.,
+            2016, arXiv 1607.00133, is computed today: looser, so the same budget takes more noise).
         secure_aggregation: The protocol's terms, under `record-distributed`.
     """
 
@@ -105,6 +109,7 @@ class PrivacyConfig(Config):
         "constant"
     )
     mechanism: Mechanism = "gaussian"
+    accountant: Accountant = "pld"
     secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
 
     @property

@@ -39,7 +39,8 @@ class Charging:
         from fedfuse_ray.privacy.budget import Account  # scipy: a second that others need not pay
 
         config = plan.privacy.config
-        return cls(plan, Account.open(config.delta, config.target_epsilon, ledger))
+        account = Account.open(config.delta, config.target_epsilon, ledger, config.accountant)
+        return cls(plan, account)
 
     def charge(self, round: int) -> None:
         """Charge what a round is going to release.

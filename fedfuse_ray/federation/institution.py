@@ -22,6 +22,7 @@ from fedfuse_ray.federation.coding import SETTING
 from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.local import LocalTraining, Prediction, RoundResult, predict
 from fedfuse_ray.federation.metrics import Scores, View
+from fedfuse_ray.federation.paradigms import is_pooled
 from fedfuse_ray.federation.participant import Participant
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_gradients import joint_step, run_private_round
@@ -153,10 +154,13 @@ class Institution:
                 loss=result.loss if self.plan.weighs_by_loss else None,
             )
         )
-        record = self._record(result, round, message, payload, began)
-        record = with_payload(
-            record, {n: len(p) for n, p in payloads.items()}, {n: v.size for n, v in blocks.items()}
-        )
+        if is_pooled(self.plan.experiment):
+            # The pool's holder keeps its own model: what follows crosses no network.
+            record = self._record(result, round, b"", b"", began)
+        else:
+            record = self._record(result, round, message, payload, began)
+            lengths = {block: len(p) for block, p in payloads.items()}
+            record = with_payload(record, lengths, {n: v.size for n, v in blocks.items()})
         if record.late:
             return Trained(b"", state, replace(record, uplink_bytes=0))
         return Trained(payload, result.state | memory, record)

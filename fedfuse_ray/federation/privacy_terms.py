@@ -216,7 +216,12 @@ def _release(experiment: Experiment, participant: Participant, terms: PrivacyTer
     target = float(config.target_epsilon or 0.0)
     if config.mechanism == "gaussian":
         sigma = calibrate_noise_multiplier(
-            target, config.delta, rate, steps * training.rounds, terms.factors
+            target,
+            config.delta,
+            rate,
+            steps * training.rounds,
+            terms.factors,
+            config.accountant,
         )
     else:
         shape = Release(1.0, rate, steps)

@@ -23,12 +23,14 @@ class Schedule:
         steps_per_round: Releases a round.
         rounds: Communication rounds.
         delta: The guarantee's delta.
+        accountant: `pld` or `rdp`.
     """
 
     sampling_rate: float
     steps_per_round: int
     rounds: int
     delta: float = 1e-5
+    accountant: str = "pld"
 
     @property
     def steps(self) -> int:
@@ -63,12 +65,18 @@ def epsilon_after(plan: Schedule, noise_multiplier: float, rounds: int | None = 
         return 0.0
     count = plan.steps_per_round * done
     event = PrivacyEvent(0, "any", (), "gaussian", noise_multiplier, plan.sampling_rate, count)
-    return epsilon([event], plan.delta)
+    return epsilon([event], plan.delta, plan.accountant)
 
 
 def noise_for(plan: Schedule, target_epsilon: float) -> float:
     """Return the noise multiplier that keeps the whole schedule within `target_epsilon`."""
-    return calibrate_noise_multiplier(target_epsilon, plan.delta, plan.sampling_rate, plan.steps)
+    return calibrate_noise_multiplier(
+        target_epsilon,
+        plan.delta,
+        plan.sampling_rate,
+        plan.steps,
+        accountant=plan.accountant,
+    )
 
 
 @dataclass(frozen=True, slots=True)

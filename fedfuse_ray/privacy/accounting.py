@@ -5,7 +5,7 @@ Gaussian releases are accounted by privacy loss distributions (Koskela et al., 2
 pessimistic rounding: the epsilon is an upper bound. Full-batch Gaussian releases compose exactly
 into a single one with 1/sigma^2 = sum 1/sigma_i^2, whose epsilon is known in closed form (Balle and
 Wang, 2018, arXiv 1805.06530, equation 6). As soon as a discrete mechanism takes part, everything is
-composed in Renyi DP instead (`fedfuse_ray.privacy.renyi`).
+composed in Renyi DP instead (`fedfuse_ray.privacy.renyi`), as it is where `rdp` is asked for.
 
 Adaptive composition: each round's mechanism may depend on earlier outputs, its noise multiplier and
 sampling rate may not; schedules are fixed in advance.
@@ -47,8 +47,13 @@ def compose(events: Iterable[PrivacyEvent], onto: Composition = ()) -> Compositi
     return tuple(counts.items())
 
 
-def epsilon(events: Iterable[PrivacyEvent], delta: float) -> float:
+def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld") -> float:
     """Return the epsilon of all events together, which must concern one and the same data set.
+
+    Args:
+        events: The releases.
+        delta: The guarantee's delta.
+        accountant: `pld`, or `rdp` for Renyi DP throughout.
 
     Formal guarantees: an upper bound on the epsilon of (epsilon, delta)-DP under adaptive
     composition, for adding or removing one unit. No events cost 0.
@@ -56,16 +61,18 @@ def epsilon(events: Iterable[PrivacyEvent], delta: float) -> float:
     Raises:
         InputError: `delta` is no probability.
     """
-    return epsilon_of(compose(events), delta)
+    return epsilon_of(compose(events), delta, accountant)
 
 
 @lru_cache(maxsize=4096)
-def epsilon_of(composition: Composition, delta: float) -> float:
+def epsilon_of(composition: Composition, delta: float, accountant: str = "pld") -> float:
     """Return the epsilon of a composition; see `epsilon`."""
     if not 0.0 < delta < 1.0:
         raise InputError("privacy.delta", delta, "use a probability above 0 and below 1")
     if any(sigma == 0.0 for (sigma, *_), _ in composition):
         return renyi.epsilon(composition, delta)
+    if accountant == "rdp":
+        return renyi.epsilon(composition, delta, renyi.FINE)
     sampled = tuple((sigma, rate, n) for (sigma, *_, rate), n in composition if rate < 1.0)
     precision = math.fsum(n / sigma**2 for (sigma, *_, rate), n in composition if rate == 1.0)
     full_batch = math.inf if precision == 0.0 else 1.0 / math.sqrt(precision)
@@ -137,7 +144,9 @@ def _interval(sampled: Sampled, full_batch: float) -> float:
     return max(fine, 2.0 ** math.ceil(math.log2(max(reach / _GRID_POINTS, 1e-7))))
 
 
-def epsilon_by_institution(events: Iterable[PrivacyEvent], delta: float) -> dict[str, float]:
+def epsilon_by_institution(
+    events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld"
+) -> dict[str, float]:
     """Return each institution's epsilon.
 
     A record lives at one institution, so institutions compose in parallel: the federation's
@@ -146,7 +155,7 @@ def epsilon_by_institution(events: Iterable[PrivacyEvent], delta: float) -> dict
     by_name: dict[str, list[PrivacyEvent]] = {}
     for event in events:
         by_name.setdefault(event.institution, []).append(event)
-    return {name: epsilon(by_name[name], delta) for name in sorted(by_name)}
+    return {name: epsilon(by_name[name], delta, accountant) for name in sorted(by_name)}
 
 
 def largest(epsilons: Mapping[str, float]) -> float:

@@ -22,6 +22,7 @@ class Account:
         target_epsilon: The budget of every institution; null grants any.
         ledger: All events so far.
         epsilons: Epsilon by institution.
+        accountant: `pld` or `rdp`.
     """
 
     delta: float
@@ -29,17 +30,22 @@ class Account:
     ledger: Ledger = field(default_factory=Ledger)
     epsilons: Mapping[str, float] = field(default_factory=dict)
     compositions: Mapping[str, Composition] = field(default_factory=dict, repr=False)
+    accountant: str = "pld"
 
     @classmethod
     def open(
-        cls, delta: float, target_epsilon: float | None = None, ledger: Ledger | None = None
+        cls,
+        delta: float,
+        target_epsilon: float | None = None,
+        ledger: Ledger | None = None,
+        accountant: str = "pld",
     ) -> Account:
         """Open an account, over an earlier ledger when a run is resumed.
 
         Raises:
             BudgetSpentError: The earlier ledger already exceeds the budget.
         """
-        return cls(delta, target_epsilon).charge(ledger or ())
+        return cls(delta, target_epsilon, accountant=accountant).charge(ledger or ())
 
     @property
     def epsilon(self) -> float:
@@ -58,7 +64,9 @@ class Account:
         changed = {event.institution for event in events}
         epsilons = {
             **self.epsilons,
-            **{name: epsilon_of(compositions[name], self.delta) for name in sorted(changed)},
+            **{
+                n: epsilon_of(compositions[n], self.delta, self.accountant) for n in sorted(changed)
+            },
         }
         self._check(epsilons, changed)
         return replace(

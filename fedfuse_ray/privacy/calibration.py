@@ -18,7 +18,10 @@ _LARGEST_SIGMA = 1e9
 
 
 def calibrate(
-    releases: Callable[[float], Iterable[PrivacyEvent]], target_epsilon: float, delta: float
+    releases: Callable[[float], Iterable[PrivacyEvent]],
+    target_epsilon: float,
+    delta: float,
+    accountant: str = "pld",
 ) -> float:
     """Return the smallest noise multiplier whose events stay within `target_epsilon`.
 
@@ -26,6 +29,7 @@ def calibrate(
         releases: All events of a run, given the noise multiplier; more noise must not cost more.
         target_epsilon: The budget.
         delta: The guarantee's delta.
+        accountant: `pld` or `rdp`.
 
     Returns:
         A multiplier at which this module's own `epsilon` is at most `target_epsilon`, and either
@@ -38,7 +42,7 @@ def calibrate(
         raise InputError("privacy.target_epsilon", target_epsilon, "use a positive number")
 
     def excess(log_sigma: float) -> float:
-        spent = epsilon(releases(math.exp(log_sigma)), delta)
+        spent = epsilon(releases(math.exp(log_sigma)), delta, accountant)
         return math.log(max(spent, 1e-12) / target_epsilon)
 
     bracket = _bracket(excess)
@@ -98,6 +102,7 @@ def calibrate_noise_multiplier(
     sampling_rate: float,
     steps: int,
     factors: tuple[float, ...] = (1.0,),
+    accountant: str = "pld",
 ) -> float:
     """Return sigma for `steps` Gaussian releases at `sampling_rate`; see `calibrate`.
 
@@ -107,6 +112,7 @@ def calibrate_noise_multiplier(
         sampling_rate: Poisson sampling rate.
         steps: Releases in all.
         factors: Schedule of multiples of sigma over the steps, in equal shares of `steps`.
+        accountant: `pld` or `rdp`.
 
     Raises:
         InputError: A value out of bounds, or `steps` is no multiple of the schedule's length.
@@ -121,4 +127,4 @@ def calibrate_noise_multiplier(
             for factor in factors
         ]
 
-    return calibrate(releases, target_epsilon, delta)
+    return calibrate(releases, target_epsilon, delta, accountant)

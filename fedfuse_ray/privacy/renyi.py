@@ -1,9 +1,13 @@
-"""Renyi accounting, for runs in which a discrete mechanism takes part.
+"""Renyi accounting, for runs in which a discrete mechanism takes part, and where it is asked for.
 
 A discrete release is known by its concentrated-DP terms: its Renyi divergence of order alpha is at
 most xi + rho * alpha (Bun and Steinke, 2016, arXiv 1605.02065). Poisson sampling of such a release
 is bounded by the general amplification theorem of Zhu and Wang (2019, PMLR 97, theorem 5), which
 needs nothing but the curve at integer orders. Gaussian releases keep their own, tighter curve.
+
+Of Gaussian releases alone this is the moments accountant (Abadi et al., 2016, arXiv 1607.00133) in
+its present form: Renyi DP (Mironov, 2017, arXiv 1702.07476) of the sampled Gaussian mechanism
+(Mironov, Talwar and Zhang, 2019, arXiv 1908.10530), as `dp_accounting` computes it.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant, compute_epsilon
+from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS
 from scipy.special import gammaln, logsumexp
 
 Curve = npt.NDArray[np.float64]
@@ -24,29 +29,40 @@ ORDERS: Curve = np.array(
 )
 """Integer orders: the Skellam bound and the amplification theorem hold for integers only."""
 
+FINE: Curve = np.array(DEFAULT_RDP_ORDERS, dtype=np.float64)
+"""Orders of Gaussian releases alone, fractions among them: what large epsilons are tight at."""
+
 _LARGEST_AMPLIFIED = 256.0
 
 
 def epsilon(
-    composition: tuple[tuple[tuple[float, float, float, float], int], ...], delta: float
+    composition: tuple[tuple[tuple[float, float, float, float], int], ...],
+    delta: float,
+    orders: Curve = ORDERS,
 ) -> float:
     """Return the epsilon of releases (sigma, rho, xi, sampling rate) with counts.
+
+    Args:
+        composition: The releases; discrete ones, whose sigma is 0, need `ORDERS`.
+        delta: The guarantee's delta.
+        orders: At which the curves are taken: `ORDERS`, or `FINE`.
 
     Formal guarantees: Renyi curves add under adaptive composition; the conversion is the one of
     Canonne, Kamath and Steinke (2020, arXiv 2004.00010, proposition 12).
     """
-    total = np.zeros_like(ORDERS)
+    total = np.zeros_like(orders)
     for (sigma, rho, xi, rate), count in composition:
-        total += count * (_gaussian(sigma, rate) if sigma > 0.0 else amplified(rho, xi, rate))
+        step = _gaussian(sigma, rate, orders is FINE) if sigma > 0.0 else amplified(rho, xi, rate)
+        total += count * step
     finite = np.isfinite(total)
-    value, _ = compute_epsilon(ORDERS[finite], total[finite], delta)
+    value, _ = compute_epsilon(orders[finite], total[finite], delta)
     return max(0.0, float(value))
 
 
 @lru_cache(maxsize=1024)
-def _gaussian(sigma: float, rate: float) -> Curve:
+def _gaussian(sigma: float, rate: float, fine: bool) -> Curve:
     event = GaussianDpEvent(sigma)
-    accountant = RdpAccountant(ORDERS)
+    accountant = RdpAccountant(FINE if fine else ORDERS)
     accountant.compose(event if rate == 1.0 else PoissonSampledDpEvent(rate, event))
     return np.asarray(accountant.rdp, dtype=np.float64)
 

@@ -23,6 +23,7 @@ REFERENCE = "centralized"
 
 MEANING = {
     "centralized": "all data in one place, which the federation may not do: the upper bound",
+    "centralized_dp": "all data in one place, whose holder trains with differential privacy",
     "isolated": "each institution trains alone; the mean over institutions",
     "federated": "federated averaging, one model per modality, no fusion",
     "federated_dp": "the same with differential privacy",

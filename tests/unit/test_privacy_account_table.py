@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import plotly.graph_objects
 import pytest
 
@@ -26,6 +28,15 @@ def test_the_papers_recipe_costs_194_not_1():
 @pytest.mark.parametrize(("batch", "epochs", "sigma"), [(64, 5, 1.92), (64, 60, 5.79)])
 def test_sigmas_measured_while_planning(batch, epochs, sigma):
     assert noise_for(schedule(1650, batch, epochs), 1.0) == pytest.approx(sigma, rel=0.01)
+
+
+def test_renyi_accounting_asks_for_more_noise():
+    plan = schedule(1650, 64, 20)
+    renyi = replace(plan, accountant="rdp")
+    there = answer(renyi, target_epsilon=1.0)
+    assert 0.99 <= there.epsilon <= 1.0
+    assert there.noise_multiplier > noise_for(plan, 1.0)
+    assert answer(plan, noise_multiplier=there.noise_multiplier).epsilon < there.epsilon
 
 
 def test_both_directions_agree():

@@ -5,6 +5,7 @@ import time
 import warnings
 
 import pytest
+from dp_accounting.rdp import RdpAccountant
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 from fedfuse_ray.errors import BudgetSpentError, InputError
@@ -16,7 +17,7 @@ from fedfuse_ray.privacy.accounting import (
 from fedfuse_ray.privacy.budget import Account
 from fedfuse_ray.privacy.calibration import calibrate, calibrate_noise_multiplier
 from fedfuse_ray.privacy.integer_noise import concentrated_terms, integer_scale
-from fedfuse_ray.privacy.ledger import PrivacyEvent
+from fedfuse_ray.privacy.ledger import PrivacyEvent, to_dp_event
 
 DELTA = 1e-5
 
@@ -51,6 +52,31 @@ def test_prv_agrees_within_one_percent_and_rdp_lies_above(run):
     assert ours == pytest.approx(prv, rel=0.01, abs=0.011)  # PRV's own error is 0.01
     rdp = opacus(RDPAccountant(), run)
     assert ours <= rdp <= ours * 1.35
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
+def test_renyi_accounting_is_the_outside_accountants_and_looser(run):
+    events = [gaussian(*release) for release in run]
+    outside = RdpAccountant().compose(to_dp_event(events)).get_epsilon(DELTA)
+    assert epsilon(events, DELTA, "rdp") == pytest.approx(outside, rel=1e-9)
+    assert epsilon(events, DELTA) < outside
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.05])
+def test_renyi_accounting_calibrates_to_the_budget_with_more_noise(rate):
+    sigma = calibrate_noise_multiplier(2.0, DELTA, rate, 100, accountant="rdp")
+    spent = epsilon([gaussian(sigma, rate, 100)], DELTA, "rdp")
+    assert 1.99 <= spent <= 2.0
+    assert sigma > calibrate_noise_multiplier(2.0, DELTA, rate, 100)
+    account = Account.open(DELTA, 2.0, accountant="rdp").charge([gaussian(sigma, rate, 100)])
+    assert account.epsilon == spent
+    with pytest.raises(BudgetSpentError):
+        account.charge([gaussian(sigma, rate)])
+
+
+def test_discrete_mechanisms_cost_the_same_under_either_accountant():
+    events = [PrivacyEvent(0, "a", (), "skellam", 10.0, rho=0.005, xi=1e-6), gaussian(3.0, 0.1)]
+    assert epsilon(events, DELTA, "rdp") == epsilon(events, DELTA)
 
 
 def test_full_batch_at_epsilon_one():
