@@ -12,6 +12,9 @@ its present form: Renyi DP (Mironov, 2017, arXiv 1702.07476) of the sampled Gaus
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -63,8 +66,21 @@ def epsilon(
 def _gaussian(sigma: float, rate: float, fine: bool) -> Curve:
     event = GaussianDpEvent(sigma)
     accountant = RdpAccountant(FINE if fine else ORDERS)
-    accountant.compose(event if rate == 1.0 else PoissonSampledDpEvent(rate, event))
+    with _quiet():
+        accountant.compose(event if rate == 1.0 else PoissonSampledDpEvent(rate, event))
     return np.asarray(accountant.rdp, dtype=np.float64)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # An order whose series does not converge is infinite here, and left out: the bound holds.
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @lru_cache(maxsize=1024)
