@@ -290,7 +290,7 @@ def privacy_summary(
         noise_multiplier=release.noise_multiplier,
         clip_norm=math.hypot(*terms.clip_norms.values()),
         sampling_rate=release.sampling_rate,
-        steps=release.steps * rounds,
+        steps=release.steps * min(rounds, terms.config.uplink_exposures or rounds),
         unit=terms.config.unit,
         adversary=paradigms.adversary(plan.experiment),
     )

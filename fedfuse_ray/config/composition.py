@@ -56,6 +56,26 @@ def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) ->
         )
 
 
+def check_exposures(privacy: PrivacyConfig, compression: CompressionConfig, rounds: int) -> None:
+    """Refuse more seen uploads than there are, and codecs under which noise does not add up.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    seen = privacy.uplink_exposures
+    if seen is None:
+        return
+    if seen > rounds:
+        raise ValueError(
+            f"privacy.uplink_exposures: '{seen}' of {rounds} uploads; use {rounds} or less, or null"
+        )
+    if compression.codec != "fp32":
+        raise ValueError(
+            f"compression.codec: {compression.codec!r} loses part of each upload, so that their "
+            "noise no longer adds up in what is broadcast; with privacy.uplink_exposures use fp32"
+        )
+
+
 def check_aggregation(
     network: NetworkConfig, privacy: PrivacyConfig, compression: CompressionConfig, strategy: str
 ) -> None:

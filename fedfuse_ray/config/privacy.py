@@ -93,6 +93,10 @@ class PrivacyConfig(Config):
         accountant: What turns noise into epsilon: `pld` (privacy loss distributions, nearly
             tight), or `rdp` (Renyi DP, the form in which the moments accountant of Abadi et al.,
             2016, arXiv 1607.00133, is computed today: looser, so the same budget takes more noise).
+        uplink_exposures: L, of how many of its uploads an institution assumes that whoever listens
+            on the uplink sees; under `local-update`. Noise is then calibrated to L uploads, and the
+            server adds what the broadcasts, all of which may be seen, still lack. Null lets all
+            uploads be seen, by the server too.
         secure_aggregation: The protocol's terms, under `record-distributed`.
     """
 
@@ -110,6 +114,7 @@ class PrivacyConfig(Config):
     )
     mechanism: Mechanism = "gaussian"
     accountant: Accountant = "pld"
+    uplink_exposures: int | None = Field(None, ge=1)
     secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
 
     @property
@@ -134,6 +139,13 @@ class PrivacyConfig(Config):
     @property
     def adversary(self) -> str:
         """Against whom the guarantee holds."""
+        if self.uplink_exposures is not None:
+            return (
+                f"whoever sees at most {self.uplink_exposures} of an institution's uploads, or "
+                "whoever sees all broadcasts and knows the noise of at most "
+                f"{self.tolerated_dropouts} other owners of a block, not both at once; the server, "
+                "which sees all uploads, is trusted"
+            )
         return {
             "none": "none",
             "record-local": "the server and any number of other institutions, honest but curious",
@@ -180,9 +192,24 @@ class PrivacyConfig(Config):
                 f"sampling_rate: {self.sampling_rate} amplifies nothing under 'local-update': the "
                 "server sees who takes part; set it to 1"
             )
+        self._check_exposures()
         self._check_adaptive_clipping()
         self._check_groups()
         return self
+
+    def _check_exposures(self) -> None:
+        if self.uplink_exposures is None:
+            return
+        if self.mode != "local-update":
+            raise ValueError(
+                f"uplink_exposures: '{self.uplink_exposures}' under mode {self.mode!r}, in which "
+                "uploads carry no noise for it; use 'local-update', or set it to null"
+            )
+        if self.noise_schedule != "constant":
+            raise ValueError(
+                f"uplink_exposures: '{self.uplink_exposures}' uploads may be the ones with the "
+                "least noise of a schedule; set noise_schedule to constant"
+            )
 
     def _check_adaptive_clipping(self) -> None:
         if self.adaptive_clipping.enabled and (

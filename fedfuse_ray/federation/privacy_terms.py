@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fedfuse_ray.config import Experiment, PrivacyConfig
@@ -120,10 +120,31 @@ class PrivacyTerms:
         clip = math.hypot(*self.clip_norms.values())
         return integer_scale(clip, self.dimension)
 
+    def broadcast_sigma(self, sigma: float) -> float:
+        """Return the noise multiplier that a broadcast needs where few uploads are seen.
+
+        With it T broadcasts tell as much as L uploads of multiplier `sigma`: full-batch Gaussian
+        releases compose by adding up 1/sigma^2.
+        """
+        seen = self.config.uplink_exposures or len(self.factors)
+        return sigma * math.sqrt(len(self.factors) / seen)
+
     def events(self, institution: str, blocks: tuple[str, ...], round: int) -> list[PrivacyEvent]:
-        """Return what an institution's release in a round is charged as."""
+        """Return what an institution's release in a round is charged as.
+
+        Where only L uploads are seen they are charged in the first L rounds: no listener can have
+        seen more by then.
+        """
         release = self.releases[institution]
-        return [self._event(institution, blocks, round, release, release.noise_multiplier)]
+        sigma, seen = release.noise_multiplier, self.config.uplink_exposures
+        event = self._event(institution, blocks, round, release, sigma)
+        if seen is None:
+            return [event]
+        broadcast = replace(
+            event, noise_multiplier=self.broadcast_sigma(sigma), observer="downlink"
+        )
+        uploads = [replace(event, observer="uplink")] if round <= seen else []
+        return [*uploads, broadcast]
 
     def _event(
         self, who: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
@@ -214,13 +235,14 @@ def _release(experiment: Experiment, participant: Participant, terms: PrivacyTer
     from fedfuse_ray.privacy.calibration import calibrate, calibrate_noise_multiplier
 
     target = float(config.target_epsilon or 0.0)
+    seen = config.uplink_exposures or training.rounds
     if config.mechanism == "gaussian":
         sigma = calibrate_noise_multiplier(
             target,
             config.delta,
             rate,
-            steps * training.rounds,
-            terms.factors,
+            steps * seen,
+            terms.factors[:seen],
             config.accountant,
         )
     else:

@@ -2,8 +2,9 @@
 
 - `client`: the server samples institutions and adds the noise to the sum (Geyer et al., 2017, arXiv
   1712.07557; McMahan et al., 2018, arXiv 1710.06963). The server is trusted.
-- `local-update`: each institution adds the noise itself (Wei et al., 2020, NbAFL, arXiv 1911.00222,
-  without its downlink noise). Nobody is trusted.
+- `local-update`: each institution adds the noise itself (Wei et al., 2020, NbAFL, arXiv
+  1911.00222). Nobody is trusted; but where few uploads are assumed to be seen, the server is, and
+  adds to the sum what the broadcasts lack.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse_ray import rng
-from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms
 from fedfuse_ray.privacy.clipping import clip_factors
-from fedfuse_ray.privacy.mechanisms import gaussian_noise
+from fedfuse_ray.privacy.mechanisms import effective_tolerance, gaussian_noise
 
 Survivors = Mapping[str, tuple[str, ...]]
 """Block name to the institutions whose update of it is in the sum."""
@@ -59,6 +60,40 @@ class NoiseUpdate:
     def undo(self, sums: Blocks, survivors: Survivors, round: int) -> Blocks:
         """Leave the sums as they are."""
         return sums
+
+
+@dataclass(frozen=True)
+class NoiseBroadcast:
+    """Add to the sums what their noise lacks, where all broadcasts are seen but few uploads.
+
+    Formal guarantees: whoever is in a block's sum, it carries Gaussian noise of a variance of at
+    least (broadcast_sigma C)^2 that at most t of the other owners together don't know. Nothing is
+    added where the owners' own noise suffices, as it always does if all uploads may be seen.
+    """
+
+    terms: PrivacyTerms
+    seed: int
+
+    def apply(self, blocks: Blocks, institution: str, round: int) -> Blocks:
+        """Leave the update as it is."""
+        return blocks
+
+    def undo(self, sums: Blocks, survivors: Survivors, round: int) -> Blocks:
+        """Add noise."""
+        return {
+            name: self._noised(name, total, len(survivors[name]), round)
+            for name, total in sums.items()
+        }
+
+    def _noised(self, name: str, total: Vector, owners: int, round: int) -> Vector:
+        config = self.terms.config
+        sigma = self.terms.sigma(next(iter(self.terms.releases)), round)
+        unknown = owners - effective_tolerance(owners, config.tolerated_dropouts)
+        lacking = self.terms.broadcast_sigma(sigma) ** 2 - unknown * sigma**2
+        if lacking <= 0.0:
+            return total
+        stream = rng.generator(self.seed, "downlink noise", round, name)
+        return total + gaussian_noise(total.size, config.clip_norm * math.sqrt(lacking), stream)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_transforms import (
     ClipUpdate,
     ExpectedMean,
+    NoiseBroadcast,
     NoiseSum,
     NoiseUpdate,
     Survivors,
@@ -68,7 +69,9 @@ def build_chain(plan: Plan) -> tuple[UpdateTransform, ...]:
     if terms is not None and terms.config.mode == "client":
         return (ClipUpdate(terms.config.clip_norm), ExpectedMean(terms), NoiseSum(terms, seed))
     if terms is not None and terms.config.mode == "local-update":
-        return (ClipUpdate(terms.config.clip_norm), NoiseUpdate(terms, seed), ExpectedMean(terms))
+        chain = (ClipUpdate(terms.config.clip_norm), NoiseUpdate(terms, seed), ExpectedMean(terms))
+        few = terms.config.uplink_exposures is not None
+        return (*chain, NoiseBroadcast(terms, seed)) if few else chain
     return (Weigh(plan.fractions),)
 
 

@@ -47,6 +47,38 @@ def compose(events: Iterable[PrivacyEvent], onto: Composition = ()) -> Compositi
     return tuple(counts.items())
 
 
+Observed = Mapping[str, Composition]
+"""Compositions by who sees the releases; "" has those that everybody sees."""
+
+
+def observe(events: Iterable[PrivacyEvent], onto: Observed | None = None) -> Observed:
+    """Fold events by observer, after those of `onto`."""
+    before = onto or {}
+    apart: dict[str, list[PrivacyEvent]] = {}
+    for event in events:
+        apart.setdefault(event.observer or "", []).append(event)
+    return {**before, **{who: compose(own, before.get(who, ())) for who, own in apart.items()}}
+
+
+def seen_by(observed: Observed, observer: str) -> Composition:
+    """Return what an observer sees: its own releases, after those that everybody sees."""
+    counts = dict(observed.get("", ()))
+    if observer:
+        for release, count in observed.get(observer, ()):
+            counts[release] = counts.get(release, 0) + count
+    return tuple(counts.items())
+
+
+def observers(observed: Observed) -> list[str]:
+    """Return who sees something of its own; [""] where all releases are seen by everybody."""
+    return sorted(who for who in observed if who) or [""]
+
+
+def worst(observed: Observed, delta: float, accountant: str = "pld") -> float:
+    """Return the epsilon against the observer who learns most; observers pool nothing."""
+    return max(epsilon_of(seen_by(observed, o), delta, accountant) for o in observers(observed))
+
+
 def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld") -> float:
     """Return the epsilon of all events together, which must concern one and the same data set.
 
@@ -56,12 +88,12 @@ def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld
         accountant: `pld`, or `rdp` for Renyi DP throughout.
 
     Formal guarantees: an upper bound on the epsilon of (epsilon, delta)-DP under adaptive
-    composition, for adding or removing one unit. No events cost 0.
+    composition, for adding or removing one unit, against each observer by itself. No events cost 0.
 
     Raises:
         InputError: `delta` is no probability.
     """
-    return epsilon_of(compose(events), delta, accountant)
+    return worst(observe(events), delta, accountant)
 
 
 @lru_cache(maxsize=4096)

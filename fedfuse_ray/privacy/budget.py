@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fedfuse_ray.errors import BudgetSpentError
-from fedfuse_ray.privacy.accounting import Composition, compose, epsilon_of, largest
+from fedfuse_ray.privacy.accounting import Observed, largest, observe, worst
 from fedfuse_ray.privacy.ledger import Ledger, PrivacyEvent
 
 
@@ -29,7 +29,7 @@ class Account:
     target_epsilon: float | None = None
     ledger: Ledger = field(default_factory=Ledger)
     epsilons: Mapping[str, float] = field(default_factory=dict)
-    compositions: Mapping[str, Composition] = field(default_factory=dict, repr=False)
+    compositions: Mapping[str, Observed] = field(default_factory=dict, repr=False)
     accountant: str = "pld"
 
     @classmethod
@@ -64,22 +64,18 @@ class Account:
         changed = {event.institution for event in events}
         epsilons = {
             **self.epsilons,
-            **{
-                n: epsilon_of(compositions[n], self.delta, self.accountant) for n in sorted(changed)
-            },
+            **{n: worst(compositions[n], self.delta, self.accountant) for n in sorted(changed)},
         }
         self._check(epsilons, changed)
         return replace(
             self, ledger=self.ledger.extend(events), epsilons=epsilons, compositions=compositions
         )
 
-    def _composed(self, events: tuple[PrivacyEvent, ...]) -> dict[str, Composition]:
+    def _composed(self, events: tuple[PrivacyEvent, ...]) -> dict[str, Observed]:
         by_name: dict[str, list[PrivacyEvent]] = {}
         for event in events:
             by_name.setdefault(event.institution, []).append(event)
-        return {
-            name: compose(own, self.compositions.get(name, ())) for name, own in by_name.items()
-        }
+        return {name: observe(own, self.compositions.get(name)) for name, own in by_name.items()}
 
     def _check(self, epsilons: Mapping[str, float], changed: Iterable[str]) -> None:
         if self.target_epsilon is None:

@@ -21,6 +21,8 @@ from fedfuse_ray.privacy.chain import Chain
 
 MECHANISMS = ("gaussian", "skellam", "discrete-gaussian")
 UNITS = ("record", "institution")
+OBSERVERS = ("uplink", "downlink")
+"""Who sees only one of two ways: an institution's uploads, or what is broadcast."""
 _CHAIN = "chain"
 """What a line of the file holds beside its event."""
 
@@ -44,6 +46,8 @@ class PrivacyEvent:
         rho: Discrete mechanisms only: the release's Renyi divergence of order alpha is at most
             xi + rho * alpha (concentrated DP).
         xi: See `rho`.
+        observer: Who sees the release, one of `OBSERVERS`; null is everybody. What two observers
+            see is not composed.
 
     Raises:
         InputError: A field that no accountant could interpret.
@@ -59,6 +63,7 @@ class PrivacyEvent:
     unit: str = "record"
     rho: float | None = None
     xi: float | None = None
+    observer: str | None = None
 
     def __post_init__(self) -> None:
         discrete = self.mechanism != "gaussian"
@@ -69,6 +74,7 @@ class PrivacyEvent:
             ("sampling_rate", 0.0 < self.sampling_rate <= 1.0, "use a probability above 0"),
             ("count", self.count >= 1, "an event happened at least once"),
             ("unit", self.unit in UNITS, f"use one of {UNITS}"),
+            ("observer", self.observer in (None, *OBSERVERS), f"use one of {OBSERVERS}, or none"),
             ("rho", _given(self.rho) == discrete, "give it for discrete mechanisms, and only then"),
             ("xi", _given(self.xi) == discrete, "give it for discrete mechanisms, and only then"),
         )
@@ -162,9 +168,15 @@ def to_dp_event(events: Iterable[PrivacyEvent]) -> Any:
 
     Equal releases are folded into `SelfComposedDpEvent`s. Discrete mechanisms become `ZCDpEvent`s
     with their proved terms.
+
+    Raises:
+        InputError: Two observers see different events; give those of one.
     """
     import dp_accounting
 
+    events = tuple(events)
+    if len(observers := sorted({e.observer for e in events if e.observer is not None})) > 1:
+        raise InputError("privacy_ledger.observer", observers, "give the events of one of them")
     counts: dict[tuple[float | None, ...], int] = {}
     for event in events:
         gaussian = event.mechanism == "gaussian"

@@ -34,7 +34,7 @@ from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant, compute_epsilon
 
 from fedfuse_ray.privacy import renyi
-from fedfuse_ray.privacy.accounting import Composition, compose, epsilon_of
+from fedfuse_ray.privacy.accounting import Composition, epsilon_of, observe, observers, seen_by
 from fedfuse_ray.privacy.ledger import Ledger
 from fedfuse_ray.sweeping.number import ETA, Number, log_inverse_gamma
 
@@ -88,7 +88,11 @@ def selection_cost(
     full-batch Gaussian ones exactly.
     """
     names = sorted({name for ledger in ledgers for name in ledger.institutions()})
-    by_name = {name: [compose(ledger.of(name)) for ledger in ledgers] for name in names}
+    by_name: dict[tuple[str, str], list[Composition]] = {}
+    for name in names:
+        each = [observe(ledger.of(name)) for ledger in ledgers]
+        for who in sorted({who for observed in each for who in observers(observed)}):
+            by_name[name, who] = [seen_by(observed, who) for observed in each]
     alone = [epsilon_of(c, delta) for own in by_name.values() for c in own]
     expected = mean if number != "fixed" and mean is not None else len(ledgers)
     random = {

@@ -13,6 +13,7 @@ from fedfuse_ray import running
 from fedfuse_ray.federation import privacy_terms
 from fedfuse_ray.federation.serial import SerialExecutor
 from fedfuse_ray.federation.timeline import EVERYONE
+from fedfuse_ray.verifying import verify_run
 from tests.federations import rows_of, scores_of, tiny
 
 
@@ -77,6 +78,21 @@ def test_a_resumed_private_run_is_the_undisturbed_one(fedfuse, tmp_path):
     assert (tmp_path / "run" / ledger).read_text() == (fedfuse / ledger).read_text()
 
 
+def test_few_exposures_are_charged_and_a_resumed_run_is_the_undisturbed_one(tmp_path):
+    settings = ("privacy.mode=local-update", "privacy.uplink_exposures=2", "training.rounds=6")
+    experiment = tiny(*settings, paradigm="fedfuse")
+    summary = running.run(experiment, tmp_path / "whole")
+    assert summary.privacy.steps == 2
+    assert "at most 2 of an institution's uploads" in summary.privacy.adversary
+    own = gaussian_epsilon(summary.privacy.noise_multiplier, 2, summary.privacy.delta)
+    assert summary.privacy.epsilon == pytest.approx(own, rel=0.01)
+    assert all(check.passed is not False for check in verify_run(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        running.run(experiment, tmp_path / "run", executor=Dying())
+    running.resume(tmp_path / "run")
+    assert scores_of(tmp_path / "run") == scores_of(tmp_path / "whole")
+
+
 def test_a_spent_budget_ends_the_run_and_keeps_what_was_trained(tmp_path, monkeypatch):
     original = privacy_terms.make_terms
 
@@ -108,6 +124,7 @@ def test_a_spent_budget_ends_the_run_and_keeps_what_was_trained(tmp_path, monkey
         ("privacy.mode=record-local",),
         ("privacy.mode=client", "privacy.sampling_rate=0.5"),
         ("privacy.mode=local-update",),
+        ("privacy.mode=local-update", "privacy.uplink_exposures=1"),
         ("strategy.kind=fedadam",),
         ("model.fusion=early", "model.encoder.trainable=true"),
         ("model.fusion=late",),

@@ -1,0 +1,118 @@
+"""Noise on the broadcast, as it really reaches the server's sums, with faults that must be caught.
+
+An institution's guarantee against whoever sees all broadcasts rests on the noise in a block's sum
+that this observer does not know: all owners' but one colluder's, and the server's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fedfuse_ray.federation.private_transforms import NoiseBroadcast
+from fedfuse_ray.federation.transforms import apply_chain, build_chain, undo_chain
+from tests.federations import plan_of, tiny
+
+ROUNDS = 12
+SIZE = 400
+MODE = ("privacy.mode=local-update", f"training.rounds={ROUNDS}", "privacy.target_epsilon=8")
+
+
+def planned(*settings):
+    return plan_of(tiny(*MODE, *settings, paradigm="fedfuse"))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return planned("privacy.uplink_exposures=3")
+
+
+def unknown_noise(plan, chain, missing=()):
+    """Return what the colluder can't subtract of each block's noise, over all rounds, by block."""
+    noise = {name: [] for name in plan.owners}
+    for round in range(1, ROUNDS + 1):
+        uploads = {
+            p.name: apply_chain(
+                chain, {b: np.zeros(SIZE, np.float32) for b in plan.blocks_of(p)}, p.name, round
+            )
+            for p in plan.participants
+            if p.name not in missing
+        }
+        for name, owners in plan.owners.items():
+            there = tuple(who for who in owners if who in uploads)
+            if not there:
+                continue
+            total = sum(uploads[who][name] for who in there)
+            mean = undo_chain(chain, {name: total}, {name: there}, round)[name]
+            # The last owner colludes, where it is not the one to be protected.
+            known = uploads[there[-1]][name] if len(there) > 1 else np.float32(0)
+            noise[name].append(mean * np.float32(len(owners)) - known)
+    return {name: np.concatenate(values) for name, values in noise.items() if values}
+
+
+def is_as_charged(plan, noise):
+    """Whether every block has the charged variance or more, at five standard deviations."""
+    terms = plan.privacy
+    event = terms.events("med-01", (), 1)[-1]
+    assert event.observer == "downlink"
+    charged = (event.noise_multiplier * terms.config.clip_norm) ** 2
+    return all(np.var(v) > charged * (1 - 5 * np.sqrt(2 / v.size)) for v in noise.values())
+
+
+def test_every_broadcast_carries_the_charged_noise_and_not_more_than_it_needs(plan):
+    noise = unknown_noise(plan, build_chain(plan))
+    assert is_as_charged(plan, noise)
+    event = plan.privacy.events("med-01", (), 1)[-1]
+    charged = (event.noise_multiplier * plan.privacy.config.clip_norm) ** 2
+    for vector in noise.values():
+        assert np.var(vector) == pytest.approx(charged, rel=5 * np.sqrt(2 / vector.size))
+
+
+@pytest.mark.parametrize("missing", ["med-01", "med-02", "mat-01"])
+def test_the_server_makes_up_for_owners_that_dropped_out(plan, missing):
+    assert is_as_charged(plan, unknown_noise(plan, build_chain(plan), (missing,)))
+
+
+def test_a_server_that_adds_nothing_is_caught(plan):
+    assert not is_as_charged(plan, unknown_noise(plan, build_chain(plan)[:-1]))
+
+
+def test_a_server_that_counts_the_colluders_noise_is_caught(plan):
+    *chain, last = build_chain(plan)
+    assert isinstance(last, NoiseBroadcast)
+    config = plan.privacy.config.model_copy(update={"tolerated_dropouts": 0})
+    trusting = NoiseBroadcast(dataclasses.replace(plan.privacy, config=config), last.seed)
+    assert not is_as_charged(plan, unknown_noise(plan, (*chain, trusting)))
+
+
+def test_a_server_that_counts_those_who_dropped_out_is_caught(plan):
+    *chain, last = build_chain(plan)
+
+    class Forgetful(NoiseBroadcast):
+        def undo(self, sums, survivors, round):
+            return super().undo(sums, plan.owners, round)
+
+    chain = (*chain, Forgetful(last.terms, last.seed))
+    assert is_as_charged(plan, unknown_noise(plan, chain))
+    assert not is_as_charged(plan, unknown_noise(plan, chain, ("med-02",)))
+
+
+def test_the_noise_is_the_rounds_and_the_blocks_own_and_comes_again(plan):
+    noise, owners = build_chain(plan)[-1], {"fusion": ("med-01",), "head/medical": ("med-01",)}
+    zeros = {name: np.zeros(SIZE, np.float32) for name in owners}
+    first, second = noise.undo(zeros, owners, 1), noise.undo(zeros, owners, 2)
+    again = noise.undo(zeros, owners, 1)
+    np.testing.assert_array_equal(first["fusion"], again["fusion"])
+    for other in (second["fusion"], first["head/medical"]):
+        assert abs(np.corrcoef(first["fusion"], other)[0, 1]) < 5 / np.sqrt(SIZE)
+
+
+def test_nothing_is_added_where_all_uploads_may_be_seen():
+    plan = planned(f"privacy.uplink_exposures={ROUNDS}")
+    sums = {name: np.ones(SIZE, np.float32) for name in plan.owners}
+    assert isinstance(build_chain(plan)[-1], NoiseBroadcast)
+    noised = build_chain(plan)[-1].undo(sums, plan.owners, 1)
+    for name, vector in sums.items():
+        np.testing.assert_array_equal(noised[name], vector)
