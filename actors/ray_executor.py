@@ -44,7 +44,6 @@ from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.outcomes import buffered_outcome, plain_outcome, secure_outcome
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, TrainRecord
-from fedfuse_ray.federation.secure_round import STEPS
 from fedfuse_ray.federation.timeline import EVERYONE, Attendance
 
 T = TypeVar("T")
@@ -163,7 +162,7 @@ class RayExecutor:
         return outcome
 
     def _round(self, round: int, attendance: Attendance) -> RoundOutcome:
-        if self._plan.coding.secure:
+        if self._plan.steps:
             return self._train_securely(round, attendance)
         if self._plan.asynchronous:
             return self._train_buffered(round, attendance)
@@ -237,10 +236,10 @@ class RayExecutor:
         deadline = self._deadline()
         answer: Any = b""
         records: list[TrainRecord] = []
-        for step in STEPS:
+        for step in self._plan.steps:
             sent, told = self._secure_step(step, round, (answer, weights), attendance, deadline)
             records += told
-            if step == STEPS[-1]:
+            if step == self._plan.steps[-1]:
                 break
             answer = self._server.secure_step(step, round, sent)
             if answer is None:

@@ -256,7 +256,7 @@ def summarise(
             downlink_bytes_per_round=downlink / max(1, count),
             uplink_bytes_total=uplink,
             fp32_uplink_bytes_per_round=fp32_uplink_bytes,
-            codec=experiment.compression.codec if uplink else "none",
+            codec=plan.coding.name if uplink else "none",
             payload_bytes_per_round=payload / max(1, count),
         ),
         time=TimeSummary(

@@ -76,6 +76,35 @@ def check_exposures(privacy: PrivacyConfig, compression: CompressionConfig, roun
         )
 
 
+_NEEDS_MORE_THAN_SUMS = {
+    "record-distributed": "already hides updates under masks",
+    "client": "has the server clip what it decodes",
+}
+
+
+def check_encryption(
+    compression: CompressionConfig, privacy: PrivacyConfig, network: NetworkConfig, strategy: str
+) -> None:
+    """Refuse what sums on ciphertexts can't follow.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    if compression.encryption == "none":
+        return
+    reason = None
+    if compression.codec != "fp32":
+        reason = f"adds fixed-point numbers, not what {compression.codec} sends; use codec fp32"
+    elif privacy.mode in _NEEDS_MORE_THAN_SUMS:
+        reason = f"under privacy mode {privacy.mode}, which {_NEEDS_MORE_THAN_SUMS[privacy.mode]}"
+    elif strategy == "scaffold":
+        reason = "does not cover the control variates of scaffold; use another strategy"
+    elif network.aggregation.kind == "buffered-async":
+        reason = "has a key for each round, and buffered-async mixes rounds; use sync or deadline"
+    if reason:
+        raise ValueError(f"compression.encryption: {compression.encryption!r} {reason}")
+
+
 def check_aggregation(
     network: NetworkConfig, privacy: PrivacyConfig, compression: CompressionConfig, strategy: str
 ) -> None:

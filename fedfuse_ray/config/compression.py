@@ -94,6 +94,8 @@ class CompressionConfig(Config):
             `topk`, `powersgd` and `rot1bit`, and none elsewhere.
         rounding_step: Under secure aggregation, the grid of `modint`, `subspace` and
             `countsketch` in standard deviations of one institution's noise share.
+        encryption: `ckks` has the server add ciphertexts that it can't read, which one institution
+            decrypts for it (TenSEAL, the extra `he`); updates are rounded to multiples of 2^-20.
         policy: Who chooses bits and fractions.
         downlink: The broadcast.
     """
@@ -105,6 +107,7 @@ class CompressionConfig(Config):
     rank: int = Field(2, ge=1, le=64)
     feedback: Feedback = "auto"
     rounding_step: float = Field(1.0, gt=0.0, le=1.0)
+    encryption: Literal["none", "ckks"] = "none"
     policy: PolicyConfig = PolicyConfig()
     downlink: DownlinkConfig = DownlinkConfig()
 

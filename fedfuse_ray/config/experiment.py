@@ -11,6 +11,7 @@ from fedfuse_ray.config.base import Config
 from fedfuse_ray.config.composition import (
     check_aggregation,
     check_compression,
+    check_encryption,
     check_exposures,
     check_selection,
     check_weighting,
@@ -125,6 +126,7 @@ class Experiment(Config):
             self.privacy.noise_factors(self.training.rounds)
         check_compression(self.compression, self.privacy)
         check_exposures(self.privacy, self.compression, self.training.rounds)
+        check_encryption(self.compression, self.privacy, self.network, self.strategy.kind)
         check_aggregation(self.network, self.privacy, self.compression, self.strategy.kind)
         check_selection(self.selection.kind, self.network, self.privacy)
         check_weighting(self.strategy.weighting, self.network, self.privacy, self.compression)

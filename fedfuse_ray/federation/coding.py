@@ -55,6 +55,16 @@ class Coding:
         return self.mode == "record-distributed"
 
     @property
+    def encrypted(self) -> bool:
+        """Whether sums are taken on ciphertexts."""
+        return self.config.encryption != "none"
+
+    @property
+    def name(self) -> str:
+        """What updates are sent as: the codec, or the encryption."""
+        return self.config.encryption if self.encrypted else self.config.codec
+
+    @property
     def codec(self) -> Codec:
         """The codec."""
         return CODECS[self.config.codec]

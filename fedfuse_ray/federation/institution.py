@@ -20,6 +20,7 @@ from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.alone import train_alone
 from fedfuse_ray.federation.coding import SETTING
 from fedfuse_ray.federation.downlink import Broadcast
+from fedfuse_ray.federation.encrypted_round import EncryptedMember
 from fedfuse_ray.federation.local import LocalTraining, Prediction, RoundResult, predict
 from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.paradigms import is_pooled
@@ -35,7 +36,8 @@ from fedfuse_ray.federation.records import (
     with_payload,
 )
 from fedfuse_ray.federation.secure_integers import CLIP_NORM, noisy_words, terms_of
-from fedfuse_ray.federation.secure_round import MASK, STEPS, Answer, Member
+from fedfuse_ray.federation.secure_round import MASK, Answer, Member
+from fedfuse_ray.federation.steps import UPDATE
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES
 from fedfuse_ray.federation.tensors import BackboneCache, TensorData, to_tensors
 from fedfuse_ray.federation.transfer import first_weights
@@ -115,7 +117,7 @@ class Institution:
         self._device = torch.device("cuda" if use_gpu else "cpu")
         self._chain = build_chain(plan)
         self._owned = plan.blocks_of(participant)
-        self._member: Member | None = None
+        self._member: Member | EncryptedMember | None = None
         strategy = plan.experiment.strategy
         self._rule = STRATEGIES[strategy.kind](strategy).local
 
@@ -133,13 +135,7 @@ class Institution:
         """
         began = time.perf_counter()
         message, weights, extra = self._fetch(broadcast, anew)
-        training, terms = self._training(weights), self.plan.privacy
-        if terms is not None and not takes_part(terms, training.seed, training.name, round):
-            result = RoundResult({}, {}, 0.0, 0)
-        elif terms is not None and terms.local:
-            result = run_private_round(training, round, terms)
-        else:
-            result = training.run_round(round, self._rule, weights | extra, state)
+        result = self._trained(round, weights, extra, state)
         blocks = apply_chain(self._chain, result.update, self.participant.name, round)
         coding, name = self.plan.coding, self.participant.name
         payloads, memory = coding.encode(blocks, state, round, name, extra)
@@ -164,6 +160,14 @@ class Institution:
         if record.late:
             return Trained(b"", state, replace(record, uplink_bytes=0))
         return Trained(payload, result.state | memory, record)
+
+    def _trained(self, round: int, weights: Blocks, extra: Blocks, state: Blocks) -> RoundResult:
+        training, terms = self._training(weights), self.plan.privacy
+        if terms is not None and not takes_part(terms, training.seed, training.name, round):
+            return RoundResult({}, {}, 0.0, 0)
+        if terms is not None and terms.local:
+            return run_private_round(training, round, terms)
+        return training.run_round(round, self._rule, weights | extra, state)
 
     def _fetch(self, broadcast: Broadcast, anew: bool) -> tuple[bytes, Blocks, Blocks]:
         """Return what this institution is sent, and the weights and other vectors in it."""
@@ -201,14 +205,14 @@ class Institution:
     def secure_step(
         self, step: str, round: int, answer: Answer, broadcast: Broadcast, anew: bool = False
     ) -> SecureReply:
-        """Take one step of a round under secure aggregation.
+        """Take one step of a round in which the server learns sums alone.
 
         The record comes with the step that sends the update. A step is only ever taken once: a
         round that was cut off begins anew, with the same keys, noise and update. Whoever is late
         with its update, on the virtual clock, sends nothing from then on.
 
         Args:
-            step: One of `secure_round.STEPS`, in order.
+            step: One of `plan.steps`, in order.
             round: From 1.
             answer: What the server answered the step before with; empty at first.
             broadcast: The server's broadcast.
@@ -218,28 +222,38 @@ class Institution:
             NotReadyError: The round was begun by a process that is gone.
         """
         name = self.participant.name
-        if step == STEPS[0]:
-            self._member = Member(self.plan, name, broadcast.sizes, round, broadcast.extra)
+        if step == self.plan.steps[0]:
+            self._member = self._join(round, broadcast)
         member = self._member
         if member is None or member.round != round:
             raise NotReadyError(f"{name} has not begun round {round}")
         if member.gone:
             return SecureReply(b"", None)
-        if step != MASK:
+        if step not in UPDATE:
             return SecureReply(member.step(step, answer), None)
         began = time.perf_counter()
         received, weights, extra = self._fetch(broadcast, anew)
-        result = self._joint_step(round, weights, extra)
-        words = noisy_words(result.update, name, round, self.plan, extra)
-        message = member.step(step, answer, words)
+        if isinstance(member, EncryptedMember):
+            result = self._trained(round, weights, extra, {})
+            blocks = apply_chain(self._chain, result.update, name, round)
+            message, lengths = member.encrypt(answer, blocks, result.steps)
+        else:
+            result = self._joint_step(round, weights, extra)
+            words = noisy_words(result.update, name, round, self.plan, extra)
+            message = member.step(MASK, answer, words)
+            lengths = {n: packed_bytes(w.size, member.terms.bits(n)) for n, w in words.items()}
         record = self._record(result, round, received, message, began)
-        lengths = {n: packed_bytes(w.size, member.terms.bits(n)) for n, w in words.items()}
-        sizes = {n: broadcast.sizes.get(n, 1) for n in words}
-        record = with_payload(record, lengths, sizes)
+        record = with_payload(record, lengths, {n: broadcast.sizes.get(n, 1) for n in lengths})
         if record.late:
             member.gone = True
             return SecureReply(b"", replace(record, uplink_bytes=0))
         return SecureReply(message, record)
+
+    def _join(self, round: int, broadcast: Broadcast) -> Member | EncryptedMember:
+        name = self.participant.name
+        if self.plan.coding.encrypted:
+            return EncryptedMember(self.plan, name, round)
+        return Member(self.plan, name, broadcast.sizes, round, broadcast.extra)
 
     def _joint_step(self, round: int, weights: Blocks, extra: Blocks) -> RoundResult:
         training = self._training(weights)

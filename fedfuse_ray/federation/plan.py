@@ -20,8 +20,10 @@ from fedfuse_ray.federation.coding import Coding
 from fedfuse_ray.federation.downlink import Downlink
 from fedfuse_ray.federation.participant import Participant, who_trains
 from fedfuse_ray.federation.privacy_terms import PrivacyTerms, make_terms
+from fedfuse_ray.federation.steps import ENCRYPTED, MASKED
 from fedfuse_ray.models.spec import ModelSpec
 from fedfuse_ray.network import Work, expected_seconds, resolve
+from fedfuse_ray.privacy import homomorphic
 
 _SEE_TENSORS = frozenset({"powersgd", "subspace"})
 
@@ -129,6 +131,18 @@ class Plan:
         return self.experiment.strategy.weighting == "loss"
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps of a round in which the server learns sums alone; none of a plain round."""
+        if self.coding.secure:
+            return MASKED
+        return ENCRYPTED if self.coding.encrypted else ()
+
+    @property
+    def key_holder(self) -> str:
+        """Who decrypts, where sums are taken on ciphertexts."""
+        return self.participants[0].name
+
+    @property
     def keeps_state(self) -> bool:
         """Whether institutions keep something between rounds.
 
@@ -191,6 +205,8 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     classes = {name: info.classes for name, info in index.domains.items()}
     plan = Plan(experiment, spec, participants, dict(index.test), classes)
     compression = experiment.compression
+    if compression.encryption == "ckks":
+        homomorphic.require()
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))

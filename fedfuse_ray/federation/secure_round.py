@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +27,8 @@ from fedfuse_ray.federation.secure_integers import (
     terms_of,
     unclipped_count,
 )
+from fedfuse_ray.federation.steps import MASK as MASK
+from fedfuse_ray.federation.steps import MASKED
 from fedfuse_ray.privacy.adaptive_clipping import AdaptiveClip
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
@@ -39,9 +41,7 @@ from fedfuse_ray.privacy.secure_aggregation import (
     simulation_randomness,
 )
 
-STEPS = ("advertise", "share keys", "mask", "confirm", "unmask")
-MASK = "mask"
-"""The step in which members train and send their masked update."""
+STEPS = MASKED
 
 Answer = bytes | dict[str, bytes]
 """What the server answers a step with: the same to all, or to each its own."""
@@ -69,6 +69,7 @@ class Revealed:
         dropouts: Institutions that were lost on the way.
         traffic: By step and institution, what it sent and what it was answered.
         refused: Sender, as far as known, and reason of each message turned away.
+        steps: Local optimizer steps of each institution, where it tells them.
     """
 
     sums: dict[str, npt.NDArray[np.int64]]
@@ -77,6 +78,7 @@ class Revealed:
     dropouts: tuple[str, ...]
     traffic: dict[str, dict[str, Exchange]]
     refused: tuple[tuple[str, str], ...]
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sent(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ from fedfuse_ray.federation.metrics import Scores, View
 from fedfuse_ray.federation.outcomes import buffered_outcome, plain_outcome, secure_outcome
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import Alone, Trained, TrainRecord
-from fedfuse_ray.federation.secure_round import STEPS, Answer
+from fedfuse_ray.federation.secure_round import Answer
 from fedfuse_ray.federation.server import Server
 from fedfuse_ray.federation.timeline import EVERYONE, Attendance
 from fedfuse_ray.federation.transfer import first_weights
@@ -50,7 +50,7 @@ class SerialExecutor:
 
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round."""
-        if self._plan.coding.secure:
+        if self._plan.steps:
             return self._train_securely(round, attendance)
         if self._plan.asynchronous:
             return self._train_buffered(round, attendance)
@@ -103,14 +103,14 @@ class SerialExecutor:
         records: list[TrainRecord] = []
         messages: list[tuple[str, bytes | memoryview]] = []
         present = [i for i in self._participants if i.participant.name not in attendance.absent]
-        for step in STEPS:
+        for step in self._plan.steps:
             messages = []
             for i in present:
                 name = i.participant.name
                 reply = i.secure_step(step, round, answer, broadcast, name in attendance.anew)
                 records += [reply.record] if reply.record is not None else []
                 messages += [(name, reply.message)] if reply.message else []
-            if step == STEPS[-1]:
+            if step == self._plan.steps[-1]:
                 revealed = self._server.reveal(round, messages)
                 break
             following = self._server.secure_step(step, round, messages)

@@ -18,14 +18,16 @@ from fedfuse_ray.federation.buffered import Carried
 from fedfuse_ray.federation.checkpoint import Checkpoint
 from fedfuse_ray.federation.coding import SETTING
 from fedfuse_ray.federation.downlink import Broadcast
+from fedfuse_ray.federation.encrypted_round import EncryptedGathering
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_transforms import ClipUpdate
 from fedfuse_ray.federation.secure_integers import CLIP_NORM, mean_gradients, modulus_bits
-from fedfuse_ray.federation.secure_round import STEPS, Answer, Gathering, Revealed, next_clip_norm
+from fedfuse_ray.federation.secure_round import Answer, Gathering, Revealed, next_clip_norm
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
 from fedfuse_ray.federation.weighting import correction, loss_factors
 from fedfuse_ray.network import staleness_weight
+from fedfuse_ray.privacy.homomorphic import from_fixed_point
 
 _AVERAGE = "average/"
 _HELD = "held/"
@@ -87,7 +89,7 @@ class Server:
         self._adaptation = Adaptation(plan.experiment.compression, senders)
         strategy = plan.experiment.strategy
         self._strategy = STRATEGIES[strategy.kind](strategy)
-        self._gathering: Gathering | None = None
+        self._gathering: Gathering | EncryptedGathering | None = None
         self._state = dict(checkpoint.strategy) or self._first_state()
 
     def _first_state(self) -> Blocks:
@@ -168,10 +170,15 @@ class Server:
         """
         if round != self.round + 1:
             raise ProtocolError(f"round {round} can't follow round {self.round}")
-        if step == STEPS[0]:
-            sizes = {name: vector.size for name, vector in self.weights.items()}
-            self._gathering = Gathering(self.plan, sizes, round, self._state)
+        if step == self.plan.steps[0]:
+            self._gathering = self._gather(round)
         return self._gathered(round).step(step, messages)
+
+    def _gather(self, round: int) -> Gathering | EncryptedGathering:
+        if self.plan.coding.encrypted:
+            return EncryptedGathering(self.plan, round, self._objection)
+        sizes = {name: vector.size for name, vector in self.weights.items()}
+        return Gathering(self.plan, sizes, round, self._state)
 
     def reveal(self, round: int, messages: Sequence[tuple[str, bytes | memoryview]]) -> Revealed:
         """Take the members' last messages and return the sums, which change nothing yet."""
@@ -189,13 +196,18 @@ class Server:
         """Step along a secure round's sums."""
         if round != self.round + 1:
             raise ProtocolError(f"round {round} can't follow round {self.round}")
+        if self.plan.coding.encrypted:
+            sums = {name: from_fixed_point(words) for name, words in revealed.sums.items()}
+            total = _Total(sums, dict(revealed.owners), dict(revealed.steps))
+            self._advance(round, self._aggregate(total, round))
+            return Aggregation(revealed.sent, revealed.refused)
         sizes = {name: vector.size for name, vector in self.weights.items()}
         state = self._state
         means = mean_gradients(revealed.sums, revealed.owners, self.plan, sizes, round, state)
         if self.plan.coding.adapts(secure=True):
             bits = {n: modulus_bits(self.plan, n, self._state) for n in means}
-            sums = {name: revealed.sums[name] for name in means}
-            self._set(self._adaptation.after_secure_sum(sums, bits))
+            masked = {name: revealed.sums[name] for name in means}
+            self._set(self._adaptation.after_secure_sum(masked, bits))
         if CLIP_NORM in self._state:
             moved = next_clip_norm(revealed, self.plan, float(self._state[CLIP_NORM][0]))
             self._state = self._state | {CLIP_NORM: np.array([moved], np.float32)}
@@ -215,7 +227,7 @@ class Server:
             for name, setting in chosen.items()
         }
 
-    def _gathered(self, round: int) -> Gathering:
+    def _gathered(self, round: int) -> Gathering | EncryptedGathering:
         if self._gathering is None or self._gathering.round != round:
             raise NotReadyError(f"the server has not begun round {round}")
         return self._gathering
@@ -255,7 +267,7 @@ class Server:
         return blocks_.sha256(self.released())
 
     def _objection(
-        self, message: wire.Message, round: int, seen: Mapping[str, wire.Message]
+        self, message: wire.Message, round: int, seen: Mapping[str, object]
     ) -> str | None:
         """Return why an update can't be in the round's sum, or None."""
         participant = self.plan.by_name.get(message.institution)
@@ -270,7 +282,7 @@ class Server:
             return f"sent its update of round {message.round} again"
         if message.institution in seen:
             return f"sent two updates in round {round}"
-        agreed = self.plan.coding.config.codec
+        agreed = self.plan.coding.name
         if message.codec != agreed:
             return f"encoded its update as {message.codec}, where {agreed} was agreed"
         owned = set(self.plan.blocks_of(participant))

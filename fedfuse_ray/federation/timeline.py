@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.records import TrainRecord
-from fedfuse_ray.federation.secure_round import MASK, Exchange, least_members
+from fedfuse_ray.federation.secure_round import Exchange, least_members
 from fedfuse_ray.federation.selection import selected
+from fedfuse_ray.federation.steps import UPDATE
 from fedfuse_ray.network import back_online, close_round, exchange_seconds, reachable
 
 _MOST_WAITS = 1000
@@ -119,6 +120,6 @@ def _exchange(plan: Plan, who: str, round: int, step: str, exchange: Exchange) -
         round=round,
         step=step,
         # The update's own way is in its sender's timing.
-        uplink_bytes=0 if step == MASK else exchange.uplink_bytes,
+        uplink_bytes=0 if step in UPDATE else exchange.uplink_bytes,
         downlink_bytes=exchange.downlink_bytes,
     )
