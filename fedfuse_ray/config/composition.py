@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from fedfuse_ray.config.compression import LINEAR_CODECS, CompressionConfig
 from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
@@ -93,7 +95,10 @@ def check_encryption(
     if compression.encryption == "none":
         return
     reason = None
-    if compression.codec != "fp32":
+    if importlib.util.find_spec("tenseal") is None:
+        # Said before anything is prepared, where the rest of a comparison can still go on.
+        reason = "needs TenSEAL: pip install 'fedfuse-ray[he]'"
+    elif compression.codec != "fp32":
         reason = f"adds fixed-point numbers, not what {compression.codec} sends; use codec fp32"
     elif privacy.mode in _NEEDS_MORE_THAN_SUMS:
         reason = f"under privacy mode {privacy.mode}, which {_NEEDS_MORE_THAN_SUMS[privacy.mode]}"

@@ -23,7 +23,6 @@ from fedfuse_ray.federation.privacy_terms import PrivacyTerms, make_terms
 from fedfuse_ray.federation.steps import ENCRYPTED, MASKED
 from fedfuse_ray.models.spec import ModelSpec
 from fedfuse_ray.network import Work, expected_seconds, resolve
-from fedfuse_ray.privacy import homomorphic
 
 _SEE_TENSORS = frozenset({"powersgd", "subspace"})
 
@@ -205,8 +204,6 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     classes = {name: info.classes for name, info in index.domains.items()}
     plan = Plan(experiment, spec, participants, dict(index.test), classes)
     compression = experiment.compression
-    if compression.encryption == "ckks":
-        homomorphic.require()
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))

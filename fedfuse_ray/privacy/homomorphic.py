@@ -49,14 +49,13 @@ def require() -> Any:
     """Return the module `tenseal`.
 
     Raises:
-        InputError: It is not installed.
+        InputError: It can't be imported here, as on a node of a cluster that lacks it.
     """
     try:
         return importlib.import_module("tenseal")
-    except ImportError:
-        raise InputError(
-            "compression.encryption", "ckks", "needs TenSEAL: pip install 'fedfuse-ray[he]'"
-        ) from None
+    except ImportError as error:
+        remedy = f"needs TenSEAL on every node: pip install 'fedfuse-ray[he]' ({error})"
+        raise InputError("compression.encryption", "ckks", remedy) from None
 
 
 def fixed_point(vector: Vector, senders: int) -> Integers:

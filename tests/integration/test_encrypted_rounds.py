@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import numpy as np
@@ -167,6 +168,13 @@ def test_deadlines_and_noise_go_with_it(tmp_path, private):
     rows = rows_of(tmp_path / "run", "institutions.parquet")
     assert {r["status"] for r in rows if r["institution"] == "med-02"} == {"late"}
     assert summary.privacy.private == private
+
+
+def test_without_tenseal_the_remedy_is_named_before_anything_is_prepared(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs TenSEAL: pip install 'fedfuse-ray\[he\]'") as told:
+        tiny(CKKS)
+    assert (told.value.field, told.value.value) == ("compression.encryption", "ckks")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def verdicts(latest: Any, baseline: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["phantoms", "secure_aggregation", "codecs", "compression", "network"]
+    "name", ["phantoms", "secure_aggregation", "codecs", "compression", "network", "encryption"]
 )
 def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
     assert smoke(name, tmp_path)["ratios"]
