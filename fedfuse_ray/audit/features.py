@@ -21,7 +21,8 @@ from fedfuse_ray import rng
 from fedfuse_ray.audit.observations import Bench
 from fedfuse_ray.audit.similarity import identified
 from fedfuse_ray.federation.local import LocalTraining
-from fedfuse_ray.models.net import CrossModalNet, Encoder
+from fedfuse_ray.models.modules import Encoder
+from fedfuse_ray.models.net import CrossModalNet
 
 DECOYS = 63
 

@@ -13,7 +13,7 @@ from torch import nn
 from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.models.encoders import build_backbone, load_backbone_weights
-from fedfuse_ray.models.net import build_block
+from fedfuse_ray.models.modules import build_block
 from fedfuse_ray.models.spec import ENCODER, ModelSpec, encoder_of_block
 
 

@@ -1,0 +1,42 @@
+"""The module of each block, by the block's name."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fedfuse_ray.models.encoders import build_backbone, feature_count
+from fedfuse_ray.models.fusion import FUSIONS
+from fedfuse_ray.models.paths.maps import input_grid
+from fedfuse_ray.models.spec import FUSION, HEAD, ModelSpec, encoder_of_block
+
+
+class Encoder(nn.Module):
+    """A backbone (identity where it is frozen) and the projection to the embedding."""
+
+    def __init__(self, backbone: nn.Module, features: int, dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection = nn.Linear(features, dim)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map [B, *shape] to [B, D]."""
+        return self.projection(self.backbone(inputs))
+
+
+def build_block(spec: ModelSpec, name: str) -> nn.Module:
+    """Return the module of one block, with weights from torch's current generator."""
+    dim = spec.config.embedding_dim
+    if name == FUSION:
+        return FUSIONS[spec.config.fusion](dim, spec.slots)
+    if name.startswith(HEAD):
+        return nn.Linear(dim, spec.classes[name.removeprefix(HEAD).split("/")[0]])
+    modality, tier = encoder_of_block(name)
+    if modality.startswith("early/"):
+        channels = sum(spec.shapes[m][0] for m in spec.domains[modality.removeprefix("early/")])
+        backbone = build_backbone(spec.config.encoder, (channels, *input_grid(spec)))
+        return Encoder(backbone, feature_count(backbone), dim)
+    config = spec.config.encoder_for(modality, tier)
+    backbone = build_backbone(config, spec.shapes[modality])
+    features = feature_count(backbone)
+    return Encoder(nn.Identity() if spec.frozen(modality, tier) else backbone, features, dim)

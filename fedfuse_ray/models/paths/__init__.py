@@ -1,0 +1,20 @@
+"""Paths from inputs to predictions: one class for each place where modalities may meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedfuse_ray.models.paths.embeddings import Joint, Late
+from fedfuse_ray.models.paths.maps import Early
+from fedfuse_ray.models.paths.owner import Inputs, Owner, Path
+
+PATHS: dict[str, Callable[[Owner], Path]] = {
+    "attention": Joint,
+    "mean": Joint,
+    "concat": Joint,
+    "early": Early,
+    "late": Late,
+    "none": Late,
+}
+
+__all__ = ["PATHS", "Inputs", "Owner", "Path"]

@@ -1,0 +1,67 @@
+"""Paths on which modalities meet as embeddings, or as predictions."""
+
+from __future__ import annotations
+
+import torch
+
+from fedfuse_ray.models.fusion import FUSIONS
+from fedfuse_ray.models.paths.owner import Inputs, Owner, equal_weights
+from fedfuse_ray.models.spec import FUSION
+
+
+class _Encoded:
+    """What these paths begin with."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+
+    def embed(self, inputs: Inputs) -> torch.Tensor:
+        """Encode every modality: [B, M, D]."""
+        encoded = [self.owner.encoder(m)(inputs[m]) for m in self.owner.modalities]
+        return torch.stack(encoded, dim=1)
+
+
+class Joint(_Encoded):
+    """A fusion of embeddings, then the domain's head: `attention`, `mean`, `concat`."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        kind = owner.spec.config.fusion
+        self._fusion = FUSIONS[kind](0, 0) if kind == "mean" else owner.blocks[FUSION]
+        self._by_place = kind == "concat"
+        self._places = [owner.siblings.index(m) for m in owner.modalities]
+
+    def classify(
+        self, embedded: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Classify the fused embeddings."""
+        if self._by_place:
+            embedded, mask = self._placed(embedded), self._placed(mask)
+        fused, weights = self._fusion(embedded, mask)
+        if self._by_place:
+            weights = weights[:, self._places]
+        return self.owner.head()(fused), weights
+
+    def _placed(self, own: torch.Tensor) -> torch.Tensor:
+        """Spread [B, M, ...] over the domain's modalities, zero where this owner has none.
+
+        `concat` reads a modality at its place, which must be the same at every owner.
+        """
+        columns = [torch.zeros_like(own[:, 0])] * len(self.owner.siblings)
+        for index, place in enumerate(self._places):
+            columns[place] = own[:, index]
+        return torch.stack(columns, dim=1)
+
+
+class Late(_Encoded):
+    """A head for each modality; the predicted probabilities are averaged: `late`, `none`."""
+
+    def classify(
+        self, embedded: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Average the modalities' predicted probabilities."""
+        logits = [self.owner.head(m)(embedded[:, i]) for i, m in enumerate(self.owner.modalities)]
+        predictions = torch.log_softmax(torch.stack(logits, dim=1), dim=2)
+        weights = equal_weights(mask, embedded.dtype)
+        logs = torch.log(weights.clamp(min=1e-30))[..., None]
+        return torch.logsumexp(predictions + logs, dim=1), weights
