@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fedfuse_ray.config.base import Config
 
-FusionKind = Literal["attention", "mean", "concat", "early", "late", "none"]
+FusionKind = Literal["attention", "mean", "concat", "early", "late", "hybrid", "none"]
 EncoderKind = Literal["cnn", "resnet50", "vgg16", "efficientnet_b0"]
 TierName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
@@ -50,8 +50,10 @@ class ModelConfig(Config):
 
     Attributes:
         embedding_dim: Length of each modality's embedding.
-        fusion: How the embeddings of the modalities present become one. `none` trains a
-            single-modality model each and never fuses.
+        fusion: How the modalities present become one prediction. `attention`, `mean` and `concat`
+            fuse embeddings, `early` stacks raw inputs, `late` averages the predictions of single
+            modalities, `hybrid` averages those with the prediction over attention's embedding.
+            `none` trains a single-modality model each and never fuses.
         modality_dropout: Probability that a present modality is hidden from the fusion while
             training; at least one always stays.
         auxiliary_weight: Weight of the mean single-modality loss beside the fused loss.

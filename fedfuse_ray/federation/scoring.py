@@ -155,7 +155,7 @@ def _by_modality(confusions: Mapping[str, Mapping[View, Counts]]) -> dict[str, f
 
 
 def _attention(plan: Plan, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    return weights if plan.spec.config.fusion == "attention" else None
+    return weights if plan.spec.config.fusion in ("attention", "hybrid") else None
 
 
 def _attention_of_alone(

@@ -1,6 +1,6 @@
 """Fusion: the embeddings of the modalities present become one vector.
 
-Taxonomy of early, late and intermediate fusion: Baltrusaitis et al., 2019, arXiv 1705.09406.
+Taxonomy of early, late and hybrid fusion: Baltrusaitis et al., 2019, arXiv 1705.09406, section 6.
 """
 
 from __future__ import annotations
@@ -101,4 +101,5 @@ FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "attention": AttentionFusion,
     "mean": MeanFusion,
     "concat": ConcatFusion,
+    "hybrid": AttentionFusion,
 }

@@ -50,10 +50,10 @@ class ModelSpec:
         names = [encoder_block(modality, tier) for modality in modalities]
         if fusion not in WITHOUT_FUSION_BLOCK:
             names.append(FUSION)
-        if fusion in ("late", "none"):
-            names += [f"{HEAD}{domain}/{modality}" for modality in modalities]
-        else:
+        if fusion not in ("late", "none"):
             names.append(HEAD + domain)
+        if fusion in ("late", "none", "hybrid"):
+            names += [f"{HEAD}{domain}/{modality}" for modality in modalities]
         return tuple(names)
 
     def all_blocks(self) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def test_fewer_modalities_than_slots_are_taken(fusion):
     torch.testing.assert_close(narrow, fusion(embeddings, mask)[0])
 
 
-@pytest.mark.parametrize("kind", ["attention", "mean"])
+@pytest.mark.parametrize("kind", ["attention", "mean", "hybrid"])
 def test_the_order_of_modalities_does_not_matter(kind):
     torch.manual_seed(1)
     module = FUSIONS[kind](DIM, SLOTS)
@@ -201,6 +201,22 @@ def test_late_fusion_averages_probabilities(kind):
             for m in torch.eye(2, dtype=torch.bool)
         ]
     torch.testing.assert_close(torch.softmax(both, dim=1), (each[0] + each[1]) / 2)
+
+
+def test_hybrid_fusion_averages_a_joint_and_a_late_prediction():
+    net, batch = net_of("hybrid"), images()
+    mask = torch.tensor([[True, True], [True, False], [False, True]]).repeat(3, 1)[:BATCH]
+    parts = []
+    for kind in ("attention", "late"):
+        part = CrossModalNet(spec_of(kind), "medical", MODALITIES)
+        part.set_blocks(net.get_blocks())
+        with torch.no_grad():
+            parts.append(part.classify(part.embed(batch), mask))
+    with torch.no_grad():
+        logits, weights = net.classify(net.embed(batch), mask)
+    wanted = sum(torch.softmax(logits, dim=1) for logits, _ in parts) / 2
+    torch.testing.assert_close(torch.exp(logits), wanted)
+    torch.testing.assert_close(weights, parts[0][1])
 
 
 def test_early_fusion_folds_signals_onto_the_images_grid():

@@ -128,6 +128,7 @@ def test_a_spent_budget_ends_the_run_and_keeps_what_was_trained(tmp_path, monkey
         ("strategy.kind=fedadam",),
         ("model.fusion=early", "model.encoder.trainable=true"),
         ("model.fusion=late",),
+        ("model.fusion=hybrid",),
     ],
     ids=lambda settings: settings[0],
 )

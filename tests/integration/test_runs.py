@@ -16,7 +16,7 @@ from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.running import Silent, resume, run
 
-FUSIONS = ["attention", "mean", "concat", "early", "late"]
+FUSIONS = ["attention", "mean", "concat", "early", "late", "hybrid"]
 
 
 class PowerCut(Exception):
@@ -114,7 +114,7 @@ def test_every_fusion_runs_and_repeats(tmp_path, fusion):
     assert scores_of(tmp_path / "a") == scores_of(tmp_path / "b")
     views = json.loads((tmp_path / "a" / "evaluation.json").read_text())["domains"]["medical"]
     attention = [view["attention"] for view in views["views"]]
-    assert all(attention) if fusion == "attention" else not any(attention)
+    assert all(attention) if fusion in ("attention", "hybrid") else not any(attention)
 
 
 def test_another_seed_is_another_run(tmp_path):

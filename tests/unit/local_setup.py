@@ -17,7 +17,7 @@ from fedfuse_ray.models.net import CrossModalNet
 
 MODALITIES = ("ct", "mri")
 SGD = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.05}
-FUSIONS = ["attention", "mean", "concat", "early", "late", "none"]
+FUSIONS = ["attention", "mean", "concat", "early", "late", "hybrid", "none"]
 
 
 def net_of(fusion="attention", seed=0):

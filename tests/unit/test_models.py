@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from federations import random_blocks, spec_of
 
+from fedfuse_ray.config import FusionKind
 from fedfuse_ray.federation.tensors import BackboneCache
 from fedfuse_ray.models.initial import frozen_backbone, initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
@@ -96,7 +98,7 @@ def test_read_only_blocks_are_taken():
     net.join(blocks)
 
 
-@pytest.mark.parametrize("fusion", ["attention", "mean", "concat", "early", "late", "none"])
+@pytest.mark.parametrize("fusion", get_args(FusionKind))
 def test_initial_blocks_are_those_of_the_network(fusion):
     spec = spec_of(fusion)
     initial = initial_blocks(spec)

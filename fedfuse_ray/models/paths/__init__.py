@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedfuse_ray.models.paths.embeddings import Joint, Late
+from fedfuse_ray.models.paths.embeddings import Hybrid, Joint, Late
 from fedfuse_ray.models.paths.maps import Early
 from fedfuse_ray.models.paths.owner import Inputs, Owner, Path
 
@@ -15,6 +15,7 @@ PATHS: dict[str, Callable[[Owner], Path]] = {
     "early": Early,
     "late": Late,
     "none": Late,
+    "hybrid": Hybrid,
 }
 
 __all__ = ["PATHS", "Inputs", "Owner", "Path"]

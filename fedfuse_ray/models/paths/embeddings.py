@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from fedfuse_ray.models.fusion import FUSIONS
@@ -65,3 +67,24 @@ class Late(_Encoded):
         weights = equal_weights(mask, embedded.dtype)
         logs = torch.log(weights.clamp(min=1e-30))[..., None]
         return torch.logsumexp(predictions + logs, dim=1), weights
+
+
+class Hybrid(_Encoded):
+    """The mean of a joint prediction and a late one, over the same embeddings.
+
+    Hybrid fusion as Baltrusaitis et al., 2019, arXiv 1705.09406, section 6.1 name it: the output of
+    a joint model beside that of unimodal ones. Probabilities are averaged, so a part that is sure
+    and right carries a specimen that the other can't tell.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._joint, self._late = Joint(owner), Late(owner)
+
+    def classify(
+        self, embedded: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Average both parts' predicted probabilities; the weights are the joint part's."""
+        joint, weights = self._joint.classify(embedded, mask)
+        late, _ = self._late.classify(embedded, mask)
+        return torch.logaddexp(torch.log_softmax(joint, dim=1), late) - math.log(2), weights
