@@ -45,12 +45,15 @@ def plan_of(experiment: Experiment) -> Plan:
     return make_plan(experiment, index, pooled=paradigms.is_pooled(experiment))
 
 
-def spec_of(fusion: str = "attention", *, seed: int = 0, **encoder: object) -> ModelSpec:
+def spec_of(
+    fusion: str = "attention", *, seed: int = 0, depth: int = 1, **encoder: object
+) -> ModelSpec:
     """Return a network over two domains, one of them with a colour image and a signal."""
     return ModelSpec(
         config=ModelConfig(
             embedding_dim=8,
             fusion=fusion,  # type: ignore[arg-type]
+            fusion_depth=depth if fusion == "intermediate" else None,
             encoder=EncoderConfig(**{"width": 4, **encoder}),  # type: ignore[arg-type]
         ),
         domains=DOMAINS,

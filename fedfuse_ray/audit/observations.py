@@ -172,10 +172,11 @@ def trainable(plan: Plan) -> Plan:
     """
     config = plan.spec.config
     encoder = EncoderConfig(kind="cnn", weights="random", trainable=True, width=_WIDTH)
-    fusion = "attention" if config.fusion == "early" else config.fusion
+    fusion = config.fusion if config.single_encoders else "attention"
     tiers = dict.fromkeys(config.tiers, encoder)
     model = config.model_copy(
-        update={"encoder": encoder, "encoders": {}, "tiers": tiers, "fusion": fusion}
+        update={"encoder": encoder, "encoders": {}, "tiers": tiers}
+        | {"fusion": fusion, "fusion_depth": None}
     )
     spec = replace(plan.spec, config=model)
     experiment = plan.experiment.model_copy(update={"model": model})

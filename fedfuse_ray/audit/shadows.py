@@ -92,10 +92,11 @@ def pools(plan: Plan, dataset: Dataset, weights: Blocks) -> Iterator[Pool]:
         weights: The audited model.
 
     Raises:
-        InputError: The model fuses images before any encoder.
+        InputError: The model fuses before its encoders end.
     """
-    if plan.spec.config.fusion == "early":
-        raise InputError("model.fusion", "early", "has no heads above backbones; skip membership")
+    if not (config := plan.spec.config).single_encoders:
+        remedy = "has no heads above backbones; skip membership"
+        raise InputError("model.fusion", config.fusion, remedy)
     backbones = BackboneCache(plan.spec)
     for domain in plan.spec.domains:
         here = [p for p in plan.participants if p.domain == domain]

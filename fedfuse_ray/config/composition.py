@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from fedfuse_ray.config.compression import LINEAR_CODECS, CompressionConfig
+from fedfuse_ray.config.model import CNN_STAGES, ModelConfig
 from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
 
@@ -190,3 +191,42 @@ def check_weighting(
             "strategy.weighting: 'loss' weighs each round anew, under which ef21's differences do "
             "not add up; use compression.feedback=ef14"
         )
+
+
+def check_fusion_depth(model: ModelConfig) -> None:
+    """Refuse a depth that nothing uses, and encoders whose feature maps can't be averaged.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    depth = model.fusion_depth
+    if model.fusion != "intermediate":
+        if depth is not None:
+            raise ValueError(
+                f"model.fusion_depth: '{depth}' with model.fusion={model.fusion}, which fuses at "
+                "one place only; set the fusion to intermediate, or the depth to null"
+            )
+        return
+    if depth is None:
+        raise ValueError(
+            "model.fusion_depth: 'null' with model.fusion=intermediate; choose how many of the "
+            f"CNN's stages each modality has for itself, 0 to {CNN_STAGES}"
+        )
+    shared = model.encoder
+    for name, own in {"encoder": shared, **model.encoders}.items():
+        field = f"model.{name}" if own is shared else f"model.encoders.{name}"
+        if own.kind != "cnn":
+            raise ValueError(
+                f"{field}.kind: {own.kind!r} can't be cut in two for model.fusion=intermediate; "
+                "use cnn, or another fusion"
+            )
+        if not own.trainable:
+            raise ValueError(
+                f"{field}.trainable: 'false' with model.fusion=intermediate, whose shared stages "
+                "come after each modality's own; set it to true, or fuse embeddings by attention"
+            )
+        if own.width != shared.width:
+            raise ValueError(
+                f"{field}.width: '{own.width}' beside model.encoder.width={shared.width}; "
+                "intermediate fusion averages feature maps, which need one width"
+            )

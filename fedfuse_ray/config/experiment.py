@@ -13,6 +13,7 @@ from fedfuse_ray.config.composition import (
     check_compression,
     check_encryption,
     check_exposures,
+    check_fusion_depth,
     check_selection,
     check_weighting,
 )
@@ -87,7 +88,8 @@ class Experiment(Config):
         return self
 
     @model_validator(mode="after")
-    def _encoders_fit_images(self) -> Experiment:
+    def _encoders_fit(self) -> Experiment:
+        check_fusion_depth(self.model)
         configs = {"encoder": self.model.encoder}
         configs |= {f"encoders.{name}": c for name, c in self.model.encoders.items()}
         configs |= {f"tiers.{name}": c for name, c in self.model.tiers.items()}

@@ -77,10 +77,11 @@ def check_hardware(
                 f"{field}.tier: {hardware.tier!r} is not one of model.tiers; {known}, or leave it "
                 "empty for the default encoders"
             )
-        if hardware.tier and model.fusion == "early":
+        if hardware.tier and not model.single_encoders:
             raise ValueError(
                 f"{field}.tier: {hardware.tier!r} names an encoder of single modalities, and "
-                "model.fusion=early has none; choose another fusion or leave the tier empty"
+                f"model.fusion={model.fusion} has none; choose another fusion or leave the tier "
+                "empty"
             )
         if hardware.local_steps is not None and privacy.mode in _FIXED_STEPS:
             raise ValueError(

@@ -8,8 +8,12 @@ from pydantic import Field
 
 from fedfuse_ray.config.base import Config
 
-FusionKind = Literal["attention", "mean", "concat", "early", "late", "hybrid", "none"]
+FusionKind = Literal[
+    "attention", "mean", "concat", "early", "intermediate", "late", "hybrid", "none"
+]
 EncoderKind = Literal["cnn", "resnet50", "vgg16", "efficientnet_b0"]
+CNN_STAGES = 3
+"""Stages of the small CNN: the greatest depth at which `intermediate` fusion fuses."""
 TierName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
@@ -51,9 +55,12 @@ class ModelConfig(Config):
     Attributes:
         embedding_dim: Length of each modality's embedding.
         fusion: How the modalities present become one prediction. `attention`, `mean` and `concat`
-            fuse embeddings, `early` stacks raw inputs, `late` averages the predictions of single
-            modalities, `hybrid` averages those with the prediction over attention's embedding.
-            `none` trains a single-modality model each and never fuses.
+            fuse embeddings, `early` stacks raw inputs, `intermediate` averages feature maps,
+            `late` averages the predictions of single modalities, `hybrid` averages those with
+            the prediction over attention's embedding. `none` trains a single-modality model each
+            and never fuses.
+        fusion_depth: Stages of the small CNN that each modality has for itself before
+            `intermediate` fusion; its domain shares those after it. 0 is where `early` fuses.
         modality_dropout: Probability that a present modality is hidden from the fusion while
             training; at least one always stays.
         auxiliary_weight: Weight of the mean single-modality loss beside the fused loss.
@@ -68,12 +75,23 @@ class ModelConfig(Config):
 
     embedding_dim: int = Field(64, ge=4, le=4096)
     fusion: FusionKind = "attention"
+    fusion_depth: int | None = Field(None, ge=0, le=CNN_STAGES)
     modality_dropout: float = Field(0.3, ge=0.0, lt=1.0)
     auxiliary_weight: float = Field(0.3, ge=0.0)
     encoder: EncoderConfig = EncoderConfig()
     encoders: dict[str, EncoderConfig] = Field({})
     tiers: dict[TierName, EncoderConfig] = Field({})
     transfer: TransferConfig | None = None
+
+    @property
+    def stacks_inputs(self) -> bool:
+        """Whether modalities meet as raw inputs, before any encoder."""
+        return self.fusion == "early" or (self.fusion == "intermediate" and not self.fusion_depth)
+
+    @property
+    def single_encoders(self) -> bool:
+        """Whether each modality has a whole encoder of its own."""
+        return self.fusion not in ("early", "intermediate")
 
     def encoder_for(self, modality: str, tier: str = "") -> EncoderConfig:
         """Return the encoder's config of one modality, at institutions of a tier."""

@@ -33,7 +33,7 @@ def resolve(experiment: Experiment) -> Experiment:
         )
     if experiment.paradigm not in _ONE_MODEL_A_MODALITY:
         return experiment
-    model = experiment.model.model_copy(update={"fusion": "none"})
+    model = experiment.model.model_copy(update={"fusion": "none", "fusion_depth": None})
     return experiment.model_copy(update={"model": model})
 
 

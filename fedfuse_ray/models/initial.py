@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from torch import nn
 from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.models.encoders import build_backbone, load_backbone_weights
-from fedfuse_ray.models.modules import build_block
+from fedfuse_ray.models.modules import Encoder, build_block
 from fedfuse_ray.models.spec import ENCODER, ModelSpec, encoder_of_block
 
 
@@ -60,7 +59,7 @@ def _initial(spec: ModelSpec, name: str) -> Vector:
     modality, tier = encoder_of_block(name)
     if name.startswith(ENCODER) and modality in spec.shapes and not spec.frozen(modality, tier):
         config = spec.config.encoder_for(modality, tier)
-        backbone = cast(nn.Module, block.backbone)
+        backbone = block.backbone if isinstance(block, Encoder) else block
         load_backbone_weights(
             backbone, config, modality, spec.shapes[modality], spec.origin(modality)
         )

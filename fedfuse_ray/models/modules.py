@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from fedfuse_ray.models.encoders import build_backbone, feature_count
+from fedfuse_ray.models.encoders.cnn import first_stages, last_stages
 from fedfuse_ray.models.fusion import FUSIONS
 from fedfuse_ray.models.paths.maps import input_grid
-from fedfuse_ray.models.spec import FUSION, HEAD, ModelSpec, encoder_of_block
+from fedfuse_ray.models.spec import EARLY, FUSION, HEAD, SHARED, ModelSpec, encoder_of_block
 
 
 class Encoder(nn.Module):
@@ -32,11 +33,20 @@ def build_block(spec: ModelSpec, name: str) -> nn.Module:
     if name.startswith(HEAD):
         return nn.Linear(dim, spec.classes[name.removeprefix(HEAD).split("/")[0]])
     modality, tier = encoder_of_block(name)
-    if modality.startswith("early/"):
-        channels = sum(spec.shapes[m][0] for m in spec.domains[modality.removeprefix("early/")])
-        backbone = build_backbone(spec.config.encoder, (channels, *input_grid(spec)))
+    if modality.startswith((EARLY, SHARED)):
+        backbone = _of_domain(spec, modality)
         return Encoder(backbone, feature_count(backbone), dim)
     config = spec.config.encoder_for(modality, tier)
+    if spec.config.fusion == "intermediate":
+        return first_stages(config, spec.shapes[modality], spec.depth)
     backbone = build_backbone(config, spec.shapes[modality])
     features = feature_count(backbone)
     return Encoder(nn.Identity() if spec.frozen(modality, tier) else backbone, features, dim)
+
+
+def _of_domain(spec: ModelSpec, name: str) -> nn.Module:
+    """Return the backbone of a domain's block: over stacked inputs, or over averaged maps."""
+    if name.startswith(SHARED):
+        return last_stages(spec.config.encoder, spec.depth)
+    channels = sum(spec.shapes[m][0] for m in spec.domains[name.removeprefix(EARLY)])
+    return build_backbone(spec.config.encoder, (channels, *input_grid(spec)))

@@ -13,7 +13,7 @@ from torch import nn
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.models.modules import build_block
-from fedfuse_ray.models.paths import PATHS, Inputs, Owner
+from fedfuse_ray.models.paths import Inputs, Owner, path_of
 from fedfuse_ray.models.spec import ModelSpec, encoder_block
 
 
@@ -36,7 +36,7 @@ class CrossModalNet(nn.Module):
         self.names = spec.block_names(domain, self.modalities, tier)
         self.encoder_names = {m: encoder_block(m, tier) for m in self.modalities}
         self.blocks = nn.ModuleDict({name: build_block(spec, name) for name in self.names})
-        self._path = PATHS[self.kind](Owner(spec, domain, self.modalities, tier, self.blocks))
+        self._path = path_of(Owner(spec, domain, self.modalities, tier, self.blocks))
         self._flatten()
 
     def embed(self, inputs: Inputs) -> torch.Tensor:

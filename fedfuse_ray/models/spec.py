@@ -9,7 +9,9 @@ from fedfuse_ray.config.model import ModelConfig
 
 ENCODER, FUSION, HEAD = "encoder/", "fusion", "head/"
 TIER = "@"
-WITHOUT_FUSION_BLOCK = frozenset({"mean", "late", "early", "none"})
+EARLY, SHARED = "early/", "shared/"
+"""What stands in a modality's place in the names of a domain's encoders."""
+WITHOUT_FUSION_BLOCK = frozenset({"mean", "late", "early", "intermediate", "none"})
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,23 @@ class ModelSpec:
         """Most modalities that a domain has: the fusion's width for `concat`."""
         return max(len(modalities) for modalities in self.domains.values())
 
+    @property
+    def depth(self) -> int:
+        """Stages of the CNN that a modality has for itself under `intermediate` fusion."""
+        return self.config.fusion_depth or 0
+
     def block_names(
         self, domain: str, modalities: tuple[str, ...], tier: str = ""
     ) -> tuple[str, ...]:
         """Return the blocks that an owner of `modalities` trains, in the model's order."""
         fusion = self.config.fusion
-        if fusion == "early":
-            return (f"{ENCODER}early/{domain}", f"{HEAD}{domain}")
+        if self.config.stacks_inputs:
+            return (early_block(domain), f"{HEAD}{domain}")
         names = [encoder_block(modality, tier) for modality in modalities]
         if fusion not in WITHOUT_FUSION_BLOCK:
             names.append(FUSION)
+        if fusion == "intermediate":
+            names.append(shared_block(domain))
         if fusion not in ("late", "none"):
             names.append(HEAD + domain)
         if fusion in ("late", "none", "hybrid"):
@@ -73,8 +82,8 @@ class ModelSpec:
 
     def frozen(self, modality: str, tier: str = "") -> bool:
         """Whether the encoder's backbone is frozen, so that the network takes its features."""
-        early = self.config.fusion == "early"
-        return not early and not self.config.encoder_for(modality, tier).trainable
+        single = self.config.single_encoders
+        return single and not self.config.encoder_for(modality, tier).trainable
 
     def signature(self) -> tuple[object, ...]:
         """Return what two specs share when their frozen features are the same."""
@@ -84,6 +93,16 @@ class ModelSpec:
     def origin(self, modality: str) -> str:
         """Return the digest of the file that defines a modality; empty for the library's."""
         return self.origins[modality][1] if modality in self.origins else ""
+
+
+def early_block(domain: str) -> str:
+    """Return the name of the encoder of a domain's stacked inputs."""
+    return f"{ENCODER}{EARLY}{domain}"
+
+
+def shared_block(domain: str) -> str:
+    """Return the name of the stages that a domain shares after its feature maps are averaged."""
+    return f"{ENCODER}{SHARED}{domain}"
 
 
 def encoder_block(modality: str, tier: str = "") -> str:

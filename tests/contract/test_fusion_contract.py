@@ -9,6 +9,8 @@ import torch
 from federations import spec_of
 
 from fedfuse_ray.config import FusionKind
+from fedfuse_ray.config.model import CNN_STAGES, EncoderConfig
+from fedfuse_ray.models.encoders.cnn import first_stages, grid_after, image_cnn, last_stages
 from fedfuse_ray.models.fusion import FUSIONS
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
@@ -217,6 +219,55 @@ def test_hybrid_fusion_averages_a_joint_and_a_late_prediction():
     wanted = sum(torch.softmax(logits, dim=1) for logits, _ in parts) / 2
     torch.testing.assert_close(torch.exp(logits), wanted)
     torch.testing.assert_close(weights, parts[0][1])
+
+
+@pytest.mark.parametrize("depth", range(1, CNN_STAGES + 1))
+def test_intermediate_fusion_averages_the_maps_of_what_is_shown(depth):
+    """By hand: each modality's stages, the mean on one grid, the shared stages."""
+    spec = spec_of("intermediate", depth=depth)
+    net = CrossModalNet(spec, "materials", ("rgb", "line"))
+    net.set_blocks(initial_blocks(spec))
+    batch = {"rgb": torch.rand(2, 3, 16, 16), "line": torch.rand(2, 1, 64)}
+    with torch.no_grad():
+        image = net.blocks["encoder/rgb"](batch["rgb"])
+        signal = net.blocks["encoder/line"](batch["line"])
+        side = image.shape[-1]
+        assert side == (8, 4, 4)[depth - 1]
+        folded = torch.nn.functional.interpolate(signal, size=side * side, mode="linear")
+        both = (image + folded.view(image.shape)) / 2
+        shared, head = net.blocks["encoder/shared/materials"], net.blocks["head/materials"]
+        embedded = net.embed(batch)
+        logits, _ = net.classify(embedded, torch.ones(2, 2, dtype=torch.bool))
+        alone, _ = net.classify(embedded, torch.tensor([[True, False]]).expand(2, -1))
+        torch.testing.assert_close(logits, head(shared(both)))
+        torch.testing.assert_close(alone, head(shared(image)))
+
+
+def test_the_stages_before_and_after_the_depth_are_those_of_one_cnn():
+    cnn = image_cnn(EncoderConfig(width=4), (1, 16, 16))
+    assert len(cnn.convolutions) == CNN_STAGES
+    whole = sum(p.numel() for p in cnn.parameters())
+    for depth in range(1, CNN_STAGES + 1):
+        first = first_stages(EncoderConfig(width=4), (1, 16, 16), depth)
+        last = last_stages(EncoderConfig(width=4), depth)
+        assert sum(p.numel() for part in (first, last) for p in part.parameters()) == whole
+        assert last(first(torch.rand(2, 1, 16, 16))).shape == (2, cnn.features)
+        assert first(torch.rand(1, 1, 18, 14)).shape[2:] == grid_after((18, 14), depth)
+
+
+def test_at_depth_zero_intermediate_fusion_is_early_fusion():
+    early, zero = spec_of("early"), spec_of("intermediate", depth=0)
+    first, other = initial_blocks(early), initial_blocks(zero)
+    assert list(first) == list(other)
+    assert all((first[name] == other[name]).all() for name in first)
+    batch, mask = images(), torch.tensor([[True, False]]).expand(BATCH, -1)
+    results = []
+    for spec in (early, zero):
+        net = CrossModalNet(spec, "medical", MODALITIES)
+        net.set_blocks(first)
+        with torch.no_grad():
+            results.append(net.classify(net.embed(batch), mask)[0])
+    torch.testing.assert_close(results[0], results[1])
 
 
 def test_early_fusion_folds_signals_onto_the_images_grid():

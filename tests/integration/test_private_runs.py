@@ -129,6 +129,7 @@ def test_a_spent_budget_ends_the_run_and_keeps_what_was_trained(tmp_path, monkey
         ("model.fusion=early", "model.encoder.trainable=true"),
         ("model.fusion=late",),
         ("model.fusion=hybrid",),
+        ("model.fusion=intermediate", "model.fusion_depth=1", "model.encoder.trainable=true"),
     ],
     ids=lambda settings: settings[0],
 )

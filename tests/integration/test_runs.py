@@ -16,7 +16,7 @@ from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.running import Silent, resume, run
 
-FUSIONS = ["attention", "mean", "concat", "early", "late", "hybrid"]
+FUSIONS = ["attention", "mean", "concat", "early", "intermediate", "late", "hybrid"]
 
 
 class PowerCut(Exception):
@@ -108,7 +108,8 @@ def test_nothing_is_continued_where_nothing_was_started(tmp_path):
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_runs_and_repeats(tmp_path, fusion):
-    experiment = tiny(f"model.fusion={fusion}")
+    depth = 1 if fusion == "intermediate" else "null"
+    experiment = tiny(f"model.fusion={fusion}", f"model.fusion_depth={depth}")
     first, again = (run(experiment, tmp_path / name) for name in "ab")
     assert first.weights_sha256 == again.weights_sha256
     assert scores_of(tmp_path / "a") == scores_of(tmp_path / "b")

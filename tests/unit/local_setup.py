@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from federations import spec_of
 
-from fedfuse_ray.config import TrainingConfig
+from fedfuse_ray.config import FusionKind, TrainingConfig
 from fedfuse_ray.federation.local import (
     LocalTraining,
     training_loss,
@@ -17,7 +19,7 @@ from fedfuse_ray.models.net import CrossModalNet
 
 MODALITIES = ("ct", "mri")
 SGD = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.05}
-FUSIONS = ["attention", "mean", "concat", "early", "late", "hybrid", "none"]
+FUSIONS = get_args(FusionKind)
 
 
 def net_of(fusion="attention", seed=0):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fedfuse_ray.config import load
+from fedfuse_ray.config import load, validate
 from fedfuse_ray.config.compression import ADAPTIVE_CODECS, FEEDBACK_CODECS, LINEAR_CODECS
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation import paradigms
 
 OPEN, SECURE, LOCAL = "fedfuse_nonprivate", "fedfuse", "federated_dp"
 CODECS = ("fp32", "fp16", "modint", "subspace", "countsketch", "rot1bit", "topk", "powersgd")
@@ -279,3 +280,45 @@ def test_a_broadcast_in_a_subspace_needs_a_model_that_stays_in_it():
     check_message(refused(OPEN, down, *alike), "compression.downlink.codec", "'subspace'", "alike")
     both = (*alike, down, "compression.downlink.fraction=0.2")
     assert loaded(OPEN, *both).compression.downlink.codec == "subspace"
+
+
+INTERMEDIATE = "model.fusion=intermediate"
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "value", "remedy"),
+    [
+        (("model.fusion_depth=1",), "model.fusion_depth", "1", "set the fusion to intermediate"),
+        ((INTERMEDIATE,), "model.fusion_depth", "null", "0 to 3"),
+        ((INTERMEDIATE, "model.fusion_depth=4"), "model.fusion_depth", "4", "less than or equal"),
+        ((INTERMEDIATE, "model.fusion_depth=-1"), "model.fusion_depth", "-1", "greater than"),
+        (
+            (INTERMEDIATE, "model.fusion_depth=1", "model.encoder.kind=resnet50"),
+            "model.encoder.kind",
+            "resnet50",
+            "use cnn",
+        ),
+        (
+            (INTERMEDIATE, "model.fusion_depth=1", "model.encoder.trainable=false"),
+            "model.encoder.trainable",
+            "false",
+            "set it to true",
+        ),
+        (
+            (INTERMEDIATE, "model.fusion_depth=1", "model.encoders={ct: {width: 8}}"),
+            "model.encoders.ct.width",
+            "8",
+            "need one width",
+        ),
+    ],
+)
+def test_a_fusion_depth_that_can_not_be_is_refused(settings, field, value, remedy):
+    check_message(refused(OPEN, *settings), field, value, remedy)
+    assert loaded(OPEN, INTERMEDIATE, "model.fusion_depth=2").model.fusion_depth == 2
+
+
+def test_one_model_a_modality_has_no_fusion_depth():
+    """What `federated` makes of the model must load again from the run's folder."""
+    experiment = paradigms.resolve(loaded("federated", INTERMEDIATE, "model.fusion_depth=1"))
+    assert (experiment.model.fusion, experiment.model.fusion_depth) == ("none", None)
+    assert validate(experiment.model_dump(mode="json")) == experiment

@@ -192,3 +192,20 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a state dict"):
         from_file(tmp_path / "w.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_before_an_intermediate_fusion_an_encoders_first_stages_are_loaded(tmp_path):
+    donor = build_backbone(EncoderConfig(width=4), (1, 16, 16))
+    torch.save(donor.state_dict(), tmp_path / "cnn.pt")
+    spec = spec_of("intermediate", depth=2, weights=str(tmp_path / "cnn.pt"))
+    one = dataclasses.replace(
+        spec,
+        domains={"medical": ("ct",)},
+        classes={"medical": 3},
+        shapes={"ct": (1, 16, 16)},
+    )
+    wanted = [
+        p for part in (donor.convolutions, donor.norms) for m in part[:2] for p in m.parameters()
+    ]
+    flat = torch.cat([p.detach().reshape(-1) for p in wanted]).numpy()
+    np.testing.assert_array_equal(initial_blocks(one)["encoder/ct"], flat)

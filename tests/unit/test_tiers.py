@@ -348,6 +348,10 @@ def test_every_private_mode_trains_a_tier(mode):
         ),
         (("institutions.med-02.hardware.tier=edge",), r"'edge'.*none is defined"),
         ((*MED_02, "model.fusion=early"), r"med-02\.hardware\.tier: 'edge'.*fusion=early"),
+        (
+            (*MED_02, "model.fusion=intermediate", "model.fusion_depth=1"),
+            r"med-02\.hardware\.tier: 'edge'.*fusion=intermediate",
+        ),
         (("model.tiers={a@b: {width: 4}}",), r"model\.tiers"),
         (("model.tiers={edge: {width: 1}}",), r"model\.tiers\.edge\.width"),
         (("model.tiers={edge: {kind: vgg16}}",), r"model\.tiers\.edge\.kind: 'vgg16'"),

@@ -15,7 +15,27 @@ _GRID = 4
 _BINS = 16
 
 
-class SmallCnn(nn.Module):
+class _Stages(nn.Module):
+    """Convolution, GroupNorm and ReLU, some times.
+
+    Args:
+        convolutions: A stage's convolution each.
+    """
+
+    def __init__(self, convolutions: list[nn.Module]) -> None:
+        super().__init__()
+        widths = [int(c.out_channels) for c in convolutions]  # type: ignore[arg-type]
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList([nn.GroupNorm(_groups(w), w) for w in widths])
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [B, C, ...] to the last stage's feature maps."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = torch.relu(norm(convolution(x)))
+        return x
+
+
+class SmallCnn(_Stages):
     """Convolutions of stride 2 over an image or a signal, then a pooled grid.
 
     Args:
@@ -25,22 +45,60 @@ class SmallCnn(nn.Module):
     """
 
     def __init__(self, convolutions: list[nn.Module], pool: nn.Module, cells: int) -> None:
-        super().__init__()
-        widths = [int(c.out_channels) for c in convolutions]  # type: ignore[arg-type]
-        self.convolutions = nn.ModuleList(convolutions)
-        self.norms = nn.ModuleList([nn.GroupNorm(_groups(w), w) for w in widths])
+        super().__init__(convolutions)
         self.pool = pool
-        self.features = widths[-1] * cells
+        self.features = int(convolutions[-1].out_channels) * cells  # type: ignore[arg-type]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map [B, C, H, W] or [B, C, L] with values in [0, 1] to [B, features]."""
-        x = images * 2 - 1
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = torch.relu(norm(convolution(x)))
-        return self.pool(x).flatten(1)
+        return self.pool(self.run(images * 2 - 1)).flatten(1)
 
 
-def image_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
+class FirstStages(_Stages):
+    """The small CNN's stages up to a depth: from images or signals to feature maps."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map [B, C, H, W] or [B, C, L] with values in [0, 1] to feature maps."""
+        return self.run(images * 2 - 1)
+
+
+class LastStages(_Stages):
+    """The two-dimensional CNN's stages after a depth, and the pooled grid; possibly no stage.
+
+    Args:
+        convolutions: A stage's convolution each.
+        features: Length of the feature vector.
+    """
+
+    def __init__(self, convolutions: list[nn.Module], features: int) -> None:
+        super().__init__(convolutions)
+        self.pool = nn.AdaptiveAvgPool2d(_GRID)
+        self.features = features
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Map feature maps [B, C, H, W] to [B, features]."""
+        return self.pool(self.run(maps)).flatten(1)
+
+
+def first_stages(config: EncoderConfig, shape: tuple[int, ...], depth: int) -> FirstStages:
+    """Return the stages before the fusion, for [C, H, W] or [C, L]."""
+    whole = signal_cnn(config, shape) if len(shape) == 2 else image_cnn(config, shape)
+    return FirstStages(list(whole.convolutions[:depth]))
+
+
+def last_stages(config: EncoderConfig, depth: int) -> LastStages:
+    """Return the stages after the fusion, over feature maps that `depth` stages have made."""
+    whole = image_cnn(config, (1, _GRID, _GRID))
+    return LastStages(list(whole.convolutions[depth:]), whole.features)
+
+
+def grid_after(grid: tuple[int, int], depth: int) -> tuple[int, int]:
+    """Return the size of an image's feature maps after `depth` stages: two of them halve it."""
+    halvings = 2 ** min(depth, 2)
+    return -(-grid[0] // halvings), -(-grid[1] // halvings)
+
+
+def image_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> SmallCnn:
     """Return the two-dimensional form for [C, H, W]."""
     width = config.width
     return SmallCnn(
@@ -54,7 +112,7 @@ def image_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
     )
 
 
-def signal_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
+def signal_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> SmallCnn:
     """Return the one-dimensional form for [C, L]."""
     width = config.width
     return SmallCnn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fedfuse_ray.models.paths.embeddings import Hybrid, Joint, Late
-from fedfuse_ray.models.paths.maps import Early
+from fedfuse_ray.models.paths.maps import Early, Intermediate
 from fedfuse_ray.models.paths.owner import Inputs, Owner, Path
 
 PATHS: dict[str, Callable[[Owner], Path]] = {
@@ -13,9 +13,17 @@ PATHS: dict[str, Callable[[Owner], Path]] = {
     "mean": Joint,
     "concat": Joint,
     "early": Early,
+    "intermediate": Intermediate,
     "late": Late,
     "none": Late,
     "hybrid": Hybrid,
 }
 
-__all__ = ["PATHS", "Inputs", "Owner", "Path"]
+
+def path_of(owner: Owner) -> Path:
+    """Return the path through an owner's blocks."""
+    config = owner.spec.config
+    return PATHS["early" if config.stacks_inputs else config.fusion](owner)
+
+
+__all__ = ["PATHS", "Inputs", "Owner", "Path", "path_of"]

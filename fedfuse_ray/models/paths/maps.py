@@ -1,12 +1,13 @@
-"""Paths on which modalities meet as images on one grid: raw ones."""
+"""Paths on which modalities meet on one grid, as raw inputs or as feature maps."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from fedfuse_ray.models.encoders.cnn import grid_after
 from fedfuse_ray.models.paths.owner import Inputs, Owner, equal_weights
-from fedfuse_ray.models.spec import ENCODER, ModelSpec
+from fedfuse_ray.models.spec import ModelSpec, early_block, shared_block
 
 
 class Early:
@@ -41,8 +42,33 @@ class Early:
                 column = torch.zeros_like(shown[:, 0])
             by_plane.append(column[:, None].expand(-1, channels))
         planes = torch.cat(by_plane, dim=1)[:, :, None, None]
-        encoded = self.owner.blocks[f"{ENCODER}early/{self.owner.domain}"](embedded * planes)
+        encoded = self.owner.blocks[early_block(self.owner.domain)](embedded * planes)
         return self.owner.head()(encoded), equal_weights(mask, embedded.dtype)
+
+
+class Intermediate:
+    """Feature maps of the modalities present are averaged; the domain's stages go on from there.
+
+    Where to fuse is a choice of depth: Ramachandram and Taylor, 2017, IEEE SPM 34(6), 96-108. The
+    mean makes the maps of all modalities speak one language, and needs none to be there.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self._grid = grid_after(input_grid(owner.spec), owner.spec.depth)
+
+    def embed(self, inputs: Inputs) -> torch.Tensor:
+        """Compute each modality's feature maps on one grid: [B, M, C, H, W]."""
+        maps = [self.owner.encoder(m)(inputs[m]) for m in self.owner.modalities]
+        return torch.stack([on_grid(own, self._grid) for own in maps], dim=1)
+
+    def classify(
+        self, embedded: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Average the maps of what is shown, and classify."""
+        weights = equal_weights(mask, embedded.dtype)
+        fused = torch.einsum("bm,bmchw->bchw", weights, embedded)
+        return self.owner.head()(self.owner.blocks[shared_block(self.owner.domain)](fused)), weights
 
 
 def input_grid(spec: ModelSpec) -> tuple[int, int]:
