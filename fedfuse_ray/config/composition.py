@@ -8,6 +8,7 @@ from fedfuse_ray.config.compression import LINEAR_CODECS, CompressionConfig
 from fedfuse_ray.config.model import CNN_STAGES, ModelConfig
 from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
+from fedfuse_ray.config.training import TrainingConfig
 
 
 def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) -> None:
@@ -230,3 +231,37 @@ def check_fusion_depth(model: ModelConfig) -> None:
                 f"{field}.width: '{own.width}' beside model.encoder.width={shared.width}; "
                 "intermediate fusion averages feature maps, which need one width"
             )
+
+
+def check_contrastive(
+    training: TrainingConfig, model: ModelConfig, privacy: PrivacyConfig, strategy: str
+) -> None:
+    """Refuse contrastive rounds that leave no others, or that break what their run rests on.
+
+    Raises:
+        ValueError: Names the field and the reason.
+    """
+    if training.contrastive is None:
+        return
+    field, rounds = "training.contrastive", training.contrastive.rounds
+    if rounds >= training.rounds:
+        raise ValueError(
+            f"{field}.rounds: '{rounds}' of training.rounds={training.rounds} leaves no supervised "
+            "round; have fewer of them, or more rounds"
+        )
+    if not model.single_encoders:
+        raise ValueError(
+            f"{field}: 'rounds={rounds}' with model.fusion={model.fusion}, which has no embedding "
+            "of a single modality to pair; choose another fusion, or set it to null"
+        )
+    if privacy.enabled and privacy.unit == "record":
+        raise ValueError(
+            f"{field}: 'rounds={rounds}' under privacy.mode={privacy.mode}: the loss compares each "
+            "record with its whole batch, so one record moves the gradients of all, and clipping "
+            "them one by one bounds nothing; set it to null, or protect institutions: mode client"
+        )
+    if strategy == "scaffold":
+        raise ValueError(
+            f"{field}: 'rounds={rounds}' with strategy.kind=scaffold, whose control variates would "
+            "carry one loss's gradient into the other's rounds; use another strategy"
+        )

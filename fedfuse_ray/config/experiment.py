@@ -11,6 +11,7 @@ from fedfuse_ray.config.base import Config
 from fedfuse_ray.config.composition import (
     check_aggregation,
     check_compression,
+    check_contrastive,
     check_encryption,
     check_exposures,
     check_fusion_depth,
@@ -126,6 +127,7 @@ class Experiment(Config):
             )
         if self.privacy.enabled:
             self.privacy.noise_factors(self.training.rounds)
+        check_contrastive(self.training, self.model, self.privacy, self.strategy.kind)
         check_compression(self.compression, self.privacy)
         check_exposures(self.privacy, self.compression, self.training.rounds)
         check_encryption(self.compression, self.privacy, self.network, self.strategy.kind)

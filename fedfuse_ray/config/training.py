@@ -9,6 +9,22 @@ from pydantic import Field
 from fedfuse_ray.config.base import Config
 
 
+class ContrastiveConfig(Config):
+    """Rounds before the supervised ones that pair the modalities of a specimen.
+
+    Institutions that own at least two modalities train their encoders (projections, where these
+    are frozen) so that a specimen's images are embedded alike; the others send nothing.
+
+    Attributes:
+        rounds: The first so many of `training.rounds`; paradigms that train alone begin with as
+            many times `local_epochs`.
+        temperature: Divides the cosines; lower ones look at the most similar strangers only.
+    """
+
+    rounds: int = Field(ge=1)
+    temperature: float = Field(0.1, gt=0.0)
+
+
 class TrainingConfig(Config):
     """How institutions train between synchronisations.
 
@@ -27,6 +43,7 @@ class TrainingConfig(Config):
         patience: Paradigms that train alone stop when validation has not improved for so many
             evaluations.
         max_epochs: The longest that those paradigms train.
+        contrastive: Contrastive rounds at the beginning; null has none.
     """
 
     rounds: int = Field(ge=1)
@@ -41,6 +58,7 @@ class TrainingConfig(Config):
     decay_every: int = Field(30, ge=1)
     patience: int = Field(10, ge=1)
     max_epochs: int = Field(200, ge=1)
+    contrastive: ContrastiveConfig | None = None
 
 
 class _Strategy(Config):

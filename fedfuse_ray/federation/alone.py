@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.federation.contrastive import pretrain
 from fedfuse_ray.federation.local import LocalTraining
 from fedfuse_ray.federation.optimizer import FlatOptimizer
 from fedfuse_ray.federation.tensors import TensorData
@@ -38,16 +39,17 @@ def train_alone(training: LocalTraining, validation: TensorData) -> History:
     """Train with patience: back to the best weights at a fifth of the learning rate, twice.
 
     Best is by validation accuracy, then by validation loss. Without validation specimens the
-    training loss decides.
+    training loss decides. Contrastive epochs come first and are not counted.
     """
     net, config = training.net, training.training
+    before = pretrain(training)
     optimizer = FlatOptimizer(config, net.flat, net.gradient)
     best, best_epoch, best_flat = (-1.0, 0.0), 0, net.flat.clone()
     losses: list[float] = []
     scores: list[float] = []
     decays, since = 0, 0
     for epoch in range(1, config.max_epochs + 1):
-        losses.append(training.run_epoch(epoch, optimizer))
+        losses.append(training.run_epoch(before + epoch, optimizer))
         accuracy, loss = _validate(net, validation)
         scores.append(accuracy)
         score = (accuracy, -loss if len(validation) else -losses[-1])

@@ -19,6 +19,7 @@ from fedfuse_ray.errors import InstitutionError, NotReadyError
 from fedfuse_ray.federation import wire
 from fedfuse_ray.federation.alone import train_alone
 from fedfuse_ray.federation.coding import SETTING
+from fedfuse_ray.federation.contrastive import in_round
 from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.encrypted_round import EncryptedMember
 from fedfuse_ray.federation.local import LocalTraining, Prediction, RoundResult, predict
@@ -162,8 +163,9 @@ class Institution:
         return Trained(payload, result.state | memory, record)
 
     def _trained(self, round: int, weights: Blocks, extra: Blocks, state: Blocks) -> RoundResult:
-        training, terms = self._training(weights), self.plan.privacy
-        if terms is not None and not takes_part(terms, training.seed, training.name, round):
+        training, terms = in_round(self._training(weights), round), self.plan.privacy
+        seed, name = self.plan.experiment.seed, self.participant.name
+        if training is None or (terms is not None and not takes_part(terms, seed, name, round)):
             return RoundResult({}, {}, 0.0, 0)
         if terms is not None and terms.local:
             return run_private_round(training, round, terms)

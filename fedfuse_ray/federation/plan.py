@@ -184,9 +184,10 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         pooled: One participant a domain, holding all of its institutions' specimens.
 
     Raises:
-        InputError: Domains are to be weighted, and one has no weight; or nobody trains the default
-            encoder of a modality, with which the global model is scored; or there are fewer rounds
-            than institutions that take turns.
+        InputError: Domains are to be weighted, and one has no weight; nobody trains the default
+            encoder of a modality, with which the global model is scored; there are fewer rounds
+            than institutions that take turns; or nobody owns two modalities to pair in contrastive
+            rounds.
     """
     spec = ModelSpec(
         config=experiment.model,
@@ -200,6 +201,7 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     participants = who_trains(experiment, index, pooled=pooled)
     _check_default_encoders(experiment, participants)
     _check_turns(experiment, participants)
+    _check_pairs(experiment, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
     plan = Plan(experiment, spec, participants, dict(index.test), classes)
@@ -285,4 +287,15 @@ def _check_turns(experiment: Experiment, participants: tuple[Participant, ...]) 
             rounds,
             f"selection.kind={kind} lets one institution of a domain train in a round, and one "
             f"domain has {longest}: give at least {longest} rounds",
+        )
+
+
+def _check_pairs(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
+    contrastive = experiment.training.contrastive
+    if contrastive is not None and all(len(p.modalities) < 2 for p in participants):
+        raise InputError(
+            "training.contrastive",
+            f"rounds={contrastive.rounds}",
+            "pairs the modalities of a specimen, and no participant owns two; set it to null: "
+            "without pairs a federation can keep public pre-training only, model.encoder.weights",
         )

@@ -73,6 +73,13 @@ def test_ray_gives_what_this_process_gives(ray_address, serial, tmp_path, kind, 
 
 
 @pytest.mark.slow
+def test_contrastive_rounds_agree_too(ray_address, serial, tmp_path):
+    settings = ("training.contrastive.rounds=1",)
+    run(tiny(*settings, "execution.executor=ray"), tmp_path)
+    agrees(tmp_path, serial(*settings))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("paradigm", ["isolated", "federated", "centralized"])
 def test_other_paradigms_agree_too(ray_address, serial, tmp_path, paradigm):
     run(tiny("execution.executor=ray", paradigm=paradigm), tmp_path)
