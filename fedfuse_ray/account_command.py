@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,6 +48,10 @@ def account_command(
     accountant: Annotated[
         Literal["pld", "rdp"], typer.Option(help="Loss distributions, or Renyi DP (moments).")
     ] = "pld",
+    exposures: Annotated[
+        int | None,
+        typer.Option(min=1, help="Uploads of one institution that are seen, one a round."),
+    ] = None,
     curve: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Draw epsilon over rounds.")
     ] = None,
@@ -62,25 +67,40 @@ def account_command(
         recipe = paper_recipe()
         print(json.dumps(asdict(recipe), indent=2) if as_json else recipe)
         return
-    plan = schedule(records, batch_size or records, rounds, local_epochs, delta)
+    batch_size = batch_size or records
+    if exposures is not None:
+        _check_exposures(exposures, rounds, whole=(batch_size, local_epochs) == (records, 1))
+    plan = schedule(records, batch_size, exposures or rounds, local_epochs, delta)
     plan = replace(plan, accountant=accountant)
     result = answer(plan, sigma, epsilon)
+    # With the noise of T / L uploads each, T broadcasts tell as much as L uploads.
+    broadcast = result.noise_multiplier * math.sqrt(rounds / (exposures or rounds))
     if as_json:
-        print(json.dumps(asdict(result), indent=2))
+        more = {"broadcast_noise_multiplier": broadcast} if exposures else {}
+        print(json.dumps(asdict(result) | more, indent=2))
     else:
-        _print(result, plan)
+        _print(result, plan, broadcast if exposures else None)
     if curve is not None:
         _draw(curve, plan, result)
         print(f"Curve: {curve}")
 
 
-def _print(result: Answer, plan: Schedule) -> None:
+def _check_exposures(exposures: int, rounds: int, *, whole: bool) -> None:
+    if exposures > rounds or not whole:
+        remedy = "each round has one upload, of a whole update: use --rounds or less, no batches"
+        raise InputError("--exposures", exposures, remedy)
+
+
+def _print(result: Answer, plan: Schedule, broadcast: float | None) -> None:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("noise multiplier", f"{result.noise_multiplier:.4g}")
+    if broadcast is not None:
+        table.add_row("noise multiplier of a broadcast", f"{broadcast:.4g}")
     table.add_row("sampling rate", f"{result.sampling_rate:.4g}")
-    table.add_row("steps", f"{result.steps:,} ({plan.rounds:,} rounds)")
+    within = f"{plan.rounds:,} rounds" if broadcast is None else "uploads seen"
+    table.add_row("steps", f"{plan.steps:,} ({within})")
     table.add_row("delta", f"{result.delta:g}")
     table.add_row("epsilon", f"{result.epsilon:.4g}", style="bold")
     output().print(table)

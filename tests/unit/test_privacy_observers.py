@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
+from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy.accounting import epsilon
 from fedfuse_ray.privacy.budget import Account
@@ -81,6 +83,19 @@ def test_both_ways_cost_the_budget_and_no_upload_is_charged_that_nobody_saw(seen
     assert down[0].noise_multiplier == pytest.approx(
         math.sqrt(12 / seen) * up[0].noise_multiplier, rel=1e-12
     )
+
+
+def test_the_account_command_answers_for_both_ways(capsys):
+    asked = ["account", "--epsilon", "8", "--rounds", "20", "--exposures", "2"]
+    assert main([*asked, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    sigma = told["noise_multiplier"]
+    assert (told["steps"], told["epsilon"]) == (2, epsilon([release(sigma, count=2)], DELTA))
+    broadcast = release(told["broadcast_noise_multiplier"], count=20)
+    assert epsilon([broadcast], DELTA) == pytest.approx(told["epsilon"], rel=1e-9)
+    assert main(asked) == 0
+    assert "uploads seen" in capsys.readouterr().out
+    assert main([*asked[:-1], "21"]) == main([*asked, "--batch-size", "64"]) == 2
 
 
 @pytest.mark.parametrize(
