@@ -8,7 +8,7 @@ from fedfuse_ray.config.compression import LINEAR_CODECS, CompressionConfig
 from fedfuse_ray.config.model import CNN_STAGES, ModelConfig
 from fedfuse_ray.config.network import NetworkConfig
 from fedfuse_ray.config.privacy import PrivacyConfig
-from fedfuse_ray.config.training import TrainingConfig
+from fedfuse_ray.config.training import StrategyConfig, TrainingConfig
 
 
 def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) -> None:
@@ -87,7 +87,11 @@ _NEEDS_MORE_THAN_SUMS = {
 
 
 def check_encryption(
-    compression: CompressionConfig, privacy: PrivacyConfig, network: NetworkConfig, strategy: str
+    compression: CompressionConfig,
+    privacy: PrivacyConfig,
+    network: NetworkConfig,
+    strategy: StrategyConfig,
+    selection: str,
 ) -> None:
     """Refuse what sums on ciphertexts can't follow.
 
@@ -104,8 +108,12 @@ def check_encryption(
         reason = f"adds fixed-point numbers, not what {compression.codec} sends; use codec fp32"
     elif privacy.mode in _NEEDS_MORE_THAN_SUMS:
         reason = f"under privacy mode {privacy.mode}, which {_NEEDS_MORE_THAN_SUMS[privacy.mode]}"
-    elif strategy == "scaffold":
+    elif strategy.kind == "scaffold":
         reason = "does not cover the control variates of scaffold; use another strategy"
+    elif strategy.weighting == "loss":
+        reason = "hides the updates that strategy.weighting=loss would weigh; use specimens"
+    elif selection != "all":
+        reason = "needs the key's holder in every round; set selection.kind to all"
     elif network.aggregation.kind == "buffered-async":
         reason = "has a key for each round, and buffered-async mixes rounds; use sync or deadline"
     if reason:

@@ -130,7 +130,9 @@ class Experiment(Config):
         check_contrastive(self.training, self.model, self.privacy, self.strategy.kind)
         check_compression(self.compression, self.privacy)
         check_exposures(self.privacy, self.compression, self.training.rounds)
-        check_encryption(self.compression, self.privacy, self.network, self.strategy.kind)
+        check_encryption(
+            self.compression, self.privacy, self.network, self.strategy, self.selection.kind
+        )
         check_aggregation(self.network, self.privacy, self.compression, self.strategy.kind)
         check_selection(self.selection.kind, self.network, self.privacy)
         check_weighting(self.strategy.weighting, self.network, self.privacy, self.compression)

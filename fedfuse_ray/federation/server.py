@@ -198,7 +198,8 @@ class Server:
             raise ProtocolError(f"round {round} can't follow round {self.round}")
         if self.plan.coding.encrypted:
             sums = {name: from_fixed_point(words) for name, words in revealed.sums.items()}
-            total = _Total(sums, dict(revealed.owners), dict(revealed.steps))
+            factors = dict.fromkeys(revealed.steps, 1.0)
+            total = _Total(sums, dict(revealed.owners), dict(revealed.steps), factors)
             self._advance(round, self._aggregate(total, round))
             return Aggregation(revealed.sent, revealed.refused)
         sizes = {name: vector.size for name, vector in self.weights.items()}

@@ -185,6 +185,8 @@ def test_without_tenseal_the_remedy_is_named_before_anything_is_prepared(monkeyp
         (("paradigm=fedfuse",), "masks"),
         (("strategy.kind=scaffold",), "control variates"),
         (("network.aggregation.kind=buffered-async",), "mixes rounds"),
+        (("strategy.weighting=loss",), "would weigh"),
+        (("selection={kind: cyclic}",), "key's holder"),
         (("compression.encryption=rsa",), "encryption"),
     ],
 )
