@@ -43,11 +43,14 @@ def pss_bytes(pid: int) -> int:
     return 0
 
 
-def uss_bytes(pid: int) -> int:
-    """Return a process's unique set size: the pages that nobody else has; 0 where it is gone."""
-    kinds = ("Private_Clean:", "Private_Dirty:")
+def own_bytes(pid: int) -> int:
+    """Return the memory that a process alone has written to; 0 where it is gone.
+
+    Pages of programs and libraries don't count: whether they are its alone depends on what else
+    runs on the machine, and the kernel takes them back when it likes.
+    """
     lines = _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kinds))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty:"))
 
 
 def name_of(pid: int) -> str:

@@ -2,17 +2,17 @@
 
     python -m benchmarks.soak [--rounds 500] [--every 10] [--paradigm NAME] [--out FILE] [--quick]
 
-Preset `tiny` runs on Ray in this process. After every tenth round the unique set size (USS, what
-would be freed if the process ended) of each process is read: driver, parameter server, hosts,
-raylet, GCS and Ray's agents. The first rounds are warm-up and left out. Through the rest goes a
-line by the Theil-Sen estimator, which a few steps of an allocator do not bend, with Sen's 95%
-confidence interval of the slope.
+Preset `tiny` runs on Ray in this process: as many rounds to warm up, in which buffers fill and
+allocators settle, then the rounds that are measured. After every tenth the memory is read that each
+process alone has written to: driver, parameter server, hosts, raylet, GCS and Ray's agents. Through
+the readings goes a line by the Theil-Sen estimator, which a few steps of an allocator do not bend,
+with Sen's 95% confidence interval of the slope.
 
 Ray's own processes grow with the hours, whether anything runs or not: afterwards Ray is left idle
 for as long as the measured rounds took, and read as often. That is the control, in KB for the time
 of a round.
 
-A process is flat where its interval reaches down to what its slope is told from: zero, its control's
+A process is flat where its interval reaches down to what a slope can't be told from: its control's
 slope, the noise (the spread of the readings around their line, over the measured rounds), or 1 KB,
 a page of memory in four rounds. Any other slope is a leak: the benchmark says so and ends with
 status 1.
@@ -22,7 +22,6 @@ Source: Sen, 1968, Estimates of the regression coefficient based on Kendall's ta
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -35,14 +34,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import name_of, tree, uss_bytes
+from benchmarks.machine import name_of, tree, own_bytes
 from benchmarks.results import Result, on_one_thread, parser, publish
 
 CONFIDENCE = 0.95
 PAGE_KB_PER_ROUND = 1.0
 """Memory is counted in pages of 4 KiB; one in four rounds is half a megabyte in five hundred."""
-WARM_UP = 0.4
-"""Share of the rounds that is left out: buffers fill, and allocators settle."""
 
 
 class Sampler:
@@ -77,7 +74,7 @@ class Sampler:
         else:
             self.seconds_per_round = (now - self._first[1]) / (done - self._first[0])
         for pid in tree(os.getpid()):
-            if size := uss_bytes(pid):
+            if size := own_bytes(pid):
                 self.samples[pid].append((done, size))
                 self.names.setdefault(pid, name_of(pid))
 
@@ -104,18 +101,18 @@ def slope(points: Sequence[tuple[int, int]]) -> tuple[float, float, float]:
     return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
 
 
-def lines(sampler: Sampler, rounds: int, idle: Sampler) -> dict[str, dict[str, Any]]:
+def lines(sampler: Sampler, warm_up: int, idle: Sampler) -> dict[str, dict[str, Any]]:
     """Return what each process that lived through the measured rounds did, the steepest first.
 
     Args:
         sampler: Read while rounds ran.
-        rounds: How many.
+        warm_up: Rounds to leave out.
         idle: Read afterwards, its x in the time of a round.
     """
     found: dict[str, dict[str, Any]] = {}
     last = max(points[-1][0] for points in sampler.samples.values())
     for pid, points in sampler.samples.items():
-        measured = [p for p in points if p[0] > WARM_UP * rounds]
+        measured = [p for p in points if p[0] > warm_up]
         if len(measured) < 4 or measured[-1][0] != last:
             continue
         middle, low, high = slope(measured)
@@ -152,7 +149,7 @@ def measure(rounds: int, every: int, paradigm: str) -> Result:
     from fedfuse_ray.running import run
 
     sampler, idle = Sampler(every), Sampler(every)
-    experiment = load("tiny", [f"training.rounds={rounds}"], paradigm=paradigm)
+    experiment = load("tiny", [f"training.rounds={2 * rounds}"], paradigm=paradigm)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         run(experiment, Path(folder), progress=sampler)
@@ -171,7 +168,7 @@ def measure(rounds: int, every: int, paradigm: str) -> Result:
 
 def _rest(idle: Sampler, rounds: int, seconds_per_round: float) -> None:
     """Read an idle Ray as often, and for as long, as the measured rounds took."""
-    for done in range(1, math.ceil((1 - WARM_UP) * rounds) + 1):
+    for done in range(1, rounds + 1):
         time.sleep(seconds_per_round)
         idle.advanced(done, rounds, "round", None)
 
@@ -183,11 +180,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--paradigm", default="fedfuse_nonprivate")
     options = made.parse_args(arguments)
     if options.quick:
-        options.rounds, options.every = 20, 2
+        options.rounds, options.every = 10, 2
     on_one_thread()
     result = measure(options.rounds, options.every, options.paradigm)
     publish(result, options.out)
-    # Twenty rounds are all warm-up: they show that this works, not that memory is flat.
+    # After ten rounds nothing has settled: they show that this works, not that memory is flat.
     return 1 if result.details["leaks"] and not options.quick else 0
 
 
