@@ -55,3 +55,26 @@ def test_decost_tells_when_it_has_converged(tmp_path):
         ("random", True),
         ("public", False),
     ]
+
+
+def test_xu_pairs_first_where_there_are_pairs(tmp_path):
+    pairs = "training.contrastive.rounds=1"
+    run(small("xu", pairs), tmp_path)
+    rows = rows_of(tmp_path, "institutions.parquet")
+    trained = [{r["institution"] for r in rows if r["round"] == n and r["steps"]} for n in (1, 2)]
+    assert trained == [{"med-01"}, {"med-01", "med-02"}]
+
+
+def test_without_pairs_nobody_owns_two_modalities_and_nobody_waits():
+    row = load("systems/xu")
+    assert row.training.contrastive is not None
+    wanted = {i.name for i in row.institutions if i.domain == "medical"}
+    for variant in ("without-pairs", "without-pairs-scratch"):
+        experiment = load(f"systems/xu@{variant}")
+        assert experiment.training.contrastive is None
+        owned = {i.name: i.modalities for i in experiment.institutions}
+        assert owned.keys() == wanted
+        for institution in row.institutions:
+            if institution.name in wanted:
+                assert len(owned[institution.name]) == 1
+                assert set(owned[institution.name]) < set(institution.modalities)
