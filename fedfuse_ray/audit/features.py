@@ -49,6 +49,8 @@ class FeatureLeak:
 def feature_leaks(bench: Bench, institution: str, records: int) -> list[FeatureLeak]:
     """Attack an institution's records one by one, under every view.
 
+    A fusion before the encoders end leaves no single modality's features to find: no leak is told.
+
     Args:
         bench: Where gradients are observed.
         institution: Whose records.
@@ -56,6 +58,8 @@ def feature_leaks(bench: Bench, institution: str, records: int) -> list[FeatureL
     """
     training = bench.training(bench.plan.by_name[institution])
     features = encoder_features(training)
+    if not features:
+        return []
     generator = rng.generator(bench.seed, "feature inversion", institution)
     order = generator.permutation(len(training.data))
     chosen = [int(row) for row in order[:records]]

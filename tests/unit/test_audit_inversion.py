@@ -63,6 +63,13 @@ def test_features_are_read_off_a_bare_gradient_exactly(settings):
             assert np.allclose(estimates[modality], values[row], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("settings", [("early",), ("intermediate", "model.fusion_depth=1")])
+def test_where_no_modality_has_an_encoder_no_feature_leak_is_told(settings):
+    fusion, *depth = settings
+    bench = bench_of(f"model.fusion={fusion}", *depth, "model.encoder.trainable=true")
+    assert feature_leaks(bench, "med-01", 2) == []
+
+
 def test_noise_ends_the_leak_of_features():
     leaks = {leak.view: leak for leak in feature_leaks(bench_of(), "med-01", 12)}
     assert leaks[CLIPPED].identified == 1.0
