@@ -12,10 +12,10 @@ Ray's own processes grow with the hours, whether anything runs or not: afterward
 for as long as the measured rounds took, and read as often. That is the control, in KB for the time
 of a round.
 
-A process is flat where its interval reaches down to what a slope can't be told from: its control's
-slope, the noise (the spread of the readings around their line, over the measured rounds), or 1 KB,
-a page of memory in four rounds. Any other slope is a leak: the benchmark says so and ends with
-status 1.
+What an interval lies above its control is the rounds' own growth. A process is flat where that is
+less than can be told apart: the noise (the spread of the readings around their line, over the
+measured rounds), or 1 KB, a page of memory in four rounds. Anything more is a leak: the benchmark
+says so and ends with status 1.
 
 Source: Sen, 1968, Estimates of the regression coefficient based on Kendall's tau.
 """
@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import name_of, tree, own_bytes
+from benchmarks.machine import name_of, own_bytes, tree
 from benchmarks.results import Result, on_one_thread, parser, publish
 
 CONFIDENCE = 0.95
@@ -134,8 +134,8 @@ def lines(sampler: Sampler, warm_up: int, idle: Sampler) -> dict[str, dict[str, 
 
 def excess(line: Mapping[str, Any]) -> float:
     """Return by how many KB a round a process's slope is above what passes for flat."""
-    allowed = max(PAGE_KB_PER_ROUND, line["idle"] or 0.0, line["noise"])
-    return float(max(0.0, line["low"] - allowed))
+    own = line["low"] - max(0.0, line["idle"] or 0.0)
+    return float(max(0.0, own - max(PAGE_KB_PER_ROUND, line["noise"])))
 
 
 def leaks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
