@@ -55,6 +55,7 @@ def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
     assert smoke(name, tmp_path)["ratios"]
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_sweep_sees_every_pause(tmp_path: Path) -> None:
     found = smoke("sweep", tmp_path)
@@ -73,6 +74,7 @@ def test_rounds_runs_and_all_three_agree(tmp_path: Path) -> None:
     assert set(tree["targets"]) <= set(tree["ratios"])
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_startup_tells_every_stage(tmp_path: Path) -> None:
     seconds = smoke("startup", tmp_path)["seconds"]
@@ -89,6 +91,7 @@ def test_startup_tells_every_stage(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_memory_sees_driver_and_actors(tmp_path: Path) -> None:
     details = smoke("memory", tmp_path)["details"]
@@ -96,6 +99,15 @@ def test_memory_sees_driver_and_actors(tmp_path: Path) -> None:
     assert {"driver", "raylet", "gcs_server"} <= set(at_peak)
     whole = sum(part["megabytes"] for part in at_peak.values())
     assert whole * 1e6 == pytest.approx(details["peak_gib"] * 2**30, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_soak_reads_every_process_busy_and_idle(tmp_path: Path) -> None:
+    details = smoke("soak", tmp_path)["details"]
+    read = {name.partition(" (")[0]: line for name, line in details.items() if "(" in name}
+    assert {"driver", "raylet", "gcs_server", "ray::ParameterServerActor"} <= set(read)
+    assert read["raylet"]["idle"] is not None
 
 
 def test_planted_regression_is_flagged() -> None:
