@@ -1,4 +1,4 @@
-"""Which compression goes with which privacy, strategy and aggregation, and why others do not."""
+"""Which settings go together, and why others do not."""
 
 from __future__ import annotations
 

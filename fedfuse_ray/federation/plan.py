@@ -6,7 +6,6 @@ institution or the server needs besides data and weights.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.data import PhantomData
 from fedfuse_ray.config.network import LinkConfig
 from fedfuse_ray.data.dataset import DatasetIndex
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation import feasibility
 from fedfuse_ray.federation.coding import Coding
 from fedfuse_ray.federation.downlink import Downlink
 from fedfuse_ray.federation.participant import Participant, who_trains
@@ -184,10 +183,7 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         pooled: One participant a domain, holding all of its institutions' specimens.
 
     Raises:
-        InputError: Domains are to be weighted, and one has no weight; nobody trains the default
-            encoder of a modality, with which the global model is scored; there are fewer rounds
-            than institutions that take turns; or nobody owns two modalities to pair in contrastive
-            rounds.
+        InputError: The participants can't carry it out: see `feasibility`.
     """
     spec = ModelSpec(
         config=experiment.model,
@@ -197,11 +193,8 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
         seed=experiment.seed,
         origins=_origins(experiment),
     )
-    _check_domain_weights(experiment, index)
     participants = who_trains(experiment, index, pooled=pooled)
-    _check_default_encoders(experiment, participants)
-    _check_turns(experiment, participants)
-    _check_pairs(experiment, participants)
+    feasibility.check(experiment, index.domains, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
     plan = Plan(experiment, spec, participants, dict(index.test), classes)
@@ -239,17 +232,6 @@ def _dimension(plan: Plan) -> int:
     return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
 
 
-def _check_domain_weights(experiment: Experiment, index: DatasetIndex) -> None:
-    strategy = experiment.strategy
-    missing = [name for name in index.domains if name not in strategy.domain_weights]
-    if strategy.weighting == "domain" and missing:
-        raise InputError(
-            "strategy.domain_weights",
-            ", ".join(strategy.domain_weights),
-            f"give {missing[0]!r} a weight too, or set strategy.weighting=specimens",
-        )
-
-
 def _tiers(spec: ModelSpec, participants: tuple[Participant, ...]) -> dict[str, tuple[str, ...]]:
     """Return the modalities that each tier's participants own, in the order of the shapes."""
     owned: dict[str, set[str]] = {}
@@ -257,45 +239,3 @@ def _tiers(spec: ModelSpec, participants: tuple[Participant, ...]) -> dict[str, 
         owned.setdefault(p.tier, set()).update(p.modalities)
     names = sorted(tier for tier in owned if tier)
     return {tier: tuple(m for m in spec.shapes if m in owned[tier]) for tier in names}
-
-
-def _check_default_encoders(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
-    """Refuse a modality that only tiers' institutions own; models that train alone need none."""
-    if experiment.paradigm == "isolated":
-        return
-    trained = {m for p in participants if not p.tier for m in p.modalities}
-    for participant in participants:
-        orphans = [m for m in participant.modalities if m not in trained]
-        if participant.tier and orphans:
-            raise InputError(
-                f"institutions.{participant.name}.hardware.tier",
-                participant.tier,
-                f"nobody trains the default encoder of {orphans[0]!r}, with which the global model "
-                "is scored; leave the tier of one of its owners empty",
-            )
-
-
-def _check_turns(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
-    """Refuse rounds that end before everybody had a turn; who trains alone takes none."""
-    kind, rounds = experiment.selection.kind, experiment.training.rounds
-    if kind not in ("cyclic", "incremental") or experiment.paradigm == "isolated":
-        return
-    longest = max(Counter(p.domain for p in participants).values())
-    if rounds < longest:
-        raise InputError(
-            "training.rounds",
-            rounds,
-            f"selection.kind={kind} lets one institution of a domain train in a round, and one "
-            f"domain has {longest}: give at least {longest} rounds",
-        )
-
-
-def _check_pairs(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
-    contrastive = experiment.training.contrastive
-    if contrastive is not None and all(len(p.modalities) < 2 for p in participants):
-        raise InputError(
-            "training.contrastive",
-            f"rounds={contrastive.rounds}",
-            "pairs the modalities of a specimen, and no participant owns two; set it to null: "
-            "without pairs a federation can keep public pre-training only, model.encoder.weights",
-        )
