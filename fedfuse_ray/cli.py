@@ -17,10 +17,9 @@ from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.related_command import (
     begin_systems,
     check_alone,
-    is_table,
     run_systems,
-    write_table,
 )
+from fedfuse_ray.report_command import report_command
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
 from fedfuse_ray.verify_command import verify_command
@@ -38,6 +37,7 @@ app.command("account")(account_command)
 app.command("reproduce")(reproduce_command)
 app.command("audit")(audit_command)
 app.command("preflight")(preflight_command)
+app.command("report")(report_command)
 app.command("verify")(verify_command)
 app.command("watch")(watch_command)
 
@@ -152,20 +152,6 @@ def compare_command(
     for name in comparison:
         print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
     console.print(f"Report: {folder / 'report.html'}", markup=False, highlight=False)
-
-
-@app.command("report")
-def report_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder.")],
-) -> None:
-    """Write the report of a run, a comparison, a table of systems or a sweep again."""
-    from fedfuse_ray.report import write_report
-    from fedfuse_ray.sweeping.summary import is_sweep, rewrite_report
-
-    if is_table(folder):
-        print(f"Report: {write_table(folder)}")
-    else:
-        print(f"Report: {rewrite_report(folder) if is_sweep(folder) else write_report(folder)}")
 
 
 @app.command("schema")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.files import write_text
 from fedfuse_ray.terminal import output
 
 
@@ -41,38 +40,17 @@ def run_systems(folder: Path, *, quiet: bool) -> None:
         FedfuseError: A run failed.
     """
     from fedfuse_ray.related import running
+    from fedfuse_ray.related.output import write_pages
     from fedfuse_ray.related.tables import columns, measures
     from fedfuse_ray.report.grids import as_rich
     from fedfuse_ray.sweeping.live import LiveTable
 
     with LiveTable([], quiet=quiet) as live:
         found = running.run(folder, live)
-    report = write_table(folder)
+    report = write_pages(folder)
     for grid in (columns(found), measures(found)):
         output().print(as_rich(grid))
     for row in found.rows:
         if row.missing:
             output().print(f"{row.system}: {row.missing}", markup=False, highlight=False)
     output().print(f"Report: {report}", markup=False, highlight=False)
-
-
-def is_table(folder: Path) -> bool:
-    """Whether a folder is a table of systems, run to its end."""
-    from fedfuse_ray.related.results import FILE
-
-    return (folder / FILE).is_file()
-
-
-def write_table(folder: Path) -> Path:
-    """Write a table's page and document, or write them again; return the page's path.
-
-    Raises:
-        InputError: `related.json` is broken.
-    """
-    from fedfuse_ray.related.markdown import document
-    from fedfuse_ray.related.page import write_page
-    from fedfuse_ray.related.results import FILE, read
-
-    found = read(folder / FILE)
-    write_text(folder / "related-work.md", document(found))
-    return write_page(folder, found)

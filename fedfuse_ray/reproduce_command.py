@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.files import write_text
 from fedfuse_ray.terminal import output
 
 
@@ -30,8 +29,7 @@ def reproduce_command(
     """Run the paper's experiments again, and put claim and measurement on one page."""
     from fedfuse_ray.report.grids import as_rich
     from fedfuse_ray.reproducing import running
-    from fedfuse_ray.reproducing.markdown import document
-    from fedfuse_ray.reproducing.page import write_page
+    from fedfuse_ray.reproducing.output import write_pages
     from fedfuse_ray.reproducing.scale import FULL, QUICK
     from fedfuse_ray.reproducing.tables import claims
     from fedfuse_ray.sweeping.live import LiveTable
@@ -46,8 +44,7 @@ def reproduce_command(
         running.begin(scale, running.study_names(studies), folder)
     with LiveTable([], quiet=no_progress) as live:
         found = running.run(folder, live, _typed(folder))
-    report = write_page(folder, found)
-    write_text(folder / "paper.md", document(found))
+    report = write_pages(folder)
     output().print(as_rich(claims(found)))
     output().print(f"Report: {report}", markup=False, highlight=False)
 

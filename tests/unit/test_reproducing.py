@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.reproducing import paper, tables
 from fedfuse_ray.reproducing.markdown import document
 from fedfuse_ray.reproducing.page import page
-from fedfuse_ray.reproducing.results import Reproduction, Row, Spread, gains, pooled, read
+from fedfuse_ray.reproducing.results import Reproduction, Row, Spread, gains, pooled, read, write
 from fedfuse_ray.reproducing.running import plan, study_names
 from fedfuse_ray.reproducing.scale import FULL, QUICK, scale_of
 from fedfuse_ray.reproducing.studies import ENCODERS, FUSION, SCRATCH, STUDIES, cells_of
@@ -159,6 +160,15 @@ def test_page_and_document_show_what_was_run_and_ask_the_network_for_nothing():
     text = document(found(privacy=rows))
     assert "| 1 | 0.750 (0.700-0.800) |" in text
     assert "Transfer across domains" not in text
+
+
+def test_report_writes_page_and_document_again(tmp_path, capsys):
+    write(tmp_path, found())
+    (tmp_path / "sweep.yaml").write_text("base: demo\n")
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"Report: {tmp_path / 'report.html'}\n"
+    assert (tmp_path / "report.html").read_text() == page(found())
+    assert (tmp_path / "paper.md").read_text() == document(found())
 
 
 def test_the_document_is_what_the_reproduction_gives():

@@ -1,0 +1,21 @@
+"""A reproduction's page and document, from its `reproduction.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedfuse_ray.files import write_text
+from fedfuse_ray.reproducing.markdown import document
+from fedfuse_ray.reproducing.page import write_page
+from fedfuse_ray.reproducing.results import FILE, read
+
+
+def write_pages(folder: Path) -> Path:
+    """Write `report.html` and `paper.md`, or write them again; return the page's path.
+
+    Raises:
+        InputError: `reproduction.json` is broken.
+    """
+    found = read(folder / FILE)
+    write_text(folder / "paper.md", document(found))
+    return write_page(folder, found)
