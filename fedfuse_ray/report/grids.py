@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_LONGEST_NAME = 16
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table of text: the first column names the row."""
@@ -41,8 +44,11 @@ def as_rich(grid: Grid) -> Table:
     from rich.table import Table
 
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for name in grid.head:
-        shown.add_column(name, overflow="fold")
+    longest = max((len(row[0]) for row in grid.rows), default=0)
+    for index, name in enumerate(grid.head):
+        # What a row is of stays whole as long as it is a name.
+        whole = min(longest, _LONGEST_NAME) if index == 0 else None
+        shown.add_column(name, overflow="fold", min_width=whole)
     for row in grid.rows:
         shown.add_row(*row)
     return shown

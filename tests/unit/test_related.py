@@ -36,6 +36,10 @@ def test_exactly_the_cells_that_differ_from_the_papers_are_explained(found):
     assert {name: explained[name] for name in measured} == measured
 
 
+def test_every_system_was_measured(found):
+    assert {row.system for row in found.rows if row.measured} == set(system_names())
+
+
 def test_the_page_shows_each_system_and_asks_nobody_else(found):
     shown = page(found)
     for row in found.rows:
