@@ -123,6 +123,10 @@ class ParameterServerActor:
         whole = {who: replace(c, payload=bytes(sent[who])) for who, c in carried.items()}
         return str(checkpoints.save(Path(folder), self._running.checkpoint(self._states, whole)))
 
+    def noise_factor(self) -> float:
+        """Return the factor on the next round's noise."""
+        return self._running.noise_factor
+
     def sha256(self) -> str:
         """Return the digest of the global weights."""
         return self._running.sha256()

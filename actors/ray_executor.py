@@ -155,6 +155,10 @@ class RayExecutor:
         if self._unsaved is not None:
             self._round(*self._unsaved)
 
+    def noise_factor(self) -> float:
+        """Return the factor on the next round's noise."""
+        return self._steadily(self._server.noise_factor, "noise")
+
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round; an actor that dies is started again and asked again."""
         outcome = self._steadily(lambda: self._round(round, attendance), f"round {round}")

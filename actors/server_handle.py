@@ -115,6 +115,10 @@ class ServerHandle:
         saved = task.remote(str(folder), carried, names, *updates, *states)
         return Path(self._get(saved, "checkpoint"))
 
+    def noise_factor(self) -> float:
+        """Return the factor on the next round's noise."""
+        return float(self._get(self.actor.noise_factor.remote(), "noise"))
+
     def sha256(self) -> str:
         """Return the digest of the global weights."""
         return str(self._get(self.actor.sha256.remote(), "digest"))

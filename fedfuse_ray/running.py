@@ -180,8 +180,7 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     charging = Charging.open(run.plan, earlier)
 
     def charge(number: int) -> None:
-        charging.charge(number)
-        run.seal.append(charging.events(number))
+        run.seal.append(charging.charge(number, run.executor.noise_factor()))
 
     run.progress.stage(f"Training {total} rounds")
     clock = _clock(run.store) if done else Clock()

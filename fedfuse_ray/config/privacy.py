@@ -54,6 +54,23 @@ class AdaptiveClippingConfig(Config):
     count_noise: float = Field(5.0, gt=0.5, le=1e6)
 
 
+class AdaptiveBudgetConfig(Config):
+    """How an adaptive schedule spends, and when an audit of an earlier run makes it spend less.
+
+    Attributes:
+        spread: How far a round's noise may lie from that of a constant schedule, either way, as a
+            factor.
+        smoothing: How much of the estimated signal is kept from round to round; 0 goes by the last
+            round alone.
+        audit_margin: How close an attack on the audited run may come to its claim, as a fraction
+            of the claimed epsilon; closer, and this run's budget is lowered.
+    """
+
+    spread: float = Field(1.5, gt=1.0, le=16.0)
+    smoothing: float = Field(0.8, ge=0.0, lt=1.0)
+    audit_margin: float = Field(0.8, gt=0.0, lt=1.0)
+
+
 class SecureAggregationConfig(Config):
     """Secure aggregation (Bonawitz et al., 2017), which `record-distributed` runs under.
 
@@ -85,8 +102,12 @@ class PrivacyConfig(Config):
             weakening the guarantee. 1 covers any single owner, who knows its own noise.
         groups: Clipping groups by name (a block, a modality, or `rest`); empty clips jointly.
         adaptive_clipping: Quantile-adaptive clipping.
-        noise_schedule: `constant`, or factors on the noise multiplier fixed in advance, one per
-            round.
+        noise_schedule: `constant`; factors on the noise multiplier fixed in advance, one per
+            round; or `adaptive`, which chooses each round's from what was released before, under
+            `record-distributed` with `gaussian` noise and full batches.
+        adaptive_budget: How an adaptive schedule spends, and how it reacts to an audit.
+        audit: An `audit.json` of an earlier run of the same recipe. It may refuse the run or lower
+            its `target_epsilon`, never raise it.
         mechanism: `gaussian` (rounded to integers under secure aggregation: fast, accounted as
             the continuous Gaussian), or `skellam` and `discrete-gaussian`, whose guarantee is
             proved for the integers that are sent.
@@ -109,9 +130,11 @@ class PrivacyConfig(Config):
     tolerated_dropouts: int = Field(1, ge=0, le=100_000)
     groups: dict[str, ClippingGroupConfig] = Field({})
     adaptive_clipping: AdaptiveClippingConfig = AdaptiveClippingConfig()
-    noise_schedule: Literal["constant"] | tuple[Annotated[float, Field(gt=0.0, le=1e3)], ...] = (
-        "constant"
-    )
+    noise_schedule: (
+        Literal["constant", "adaptive"] | tuple[Annotated[float, Field(gt=0.0, le=1e3)], ...]
+    ) = "constant"
+    adaptive_budget: AdaptiveBudgetConfig = AdaptiveBudgetConfig()
+    audit: str | None = None
     mechanism: Mechanism = "gaussian"
     accountant: Accountant = "pld"
     uplink_exposures: int | None = Field(None, ge=1)
@@ -158,18 +181,20 @@ class PrivacyConfig(Config):
         }[self.mode]
 
     def noise_factors(self, rounds: int) -> tuple[float, ...]:
-        """Return the factor on the noise multiplier of each round.
+        """Return the factor on the noise multiplier of each round, as far as it is fixed before.
+
+        An adaptive schedule's are 1: together they cost as much as those that it will choose.
 
         Raises:
             InputError: The schedule's length differs from `rounds`.
         """
-        if self.noise_schedule == "constant":
+        if isinstance(self.noise_schedule, str):
             return (1.0,) * rounds
         if len(self.noise_schedule) != rounds:
             raise InputError(
                 "privacy.noise_schedule",
                 f"{len(self.noise_schedule)} factors",
-                f"give one factor for each of the {rounds} rounds, or 'constant'",
+                f"give one factor for each of the {rounds} rounds, 'constant' or 'adaptive'",
             )
         return self.noise_schedule
 
@@ -193,6 +218,7 @@ class PrivacyConfig(Config):
                 "server sees who takes part; set it to 1"
             )
         self._check_exposures()
+        self._check_adaptive_budget()
         self._check_adaptive_clipping()
         self._check_groups()
         return self
@@ -210,6 +236,27 @@ class PrivacyConfig(Config):
                 f"uplink_exposures: '{self.uplink_exposures}' uploads may be the ones with the "
                 "least noise of a schedule; set noise_schedule to constant"
             )
+
+    def _check_adaptive_budget(self) -> None:
+        if self.audit is not None and self.target_epsilon is None:
+            raise ValueError(
+                f"audit: {self.audit!r} may lower target_epsilon, which is not given; set it in "
+                "place of noise_multiplier"
+            )
+        if self.noise_schedule != "adaptive":
+            return
+        needed = {
+            "mode": (self.mode, "record-distributed"),
+            "mechanism": (self.mechanism, "gaussian"),
+            "sampling_rate": (self.sampling_rate, 1.0),
+        }
+        for name, (found, wanted) in needed.items():
+            if found != wanted:
+                raise ValueError(
+                    f"noise_schedule: 'adaptive' with {name} {found}: noise that depends on "
+                    "earlier releases is only accounted for full-batch Gaussian ones; set "
+                    f"{name} to {wanted}, or noise_schedule to constant"
+                )
 
     def _check_adaptive_clipping(self) -> None:
         if self.adaptive_clipping.enabled and (

@@ -28,7 +28,12 @@ _UNIONS: dict[str, Any] = {
     "selection": SelectionConfig,
     "strategy": StrategyConfig,
 }
-_PATHS = (("data", "path"), ("data", "forward_models"), ("execution", "signing_key"))
+_PATHS = (
+    ("data", "path"),
+    ("data", "forward_models"),
+    ("execution", "signing_key"),
+    ("privacy", "audit"),
+)
 """Settings that name files."""
 _ABOUT, _VARIANTS = "about", "variants"
 _BASE = "base"

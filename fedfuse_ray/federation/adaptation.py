@@ -45,13 +45,17 @@ class Adaptation:
     senders: Mapping[str, int]
 
     def after_secure_sum(
-        self, sums: Mapping[str, npt.NDArray[np.int64]], bits: Mapping[str, int]
+        self,
+        sums: Mapping[str, npt.NDArray[np.int64]],
+        bits: Mapping[str, int],
+        finer: float = 1.0,
     ) -> dict[str, Setting]:
         """Return the next round's bits, from the integers that a round revealed.
 
         Args:
             sums: By block, [k].
             bits: The modulus that each was summed in.
+            finer: How much finer the next round's grid is, since it gets less noise.
         """
         options: dict[str, list[Option]] = {}
         energies: dict[str, float] = {}
@@ -61,7 +65,7 @@ class Adaptation:
                 wider = min(bits[block] + 2, WIDEST)
                 options[block] = [self._secure_option(block, total.size, wider, 0.0)]
             else:
-                reach = _GROWTH * max(rms, 0.5)
+                reach = _GROWTH * finer * max(rms, 0.5)
                 options[block] = [
                     self._secure_option(block, total.size, width, overflow_error(width, reach))
                     for width in range(NARROWEST, WIDEST + 1)

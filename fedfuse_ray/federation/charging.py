@@ -42,25 +42,20 @@ class Charging:
         account = Account.open(config.delta, config.target_epsilon, ledger, config.accountant)
         return cls(plan, account)
 
-    def charge(self, round: int) -> None:
-        """Charge what a round is going to release.
+    def charge(self, round: int, factor: float = 1.0) -> list[PrivacyEvent]:
+        """Charge what a round is going to release; returns it, in participants' order.
+
+        Args:
+            round: From 1.
+            factor: On the round's noise, from the server where the schedule is adaptive.
 
         Raises:
             BudgetSpentError: It would exceed the budget, and must not happen.
         """
+        events = _events(self.plan, round, factor)
         if self.account is not None:
-            self.account = self.account.charge(self.events(round))
-
-    def events(self, round: int) -> list[PrivacyEvent]:
-        """Return a round's releases, in participants' order."""
-        terms = self.plan.privacy
-        if terms is None:
-            return []
-        return [
-            event
-            for participant in self.plan.participants
-            for event in terms.events(participant.name, self.plan.blocks_of(participant), round)
-        ]
+            self.account = self.account.charge(events)
+        return events
 
     @property
     def epsilon(self) -> float | None:
@@ -71,3 +66,14 @@ class Charging:
     def epsilons(self) -> dict[str, float]:
         """Epsilon by institution."""
         return {} if self.account is None else dict(self.account.epsilons)
+
+
+def _events(plan: Plan, round: int, factor: float) -> list[PrivacyEvent]:
+    terms = plan.privacy
+    if terms is None:
+        return []
+    return [
+        event
+        for participant in plan.participants
+        for event in terms.events(participant.name, plan.blocks_of(participant), round, factor)
+    ]

@@ -54,6 +54,10 @@ class Executor(Protocol):
         """Set the server to a checkpoint, or to the seeded initial weights."""
         ...
 
+    def noise_factor(self) -> float:
+        """Return the factor on the next round's noise; 1 unless the schedule is adaptive."""
+        ...
+
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round: broadcast, local training, aggregation."""
         ...

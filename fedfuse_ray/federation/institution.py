@@ -36,7 +36,12 @@ from fedfuse_ray.federation.records import (
     TrainRecord,
     with_payload,
 )
-from fedfuse_ray.federation.secure_integers import CLIP_NORM, noisy_words, terms_of
+from fedfuse_ray.federation.secure_integers import (
+    CLIP_NORM,
+    RELEASED_TERMS,
+    noisy_words,
+    terms_of,
+)
 from fedfuse_ray.federation.secure_round import MASK, Answer, Member
 from fedfuse_ray.federation.steps import UPDATE
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES
@@ -75,7 +80,7 @@ def _blamed(
 
 def _needs(name: str, owned: Collection[str]) -> bool:
     """Whether an owner of some blocks needs one of the broadcast's other vectors."""
-    return name == CLIP_NORM or name.removeprefix(CONTROL).removeprefix(SETTING) in owned
+    return name in RELEASED_TERMS or name.removeprefix(CONTROL).removeprefix(SETTING) in owned
 
 
 class NetCache:

@@ -77,6 +77,17 @@ class PrivacyTerms:
         """Whether the clipping norm follows a quantile."""
         return self.config.adaptive_clipping.enabled
 
+    @property
+    def spends_adaptively(self) -> bool:
+        """Whether each round's noise is chosen from what was released before."""
+        return self.config.noise_schedule == "adaptive"
+
+    @property
+    def largest_factor(self) -> float:
+        """The largest factor on the noise multiplier that a round may have."""
+        spread = self.config.adaptive_budget.spread if self.spends_adaptively else 1.0
+        return max(self.factors) * spread
+
     def adaptive_stds(self, sigma: float) -> tuple[float, float]:
         """Return the gradients' noise multiplier and the count's noise, which together are sigma.
 
@@ -99,7 +110,10 @@ class PrivacyTerms:
         return {block: assigned[block] for block in blocks if block != COUNT}
 
     def sigma(self, institution: str, round: int) -> float:
-        """Return the noise multiplier of an institution's release in a round."""
+        """Return the noise multiplier of an institution's release in a round.
+
+        Under an adaptive schedule the round's broadcast has a further factor.
+        """
         return self.releases[institution].noise_multiplier * self.factors[round - 1]
 
     def noise_stds(self, sigma: float) -> dict[str, float]:
@@ -129,14 +143,22 @@ class PrivacyTerms:
         seen = self.config.uplink_exposures or len(self.factors)
         return sigma * math.sqrt(len(self.factors) / seen)
 
-    def events(self, institution: str, blocks: tuple[str, ...], round: int) -> list[PrivacyEvent]:
+    def events(
+        self, institution: str, blocks: tuple[str, ...], round: int, factor: float = 1.0
+    ) -> list[PrivacyEvent]:
         """Return what an institution's release in a round is charged as.
 
         Where only L uploads are seen they are charged in the first L rounds: no listener can have
         seen more by then.
+
+        Args:
+            institution: Whose release.
+            blocks: Its blocks.
+            round: From 1.
+            factor: On the noise multiplier, as an adaptive schedule chose it for the round.
         """
         release = self.releases[institution]
-        sigma, seen = release.noise_multiplier, self.config.uplink_exposures
+        sigma, seen = release.noise_multiplier * factor, self.config.uplink_exposures
         event = self._event(institution, blocks, round, release, sigma)
         if seen is None:
             return [event]
@@ -174,7 +196,7 @@ class PrivacyTerms:
         Raises:
             InputError: It would be wider than 32 bits.
         """
-        sigma = max(r.noise_multiplier for r in self.releases.values()) * max(self.factors)
+        sigma = max(r.noise_multiplier for r in self.releases.values()) * self.largest_factor
         if self.adaptive:
             # The norm may grow, and the count carries more noise than the gradients.
             records, sigma = (

@@ -43,6 +43,12 @@ from fedfuse_ray.privacy.secure_aggregation import to_modular
 CLIP_NORM = "clipping/norm"
 """Under adaptive clipping the server broadcasts the round's clipping norm as this vector, [1]."""
 
+NOISE_FACTOR = "noise/factor"
+"""Under an adaptive schedule the server broadcasts the factor on the round's noise so, [1]."""
+
+RELEASED_TERMS = frozenset({CLIP_NORM, NOISE_FACTOR})
+"""What every institution needs of a broadcast beside its blocks."""
+
 WIDEST_MODULUS = 32
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
@@ -54,6 +60,11 @@ def terms_of(plan: Plan) -> PrivacyTerms:
     if plan.privacy is None:
         raise ProtocolError("this federation has no privacy terms")
     return plan.privacy
+
+
+def noise_factor(extra: Mapping[str, Vector]) -> float:
+    """Return the factor on a round's noise that an adaptive schedule broadcasts, or 1."""
+    return float(extra[NOISE_FACTOR][0]) if NOISE_FACTOR in extra else 1.0
 
 
 def is_coarse(plan: Plan, block: str) -> bool:
@@ -84,6 +95,7 @@ def modulus_bits(plan: Plan, block: str, extra: Mapping[str, Vector]) -> int:
     if not is_coarse(plan, block):
         return terms.modulus_bits(records)
     sigma = min(r.noise_multiplier for r in terms.releases.values()) * min(terms.factors)
+    sigma *= noise_factor(extra)
     step = config.rounding_step
     signal = records * math.sqrt(terms.shares(block)) / (step * sigma)
     noise = 12.0 * math.sqrt(len(terms.owners[block])) / step
@@ -172,6 +184,39 @@ def mean_gradients(
     return means
 
 
+def signal_energy(
+    sums: Mapping[str, Integers],
+    owners: Mapping[str, tuple[str, ...]],
+    plan: Plan,
+    round: int,
+    extra: Mapping[str, Vector],
+) -> float:
+    """Return an estimate of the mean gradient's squared norm over C^2, from what was released.
+
+    The squared norm of the noisy means less what the known noise adds to it on average, and what
+    rounding does on the coarse grid. Where there is nothing but noise it may be below 0.
+
+    Args:
+        sums: Block name to the sum of integers, [k].
+        owners: Block name to those whose integers are in it.
+        plan: The federation's plan.
+        round: From 1.
+        extra: The round's broadcast vectors.
+    """
+    clip = math.hypot(*terms_of(plan).clip_norms.values())
+    energies = []
+    for name, total in sums.items():
+        if name == COUNT:
+            continue
+        units, count = _units(plan, name, round, extra), len(owners[name])
+        share = _noise_std(plan, name, round, extra) / math.sqrt(terms_of(plan).shares(name))
+        # A grid step is 1 / units, so rounding adds a twelfth of its square for each owner.
+        noise = total.size * count * (share**2 + 1.0 / (12.0 * units**2))
+        norm = float(np.square(total / units).sum())
+        energies.append((norm - noise) / (clip * expected_batch(plan, owners[name])) ** 2)
+    return math.fsum(energies)
+
+
 def unclipped_count(sums: Mapping[str, Integers], plan: Plan) -> float:
     """Return the noisy, centred count of unclipped records."""
     return float(sums[COUNT][0]) / terms_of(plan).scale.scale
@@ -199,6 +244,7 @@ def _noise_std(plan: Plan, block: str, round: int, extra: Mapping[str, Vector]) 
     """
     terms = terms_of(plan)
     scale, sigma = terms.scale, terms.sigma(next(iter(terms.releases)), round)
+    sigma *= noise_factor(extra)
     if CLIP_NORM in extra:
         gradient, count = terms.adaptive_stds(sigma)
         if block == COUNT:

@@ -15,20 +15,24 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.errors import NotReadyError, ProtocolError, TooFewError
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.privacy_terms import COUNT, MOST_GROWTH
 from fedfuse_ray.federation.secure_integers import (
+    CLIP_NORM,
+    NOISE_FACTOR,
     WIDEST_MODULUS,
     Words,
     expected_batch,
     modulus_bits,
+    signal_energy,
     terms_of,
     unclipped_count,
 )
 from fedfuse_ray.federation.steps import MASK as MASK
 from fedfuse_ray.federation.steps import MASKED
+from fedfuse_ray.privacy.adaptive_budget import Spending
 from fedfuse_ray.privacy.adaptive_clipping import AdaptiveClip
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
@@ -42,6 +46,9 @@ from fedfuse_ray.privacy.secure_aggregation import (
 )
 
 STEPS = MASKED
+
+_SPENT, _SIGNALS = "noise/spent", "noise/signals"
+"""Under an adaptive schedule: the factors of the rounds so far, and the signals estimated then."""
 
 Answer = bytes | dict[str, bytes]
 """What the server answers a step with: the same to all, or to each its own."""
@@ -151,7 +158,40 @@ def _secure_owners(plan: Plan) -> dict[str, tuple[str, ...]]:
     return plan.owners | {COUNT: tuple(p.name for p in plan.participants)}
 
 
-def next_clip_norm(revealed: Revealed, plan: Plan, clip_norm: float) -> float:
+def first_terms(plan: Plan) -> Blocks:
+    """Return what the server's state holds of the first round's clipping norm and noise."""
+    terms, state = plan.privacy, Blocks()
+    if terms is not None and terms.adaptive:
+        state[CLIP_NORM] = np.array([terms.config.clip_norm], np.float32)
+    if terms is not None and terms.spends_adaptively:
+        state[NOISE_FACTOR] = np.ones(1, np.float32)
+    return state
+
+
+def next_terms(revealed: Revealed, plan: Plan, round: int, state: Mapping[str, Vector]) -> Blocks:
+    """Return the same of the next round, from what this one revealed and the state before it.
+
+    A round that reveals nothing was charged all the same, and told nothing of the signal.
+    """
+    following: Blocks = {}
+    if CLIP_NORM in state:
+        moved = _next_clip_norm(revealed, plan, float(state[CLIP_NORM][0]))
+        following[CLIP_NORM] = np.array([moved], np.float32)
+    if NOISE_FACTOR in state and round < plan.experiment.training.rounds:
+        settings = terms_of(plan).config.adaptive_budget
+        spending = Spending(plan.experiment.training.rounds, settings.spread, settings.smoothing)
+        spent = np.append(state.get(_SPENT, np.zeros(0, np.float32)), state[NOISE_FACTOR])
+        seen = state.get(_SIGNALS, np.zeros(0, np.float32))
+        if revealed.sums:
+            energy = signal_energy(revealed.sums, revealed.owners, plan, round, state)
+            seen = np.append(seen, np.float32(energy))
+        factor = spending.next_factor(spent.tolist(), seen.tolist())
+        following |= {_SPENT: spent, _SIGNALS: seen}
+        following[NOISE_FACTOR] = np.array([factor], np.float32)
+    return following
+
+
+def _next_clip_norm(revealed: Revealed, plan: Plan, clip_norm: float) -> float:
     """Return the next round's clipping norm, from the noisy count of unclipped records."""
     terms = terms_of(plan)
     settings = terms.config.adaptive_clipping

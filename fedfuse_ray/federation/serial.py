@@ -48,6 +48,10 @@ class SerialExecutor:
         self._states = dict(checkpoint.institutions)
         self._buffered = Buffered(self._plan, dict(checkpoint.carried))
 
+    def noise_factor(self) -> float:
+        """Return the factor on the next round's noise."""
+        return self._server.noise_factor
+
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round."""
         if self._plan.steps:

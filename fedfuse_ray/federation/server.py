@@ -21,8 +21,19 @@ from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.encrypted_round import EncryptedGathering
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_transforms import ClipUpdate
-from fedfuse_ray.federation.secure_integers import CLIP_NORM, mean_gradients, modulus_bits
-from fedfuse_ray.federation.secure_round import Answer, Gathering, Revealed, next_clip_norm
+from fedfuse_ray.federation.secure_integers import (
+    RELEASED_TERMS,
+    mean_gradients,
+    modulus_bits,
+    noise_factor,
+)
+from fedfuse_ray.federation.secure_round import (
+    Answer,
+    Gathering,
+    Revealed,
+    first_terms,
+    next_terms,
+)
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
 from fedfuse_ray.federation.weighting import correction, loss_factors
@@ -93,16 +104,19 @@ class Server:
         self._state = dict(checkpoint.strategy) or self._first_state()
 
     def _first_state(self) -> Blocks:
-        terms = self.plan.privacy
-        state = self._strategy.init(self.weights)
-        if terms is not None and terms.adaptive:
-            state |= {CLIP_NORM: np.array([terms.config.clip_norm], np.float32)}
-        return state
+        return self._strategy.init(self.weights) | first_terms(self.plan)
+
+    @property
+    def noise_factor(self) -> float:
+        """The factor on the next round's noise; 1 unless the schedule is adaptive."""
+        return noise_factor(self._state)
 
     def broadcast(self) -> Broadcast:
         """Return what institutions are sent for the next round; asking again gives the same."""
         extra = dict(self._strategy.broadcast(self._state))
-        extra |= {n: v for n, v in self._state.items() if n == CLIP_NORM or n.startswith(SETTING)}
+        extra |= {
+            n: v for n, v in self._state.items() if n in RELEASED_TERMS or n.startswith(SETTING)
+        }
         held = _stripped(self._state, _HELD)
         if not held:
             return Broadcast(self.round + 1, self.weights, {}, extra)
@@ -205,13 +219,13 @@ class Server:
         sizes = {name: vector.size for name, vector in self.weights.items()}
         state = self._state
         means = mean_gradients(revealed.sums, revealed.owners, self.plan, sizes, round, state)
+        following = next_terms(revealed, self.plan, round, state)
         if self.plan.coding.adapts(secure=True):
-            bits = {n: modulus_bits(self.plan, n, self._state) for n in means}
+            bits = {n: modulus_bits(self.plan, n, state) for n in means}
             masked = {name: revealed.sums[name] for name in means}
-            self._set(self._adaptation.after_secure_sum(masked, bits))
-        if CLIP_NORM in self._state:
-            moved = next_clip_norm(revealed, self.plan, float(self._state[CLIP_NORM][0]))
-            self._state = self._state | {CLIP_NORM: np.array([moved], np.float32)}
+            finer = max(1.0, noise_factor(state) / noise_factor(following))
+            self._set(self._adaptation.after_secure_sum(masked, bits, finer))
+        self._state = self._state | following
         everyone = {name: len(self.plan.owners[name]) for name in means}
         aggregate = Aggregate(
             mean=means,

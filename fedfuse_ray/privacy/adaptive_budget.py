@@ -1,0 +1,90 @@
+"""How much noise the next round gets, from what earlier rounds have released.
+
+A full-batch Gaussian release of multiplier sigma is 1/sigma-GDP, and such releases compose exactly,
+also where each sigma is chosen from the releases before it: as long as the sum of 1/sigma^2 stays
+within B, whatever was chosen is sqrt(B)-GDP, the same as had it been fixed in advance (Smith and
+Thakurta, 2022, arXiv 2210.17520; Koskela, Tobaben and Honkela, 2022, arXiv 2209.15596). Stopping
+rules of this kind are filters (Rogers et al., 2016, arXiv 1605.08294; for Renyi DP, Feldman and
+Zrnic, 2021, arXiv 2008.11193). Poisson-sampled releases have no exact one.
+
+In units of a constant schedule, a round of factor f costs f^-2, and T rounds may cost T.
+
+Formal guarantees: `next_factor` is a function of released quantities alone. After T rounds
+the costs of its factors add up to at most T, whatever the signals were, and fall short by rounding
+only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """How a budget is spread over rounds.
+
+    Args:
+        rounds: T, the rounds of the run.
+        spread: How far a factor may lie from 1, either way.
+        smoothing: How much of the estimated signal is kept from round to round.
+    """
+
+    rounds: int
+    spread: float
+    smoothing: float
+
+    def next_factor(self, factors: Sequence[float], signals: Sequence[float]) -> float:
+        """Return the next round's factor on the noise multiplier.
+
+        What is left is shared out among the rounds to come in proportion to the signal that is
+        expected of them, which goes on to change as it did so far. The last round gets the rest.
+
+        Args:
+            factors: Of all rounds before it.
+            signals: Estimates of the squared norm of the mean gradient, one of each of them.
+
+        Returns:
+            A number that float32 holds, so that it costs the same wherever it is computed.
+        """
+        left = self.rounds - cost(factors)
+        coming = self.rounds - len(factors)
+        decline = self._decline(signals)
+        wanted = left / math.fsum(decline**later for later in range(coming))
+        least, most = self.spread**-2, self.spread**2
+        # The rounds after it must be able to spend the rest, and have to spend something.
+        lowest = max(least, left - (coming - 1) * most)
+        highest = min(most, left - (coming - 1) * least)
+        return _not_below(1.0 / math.sqrt(min(max(wanted, lowest), highest)))
+
+    def _decline(self, signals: Sequence[float]) -> float:
+        """Return the factor by which the signal's norm changed a round, on average.
+
+        Over a whole run it is taken to change by spread^4 at most, which carries a round's noise
+        from one end of the spread to the other: estimates of a weak signal are mostly noise.
+        """
+        if len(signals) < 2 or signals[0] <= 0.0:
+            return 1.0
+        smooth = signals[0]
+        for signal in signals[1:]:
+            smooth = self.smoothing * smooth + (1.0 - self.smoothing) * signal
+        steepest = 4.0 * math.log(self.spread) / (self.rounds - 1)
+        if smooth <= 0.0:
+            return math.exp(-steepest)
+        found = 0.5 * math.log(smooth / signals[0]) / (len(signals) - 1)
+        return math.exp(min(max(found, -steepest), steepest))
+
+
+def cost(factors: Sequence[float]) -> float:
+    """Return what rounds of these factors cost, in rounds of a constant schedule."""
+    return math.fsum(factor**-2 for factor in factors)
+
+
+def _not_below(factor: float) -> float:
+    """Return the smallest float32 that is not below a factor: rounding must not spend more."""
+    rounded = np.float32(factor)
+    if float(rounded) < factor:
+        rounded = np.nextafter(rounded, np.float32(np.inf))
+    return float(rounded)
