@@ -29,8 +29,9 @@ BENCHMARKS = (
     "network",
     "soak",
     "sweep",
+    "adaptive_privacy",
 )
-HEAVY = ("memory", "compression", "network", "soak")
+HEAVY = ("memory", "compression", "network", "soak", "adaptive_privacy")
 
 
 def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:

@@ -293,6 +293,7 @@ def privacy_summary(
         steps=release.steps * min(rounds, terms.config.uplink_exposures or rounds),
         unit=terms.config.unit,
         adversary=paradigms.adversary(plan.experiment),
+        audit=terms.audit,
     )
 
 

@@ -80,6 +80,8 @@ def run(
             replicas=experiment.replicas,
         )
         plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
+        if plan.privacy is not None and plan.privacy.audit is not None:
+            progress.stage(f"Audit: {plan.privacy.audit}")
         public_encoders.ensure(plan.spec, progress.stage)
         _check_transfer(plan)
         return _run(_Run(plan, dataset, executor, store, seal, progress, began), resume, job)

@@ -53,7 +53,7 @@ def p_value(guesses: Guesses, epsilon: float, delta: float) -> float:
     P[v - i <= W < v] / i, where W is binomial with r trials.
     """
     v = guesses.correct
-    pmf = _binomial(guesses.guessed, 1.0 / (1.0 + math.exp(-epsilon)))
+    pmf = binomial(guesses.guessed, 1.0 / (1.0 + math.exp(-epsilon)))
     beta = float(pmf[v:].sum())
     if v == 0 or delta == 0.0:
         return min(1.0, beta)
@@ -91,10 +91,10 @@ def epsilon_lower_bound(guesses: Guesses, delta: float, significance: float) -> 
     return low
 
 
-def _binomial(trials: int, success: float) -> npt.NDArray[np.float64]:
+def binomial(trials: int, success: float) -> npt.NDArray[np.float64]:
     """Return the probabilities of 0..trials successes, [trials + 1]."""
-    if success == 1.0:
-        return np.eye(1, trials + 1, trials).ravel()
+    if success in (0.0, 1.0):
+        return np.eye(1, trials + 1, round(success) * trials).ravel()
     counts = np.arange(trials + 1)
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
     choose = factorials[trials] - factorials - factorials[::-1]

@@ -13,9 +13,10 @@ import numpy as np
 from fedfuse_ray.audit.canary_audit import CanaryAudit, audit_canaries
 from fedfuse_ray.audit.features import FeatureLeak, feature_leaks
 from fedfuse_ray.audit.image_attack import ImageAttack, attack_images, victim
+from fedfuse_ray.audit.implied import from_membership, from_reconstruction
 from fedfuse_ray.audit.membership import FALSE_POSITIVES, Membership, dp_bound
-from fedfuse_ray.audit.membership_attack import attack_membership
-from fedfuse_ray.audit.observations import Bench, trainable
+from fedfuse_ray.audit.membership_attack import RELEASED, attack_membership
+from fedfuse_ray.audit.observations import SUM, Bench, trainable
 from fedfuse_ray.audit.subject import Subject, Tell
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import InputError
@@ -94,6 +95,20 @@ class Audit:
         delta = self.subject.plan.experiment.privacy.delta
         return float(dp_bound(np.array([FALSE_POSITIVES]), epsilon, delta)[0])
 
+    @property
+    def lower_bounds(self) -> dict[str, float]:
+        """What epsilon is at least, by each attack on what the threat model allows to see."""
+        if self.subject.epsilon is None:
+            return {}
+        delta, bounds = self.subject.plan.experiment.privacy.delta, {}
+        if self.canaries is not None:
+            bounds["canaries"] = self.canaries.lower_bound
+        if released := [m for m in self.membership if m.target == RELEASED]:
+            bounds["membership"] = from_membership(released, delta)
+        if summed := [leak for leak in self.features if leak.view == SUM]:
+            bounds["reconstruction"] = from_reconstruction(summed, delta)
+        return bounds
+
     def to_json(self) -> dict[str, Any]:
         """Return all numbers as a plain tree, without the pictures."""
         plan = self.subject.plan
@@ -125,6 +140,7 @@ class Audit:
             "inversion": {"images": images, "features": [asdict(leak) for leak in self.features]},
             "membership": [asdict(m) for m in self.membership],
             "membership_limit": self.membership_limit,
+            "lower_bounds": self.lower_bounds,
             "seconds": self.seconds,
         }
 

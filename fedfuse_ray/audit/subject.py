@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedfuse_ray.blocks import Blocks
@@ -93,6 +93,8 @@ def of_run(folder: Path, tell: Tell) -> Subject:
     events = read_ledger(folder / "privacy_ledger.jsonl").events
     if not events:
         raise InputError(str(folder), "privacy_ledger.jsonl", "is empty; nothing was released")
+    if plan.privacy.spends_adaptively:
+        plan = replace(plan, privacy=plan.privacy.as_charged(events))
     return Subject(plan, dataset, _rounds(events), _epsilon(plan, events), folder)
 
 

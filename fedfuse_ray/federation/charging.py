@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.privacy.ledger import Ledger, PrivacyEvent
 
@@ -33,9 +35,12 @@ class Charging:
 
         Raises:
             BudgetSpentError: The earlier ledger already exceeds the budget.
+            InputError: The audit that the run names has changed since it began.
         """
         if plan.privacy is None:
             return cls(plan, None)
+        if ledger and plan.privacy.audit is not None:
+            _check_audit(plan, ledger)
         from fedfuse_ray.privacy.budget import Account  # scipy: a second that others need not pay
 
         config = plan.privacy.config
@@ -77,3 +82,16 @@ def _events(plan: Plan, round: int, factor: float) -> list[PrivacyEvent]:
         for participant in plan.participants
         for event in terms.events(participant.name, plan.blocks_of(participant), round, factor)
     ]
+
+
+def _check_audit(plan: Plan, ledger: Ledger) -> None:
+    """Refuse to go on with another budget than the run began with."""
+    first = ledger.events[0]
+    now = next(e for e in _events(plan, 1, 1.0) if e.institution == first.institution)
+    if not math.isclose(first.noise_multiplier, now.noise_multiplier, rel_tol=1e-6):
+        raise InputError(
+            "privacy.audit",
+            plan.experiment.privacy.audit,
+            f"now asks for a noise multiplier of {now.noise_multiplier:.6g}, the run began with "
+            f"{first.noise_multiplier:.6g}; put the file back as it was",
+        )

@@ -6,12 +6,13 @@ From them every party derives the same noise, the same sampling rates, and the l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fedfuse_ray.config import Experiment, PrivacyConfig
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.audited import after_audit
 from fedfuse_ray.federation.participant import Participant
 from fedfuse_ray.privacy.adaptive_clipping import gradient_noise_multiplier
 from fedfuse_ray.privacy.clipping import JOINT, assign_groups
@@ -49,11 +50,12 @@ class PrivacyTerms:
     """The privacy of a run.
 
     Attributes:
-        config: The privacy config.
+        config: The privacy config, its target as an audit left it.
         factors: Each round's factor on the noise multiplier.
         releases: By institution.
         owners: Each block's owners.
         dimension: Coordinates of the largest release; for integer mechanisms.
+        audit: What an audit of an earlier run changed, and why; None without one.
     """
 
     config: PrivacyConfig
@@ -61,6 +63,7 @@ class PrivacyTerms:
     releases: Mapping[str, Release]
     owners: Mapping[str, tuple[str, ...]]
     dimension: int
+    audit: str | None = None
 
     @property
     def distributed(self) -> bool:
@@ -115,6 +118,14 @@ class PrivacyTerms:
         Under an adaptive schedule the round's broadcast has a further factor.
         """
         return self.releases[institution].noise_multiplier * self.factors[round - 1]
+
+    def as_charged(self, events: Iterable[PrivacyEvent]) -> PrivacyTerms:
+        """Return the terms with the noise of a finished run's ledger as their schedule."""
+        factors = list(self.factors)
+        for event in events:
+            planned = self.releases[event.institution].noise_multiplier
+            factors[event.round - 1] = event.noise_multiplier / planned
+        return replace(self, factors=tuple(factors))
 
     def noise_stds(self, sigma: float) -> dict[str, float]:
         """Return the noise's standard deviation on the sum, by clipping group."""
@@ -229,9 +240,9 @@ def make_terms(
         owners: Each block's owners.
         dimension: Returns the coordinates of the largest release.
     """
-    config = experiment.privacy
-    if not config.enabled:
+    if not experiment.privacy.enabled:
         return None
+    config, audit = after_audit(experiment.privacy, experiment.paradigm)
     rounds = experiment.training.rounds
     terms = PrivacyTerms(
         config=config,
@@ -239,14 +250,15 @@ def make_terms(
         releases={},
         owners=owners,
         dimension=dimension() if config.mode == "record-distributed" else 1,
+        audit=audit,
     )
     terms.groups(())  # a group without blocks, or a block without a group, is said before training
     releases = {p.name: _release(experiment, p, terms) for p in participants}
-    return PrivacyTerms(config, terms.factors, releases, owners, terms.dimension)
+    return replace(terms, releases=releases)
 
 
 def _release(experiment: Experiment, participant: Participant, terms: PrivacyTerms) -> Release:
-    config, training = experiment.privacy, experiment.training
+    config, training = terms.config, experiment.training
     rate, steps = config.sampling_rate, 1
     if terms.local:
         rate = sampling_rate(participant.batch_size, participant.specimens)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
 @dataclass(frozen=True, slots=True)
 class Spending:
     """How a budget is spread over rounds.

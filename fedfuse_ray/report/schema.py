@@ -35,6 +35,7 @@ class PrivacySummary(Config):
         steps: Releases charged.
         unit: What one neighbouring data set lacks: a `record`, a `client`.
         adversary: Whom the guarantee holds against.
+        audit: What an audit of an earlier run changed for this one, and why.
     """
 
     mode: str
@@ -47,6 +48,7 @@ class PrivacySummary(Config):
     steps: Count
     unit: str | None
     adversary: str | None
+    audit: str | None = None
 
     @property
     def private(self) -> bool:

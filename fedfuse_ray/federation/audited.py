@@ -1,0 +1,84 @@
+"""What an audit of an earlier run changes for this one: it may refuse it, or lower its budget.
+
+An audit gives lower bounds on epsilon. One above the claim refutes the mechanism. One that comes
+close says that attacks are nearly as strong as the guarantee lets them be, so little of it is
+slack: the target is lowered until, in proportion, the attack would reach the margin and no more. A
+bound far below the claim proves nothing, since a better attack may exist, and changes nothing.
+
+Formal guarantees: the target is never raised, whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedfuse_ray.config import PrivacyConfig
+from fedfuse_ray.errors import InputError
+
+_FIELD = "privacy.audit"
+_REFUTES = "canaries"
+"""The attack whose guesses are fixed before it looks, so that its bound can refute a claim."""
+
+
+def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, str | None]:
+    """Return a run's privacy after the audit that it names, and what that changed and why.
+
+    Args:
+        config: The run's settings; `audit` names the file.
+        paradigm: What the run trains.
+
+    Raises:
+        InputError: The file is no audit of a run alike, or it refutes that run's guarantee.
+    """
+    if config.audit is None or config.target_epsilon is None:
+        return config, None
+    found = _read(config, paradigm)
+    claim, bounds = found["epsilon"], found["lower_bounds"]
+    if bounds.get(_REFUTES, 0.0) > claim:
+        raise InputError(
+            _FIELD,
+            config.audit,
+            f"canaries show an epsilon of at least {bounds[_REFUTES]:.2f} where the audited run "
+            f"claims {claim:.2f}: its mechanism is broken; repair it before anything is released",
+        )
+    attack = max(bounds, key=lambda name: bounds[name])
+    margin, reached = config.adaptive_budget.audit_margin, bounds[attack] / claim
+    said = (
+        f"the strongest attack on an earlier run, {attack}, shows {bounds[attack]:.2f} of the "
+        f"{claim:.2f} claimed"
+    )
+    if reached <= margin:
+        return config, f"{said}: within the margin of {margin:g}, which changes nothing"
+    target = config.target_epsilon * margin / reached
+    return (
+        config.model_copy(update={"target_epsilon": target}),
+        f"{said}, above the margin of {margin:g}: the target is {target:.4g}, not "
+        f"{config.target_epsilon:g}",
+    )
+
+
+def _read(config: PrivacyConfig, paradigm: str) -> Mapping[str, Any]:
+    path = str(config.audit)
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        claim, bounds = found["epsilon"], found["lower_bounds"]
+        same = {name: found[name] for name in ("paradigm", "mode", "delta")}
+        usable = claim is not None and bounds and all(float(b) >= 0.0 for b in bounds.values())
+    except OSError as error:
+        raise InputError(_FIELD, path, f"can't be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(_FIELD, path, "is no audit.json as `audit` writes it") from None
+    if not usable or not claim > 0.0:
+        raise InputError(_FIELD, path, "attacks nothing private; audit a private run")
+    wanted = {"paradigm": paradigm, "mode": config.mode, "delta": config.delta}
+    for name, value in wanted.items():
+        if same[name] != value:
+            raise InputError(
+                _FIELD,
+                path,
+                f"audits a run of {name} {same[name]}, this one has {value}; audit one alike",
+            )
+    return {"epsilon": float(claim), "lower_bounds": {n: float(b) for n, b in bounds.items()}}
