@@ -10,10 +10,10 @@ Formal guarantees: the target is never raised, whatever the file holds.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from fedfuse_ray.config import PrivacyConfig
 from fedfuse_ray.errors import InputError
@@ -21,6 +21,16 @@ from fedfuse_ray.errors import InputError
 _FIELD = "privacy.audit"
 _REFUTES = "canaries"
 """The attack whose guesses are fixed before it looks, so that its bound can refute a claim."""
+
+
+class _Audit(BaseModel, frozen=True):
+    """What counts of an `audit.json`; the rest of it is for people."""
+
+    paradigm: str
+    mode: str
+    delta: float | None
+    epsilon: float | None = Field(gt=0.0, allow_inf_nan=False)
+    lower_bounds: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]
 
 
 def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, str | None]:
@@ -36,7 +46,7 @@ def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, st
     if config.audit is None or config.target_epsilon is None:
         return config, None
     found = _read(config, paradigm)
-    claim, bounds = found["epsilon"], found["lower_bounds"]
+    claim, bounds = float(found.epsilon or 0.0), found.lower_bounds
     if bounds.get(_REFUTES, 0.0) > claim:
         raise InputError(
             _FIELD,
@@ -60,25 +70,22 @@ def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, st
     )
 
 
-def _read(config: PrivacyConfig, paradigm: str) -> Mapping[str, Any]:
+def _read(config: PrivacyConfig, paradigm: str) -> _Audit:
     path = str(config.audit)
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        claim, bounds = found["epsilon"], found["lower_bounds"]
-        same = {name: found[name] for name in ("paradigm", "mode", "delta")}
-        usable = claim is not None and bounds and all(float(b) >= 0.0 for b in bounds.values())
+        found = _Audit.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise InputError(_FIELD, path, f"can't be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValidationError:
         raise InputError(_FIELD, path, "is no audit.json as `audit` writes it") from None
-    if not usable or not claim > 0.0:
+    if found.epsilon is None or not found.lower_bounds:
         raise InputError(_FIELD, path, "attacks nothing private; audit a private run")
     wanted = {"paradigm": paradigm, "mode": config.mode, "delta": config.delta}
     for name, value in wanted.items():
-        if same[name] != value:
+        if (other := getattr(found, name)) != value:
             raise InputError(
                 _FIELD,
                 path,
-                f"audits a run of {name} {same[name]}, this one has {value}; audit one alike",
+                f"audits a run of {name} {other}, this one has {value}; audit one alike",
             )
-    return {"epsilon": float(claim), "lower_bounds": {n: float(b) for n, b in bounds.items()}}
+    return found

@@ -7,8 +7,9 @@ into a single one with 1/sigma^2 = sum 1/sigma_i^2, whose epsilon is known in cl
 Wang, 2018, arXiv 1805.06530, equation 6). As soon as a discrete mechanism takes part, everything is
 composed in Renyi DP instead (`fedfuse_ray.privacy.renyi`), as it is where `rdp` is asked for.
 
-Adaptive composition: each round's mechanism may depend on earlier outputs, its noise multiplier and
-sampling rate may not; schedules are fixed in advance.
+Adaptive composition: each round's mechanism may depend on earlier outputs. Its noise multiplier may
+too where all releases are full-batch Gaussian (`fedfuse_ray.privacy.adaptive_budget`); otherwise
+it and the sampling rate are fixed in advance.
 """
 
 from __future__ import annotations

@@ -50,6 +50,12 @@ def wrapping_error(total, bits):
     return float(np.square(error, dtype=float).sum() / np.square(total, dtype=float).sum())
 
 
+def test_a_grid_that_gets_finer_gets_the_bits_for_it():
+    sums, bits = {"a": gaussian_sum(100.0)}, {"a": 16}
+    coarse, finer = (adaptation().after_secure_sum(sums, bits, f)["a"].bits for f in (1.0, 4.0))
+    assert finer == coarse + 2
+
+
 @pytest.mark.parametrize("before", [4, 6, 10])
 def test_a_sum_that_filled_its_modulus_gets_two_bits_more(before):
     overflown = wrapped(gaussian_sum(2.0**before), before)

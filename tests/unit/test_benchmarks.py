@@ -49,7 +49,16 @@ def verdicts(latest: Any, baseline: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["phantoms", "secure_aggregation", "codecs", "compression", "network", "encryption"]
+    "name",
+    [
+        "phantoms",
+        "secure_aggregation",
+        "codecs",
+        "compression",
+        "network",
+        "encryption",
+        "adaptive_privacy",
+    ],
 )
 def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
     assert smoke(name, tmp_path)["ratios"]

@@ -6,6 +6,8 @@ from pydantic import ValidationError
 from fedfuse_ray.config.privacy import PrivacyConfig
 from fedfuse_ray.errors import InputError
 
+DISTRIBUTED = {"mode": "record-distributed", "target_epsilon": 1, "noise_schedule": "adaptive"}
+
 
 def test_defaults_protect_nothing_and_say_so():
     config = PrivacyConfig()
@@ -47,6 +49,13 @@ def test_every_mode_names_its_unit_and_adversary(mode, unit):
         ({"mode": "record-local", "target_epsilon": 1, "mechanism": "skellam"}, "mechanism"),
         ({"mode": "local-update", "target_epsilon": 1, "sampling_rate": 0.5}, "sampling_rate"),
         ({"mode": "client", "target_epsilon": 1, "groups": {"ct": {"clip_norm": 1}}}, "groups"),
+        (
+            {"mode": "record-local", "target_epsilon": 1, "noise_schedule": "adaptive"},
+            "noise_schedule: 'adaptive' with mode record-local",
+        ),
+        ({**DISTRIBUTED, "sampling_rate": 0.5}, "with sampling_rate 0.5"),
+        ({**DISTRIBUTED, "mechanism": "skellam"}, "with mechanism skellam"),
+        ({"mode": "client", "noise_multiplier": 1, "audit": "a.json"}, "audit: 'a.json'"),
         (
             {
                 "mode": "record-local",

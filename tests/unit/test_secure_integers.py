@@ -16,12 +16,14 @@ from fedfuse_ray.federation.coding import SETTING
 from fedfuse_ray.federation.privacy_terms import COUNT
 from fedfuse_ray.federation.secure_integers import (
     CLIP_NORM,
+    NOISE_FACTOR,
     expected_batch,
     gradient_sums,
     is_coarse,
     mean_gradients,
     modulus_bits,
     noisy_words,
+    signal_energy,
     unclipped_count,
 )
 from fedfuse_ray.models.initial import block_sizes
@@ -316,6 +318,47 @@ def test_a_schedule_scales_the_noise_of_its_round():
     # Over an even number of rounds; the mixture's fourth moment is within the band of 5 sigma.
     assert noise_is(plan, SIGMA * CLIP * mean_square)
     assert not noise_is(plan, SIGMA * CLIP)
+
+
+SPENDING = "privacy.noise_schedule=adaptive"
+
+
+@pytest.mark.parametrize("codec", [FINE, COARSE])
+def test_the_factor_that_was_broadcast_scales_the_noise_of_its_round(codec):
+    plan = secure_plan(codec, SPENDING)
+    for factor in (0.75, 1.5):
+        extra = {NOISE_FACTOR: np.array([factor], np.float32)}
+        (event,) = plan.privacy.events("med-01", ("fusion",), 1, factor)
+        assert event.noise_multiplier == SIGMA * factor
+        widened = 1.01 if codec == FINE else rounding(plan)
+        assert noise_is(plan, event.noise_multiplier * CLIP, extra, widened)
+        # Negative control: noise that the factor did not reach is not what is charged.
+        assert not noise_is(plan, SIGMA * CLIP, extra, widened)
+
+
+@pytest.mark.parametrize("codec", [FINE, COARSE])
+@pytest.mark.parametrize("scale", [0.0, 200.0])
+def test_the_signal_is_told_from_the_noise_without_bias(codec, scale):
+    plan = secure_plan(codec, SPENDING)
+    owners, inputs = plan.owners, clipped_inputs(plan, scale * CLIP)
+    extra = {NOISE_FACTOR: np.array([1.5], np.float32)}
+    found = [
+        signal_energy(summed(plan, inputs, round, extra), owners, plan, round, extra)
+        for round in range(1, ROUNDS + 1)
+    ]
+    truth = sum(
+        (np.linalg.norm(v) / CLIP / expected_batch(plan, owners[b])) ** 2
+        for b, v in true_sums(inputs).items()
+    )
+    error = np.std(found) / math.sqrt(ROUNDS)
+    assert abs(np.mean(found) - truth) < 4 * error
+    # Negative control: noise of owners that are not counted is taken for signal.
+    fewer = {block: names[:1] for block, names in owners.items()}
+    blind = [
+        signal_energy(summed(plan, inputs, round, extra), fewer, plan, round, extra)
+        for round in range(1, ROUNDS + 1)
+    ]
+    assert abs(np.mean(blind) - truth) > 4 * error
 
 
 @pytest.mark.parametrize("codec", [FINE, COARSE])
