@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import dp_accounting
@@ -14,9 +15,11 @@ from fedfuse_ray import rng, running
 from fedfuse_ray.audit import audit, of_run, write_audit
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation import institution
+from fedfuse_ray.federation.secure_integers import modulus_bits
 from fedfuse_ray.federation.serial import SerialExecutor
 from fedfuse_ray.federation.timeline import EVERYONE
 from fedfuse_ray.privacy.ledger import read_ledger, to_dp_event
+from fedfuse_ray.privacy.secure_aggregation import from_modular
 from fedfuse_ray.verifying import verify_run
 from tests.federations import rows_of, scores_of, tiny
 
@@ -47,6 +50,29 @@ def test_the_ledger_holds_each_rounds_own_noise_and_gives_the_target(whole):
         accountant = pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
         accountant.compose(to_dp_event(ledger.of(name)))
         assert accountant.get_epsilon(1e-5) == pytest.approx(1.0, rel=0.01)
+
+
+def test_institutions_add_the_noise_that_is_charged(tmp_path, monkeypatch):
+    """Seen where they add it: the integers that stand for sums of zero."""
+    original, added = institution.noisy_words, {}
+
+    def noted(sums, name, round, plan, extra):
+        zeros = {block: 0 * vector for block, vector in sums.items()}
+        for block, words in original(zeros, name, round, plan, extra).items():
+            noise = from_modular(words, modulus_bits(plan, block, extra))
+            share = plan.privacy.scale.l2 / math.sqrt(plan.privacy.shares(block))
+            added.setdefault(round, []).append(noise / share)
+        return original(sums, name, round, plan, extra)
+
+    monkeypatch.setattr(institution, "noisy_words", noted)
+    running.run(adaptive(), tmp_path)
+    charged = sigmas(tmp_path)
+    squares = {r: np.mean(np.square(np.concatenate(n))) for r, n in added.items()}
+    within = 5 * math.sqrt(2 / sum(len(noise) for noise in added[1]))
+    for round, sigma in enumerate(charged, 1):
+        assert squares[round] == pytest.approx(sigma**2, rel=within)
+    # Negative control: one round's noise would not pass for another's.
+    assert max(charged) ** 2 > min(charged) ** 2 * (1 + 2 * within)
 
 
 class Dying(SerialExecutor):

@@ -57,7 +57,7 @@ def verdicts(latest: Any, baseline: Any) -> list[str]:
         "compression",
         "network",
         "encryption",
-        "adaptive_privacy",
+        pytest.param("adaptive_privacy", marks=pytest.mark.slow),
     ],
 )
 def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
