@@ -60,14 +60,11 @@ class AdaptiveBudgetConfig(Config):
     Attributes:
         spread: How far a round's noise may lie from that of a constant schedule, either way, as a
             factor.
-        smoothing: How much of the estimated signal is kept from round to round; 0 goes by the last
-            round alone.
         audit_margin: How close an attack on the audited run may come to its claim, as a fraction
             of the claimed epsilon; closer, and this run's budget is lowered.
     """
 
     spread: float = Field(1.5, gt=1.0, le=16.0)
-    smoothing: float = Field(0.8, ge=0.0, lt=1.0)
     audit_margin: float = Field(0.8, gt=0.0, lt=1.0)
 
 

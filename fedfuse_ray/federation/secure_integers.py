@@ -36,6 +36,7 @@ from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.coding import SETTING
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.privacy_terms import COUNT, PrivacyTerms
+from fedfuse_ray.privacy.adaptive_budget import Signal
 from fedfuse_ray.privacy.integer_noise import INTEGER_NOISE
 from fedfuse_ray.privacy.mechanisms import gaussian_noise
 from fedfuse_ray.privacy.secure_aggregation import to_modular
@@ -184,14 +185,14 @@ def mean_gradients(
     return means
 
 
-def signal_energy(
+def released_signal(
     sums: Mapping[str, Integers],
     owners: Mapping[str, tuple[str, ...]],
     plan: Plan,
     round: int,
     extra: Mapping[str, Vector],
-) -> float:
-    """Return an estimate of the mean gradient's squared norm over C^2, from what was released.
+) -> Signal:
+    """Estimate the squared norm of the mean gradient over C^2, from what was released.
 
     The squared norm of the noisy means less what the known noise adds to it on average, and what
     rounding does on the coarse grid. Where there is nothing but noise it may be below 0.
@@ -204,17 +205,20 @@ def signal_energy(
         extra: The round's broadcast vectors.
     """
     clip = math.hypot(*terms_of(plan).clip_norms.values())
-    energies = []
+    energies, variances = [], []
     for name, total in sums.items():
         if name == COUNT:
             continue
         units, count = _units(plan, name, round, extra), len(owners[name])
         share = _noise_std(plan, name, round, extra) / math.sqrt(terms_of(plan).shares(name))
         # A grid step is 1 / units, so rounding adds a twelfth of its square for each owner.
-        noise = total.size * count * (share**2 + 1.0 / (12.0 * units**2))
+        noise = count * (share**2 + 1.0 / (12.0 * units**2))
         norm = float(np.square(total / units).sum())
-        energies.append((norm - noise) / (clip * expected_batch(plan, owners[name])) ** 2)
-    return math.fsum(energies)
+        scale = (clip * expected_batch(plan, owners[name])) ** 2
+        energies.append((norm - total.size * noise) / scale)
+        # Of a sum of squares of Gaussians.
+        variances.append(2.0 * total.size * (noise / scale) ** 2)
+    return Signal(math.fsum(energies), math.sqrt(math.fsum(variances)))
 
 
 def unclipped_count(sums: Mapping[str, Integers], plan: Plan) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,13 +26,13 @@ from fedfuse_ray.federation.secure_integers import (
     Words,
     expected_batch,
     modulus_bits,
-    signal_energy,
+    released_signal,
     terms_of,
     unclipped_count,
 )
 from fedfuse_ray.federation.steps import MASK as MASK
 from fedfuse_ray.federation.steps import MASKED
-from fedfuse_ray.privacy.adaptive_budget import Spending
+from fedfuse_ray.privacy.adaptive_budget import Signal, Spending
 from fedfuse_ray.privacy.adaptive_clipping import AdaptiveClip
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
@@ -48,7 +48,7 @@ from fedfuse_ray.privacy.secure_aggregation import (
 STEPS = MASKED
 
 _SPENT, _SIGNALS = "noise/spent", "noise/signals"
-"""Under an adaptive schedule: the factors of the rounds so far, and the signals estimated then."""
+"""Under an adaptive schedule: the factors of the rounds so far, and what each released, [2 T]."""
 
 Answer = bytes | dict[str, bytes]
 """What the server answers a step with: the same to all, or to each its own."""
@@ -178,14 +178,15 @@ def next_terms(revealed: Revealed, plan: Plan, round: int, state: Mapping[str, V
         moved = _next_clip_norm(revealed, plan, float(state[CLIP_NORM][0]))
         following[CLIP_NORM] = np.array([moved], np.float32)
     if NOISE_FACTOR in state and round < plan.experiment.training.rounds:
-        settings = terms_of(plan).config.adaptive_budget
-        spending = Spending(plan.experiment.training.rounds, settings.spread, settings.smoothing)
         spent = np.append(state.get(_SPENT, np.zeros(0, np.float32)), state[NOISE_FACTOR])
         seen = state.get(_SIGNALS, np.zeros(0, np.float32))
         if revealed.sums:
-            energy = signal_energy(revealed.sums, revealed.owners, plan, round, state)
-            seen = np.append(seen, np.float32(energy))
-        factor = spending.next_factor(spent.tolist(), seen.tolist())
+            signal = released_signal(revealed.sums, revealed.owners, plan, round, state)
+            seen = np.append(seen, np.array(astuple(signal), np.float32))
+        spread = terms_of(plan).config.adaptive_budget.spread
+        signals = [Signal(*pair) for pair in seen.reshape(-1, 2).tolist()]
+        spending = Spending(plan.experiment.training.rounds, spread)
+        factor = spending.next_factor(spent.tolist(), signals)
         following |= {_SPENT: spent, _SIGNALS: seen}
         following[NOISE_FACTOR] = np.array([factor], np.float32)
     return following

@@ -22,6 +22,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_TOLD_FROM_NOISE = 2.0
+"""How many of its standard errors a signal has to reach to be taken for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """How much of a signal a round has released.
+
+    Args:
+        energy: An unbiased estimate of the squared norm of the mean gradient.
+        error: Its standard error, where there is nothing but noise.
+    """
+
+    energy: float
+    error: float
+
 
 @dataclass(frozen=True, slots=True)
 class Spending:
@@ -30,14 +46,12 @@ class Spending:
     Args:
         rounds: T, the rounds of the run.
         spread: How far a factor may lie from 1, either way.
-        smoothing: How much of the estimated signal is kept from round to round.
     """
 
     rounds: int
     spread: float
-    smoothing: float
 
-    def next_factor(self, factors: Sequence[float], signals: Sequence[float]) -> float:
+    def next_factor(self, factors: Sequence[float], signals: Sequence[Signal]) -> float:
         """Return the next round's factor on the noise multiplier.
 
         What is left is shared out among the rounds to come in proportion to the signal that is
@@ -45,37 +59,42 @@ class Spending:
 
         Args:
             factors: Of all rounds before it.
-            signals: Estimates of the squared norm of the mean gradient, one of each of them.
+            signals: What these released.
 
         Returns:
             A number that float32 holds, so that it costs the same wherever it is computed.
         """
         left = self.rounds - cost(factors)
         coming = self.rounds - len(factors)
-        decline = self._decline(signals)
-        wanted = left / math.fsum(decline**later for later in range(coming))
+        change = self._change(signals)
+        wanted = left / math.fsum(math.exp(change * later) for later in range(coming))
         least, most = self.spread**-2, self.spread**2
         # The rounds after it must be able to spend the rest, and have to spend something.
         lowest = max(least, left - (coming - 1) * most)
         highest = min(most, left - (coming - 1) * least)
         return _not_below(1.0 / math.sqrt(min(max(wanted, lowest), highest)))
 
-    def _decline(self, signals: Sequence[float]) -> float:
-        """Return the factor by which the signal's norm changed a round, on average.
+    def _change(self, signals: Sequence[Signal]) -> float:
+        """Return how the logarithm of the signal's norm changes a round: later half over earlier.
 
-        Over a whole run it is taken to change by spread^4 at most, which carries a round's noise
-        from one end of the spread to the other: estimates of a weak signal are mostly noise.
+        Over a whole run it is taken to change by 4 log(spread) at most, which carries a round's
+        noise from one end of the spread to the other. Where the earlier half can't be told from
+        noise nothing is known, and the rest is spread evenly.
         """
-        if len(signals) < 2 or signals[0] <= 0.0:
-            return 1.0
-        smooth = signals[0]
-        for signal in signals[1:]:
-            smooth = self.smoothing * smooth + (1.0 - self.smoothing) * signal
+        middle = (len(signals) + 1) // 2
+        early, late = signals[:middle], signals[middle:]
+        if not late:
+            return 0.0
+        before = math.fsum(s.energy for s in early) / len(early)
+        after = math.fsum(s.energy for s in late) / len(late)
+        error = math.hypot(*(s.error for s in early)) / len(early)
         steepest = 4.0 * math.log(self.spread) / (self.rounds - 1)
-        if smooth <= 0.0:
-            return math.exp(-steepest)
-        found = 0.5 * math.log(smooth / signals[0]) / (len(signals) - 1)
-        return math.exp(min(max(found, -steepest), steepest))
+        if before <= _TOLD_FROM_NOISE * error:
+            return 0.0
+        if after <= 0.0:
+            return -steepest
+        change = 0.5 * math.log(after / before) / (len(signals) / 2.0)
+        return min(max(change, -steepest), steepest)
 
 
 def cost(factors: Sequence[float]) -> float:

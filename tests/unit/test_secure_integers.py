@@ -23,7 +23,7 @@ from fedfuse_ray.federation.secure_integers import (
     mean_gradients,
     modulus_bits,
     noisy_words,
-    signal_energy,
+    released_signal,
     unclipped_count,
 )
 from fedfuse_ray.models.initial import block_sizes
@@ -342,22 +342,25 @@ def test_the_signal_is_told_from_the_noise_without_bias(codec, scale):
     plan = secure_plan(codec, SPENDING)
     owners, inputs = plan.owners, clipped_inputs(plan, scale * CLIP)
     extra = {NOISE_FACTOR: np.array([1.5], np.float32)}
-    found = [
-        signal_energy(summed(plan, inputs, round, extra), owners, plan, round, extra)
-        for round in range(1, ROUNDS + 1)
-    ]
+
+    def seen(owners):
+        rounds = range(1, ROUNDS + 1)
+        sums = {round: summed(plan, inputs, round, extra) for round in rounds}
+        return [released_signal(sums[r], owners, plan, r, extra) for r in rounds]
+
+    signals = seen(owners)
+    found = [signal.energy for signal in signals]
     truth = sum(
         (np.linalg.norm(v) / CLIP / expected_batch(plan, owners[b])) ** 2
         for b, v in true_sums(inputs).items()
     )
     error = np.std(found) / math.sqrt(ROUNDS)
     assert abs(np.mean(found) - truth) < 4 * error
+    if not scale:
+        assert 0.5 < np.std(found) / signals[0].error < 1.7  # of twelve rounds
     # Negative control: noise of owners that are not counted is taken for signal.
     fewer = {block: names[:1] for block, names in owners.items()}
-    blind = [
-        signal_energy(summed(plan, inputs, round, extra), fewer, plan, round, extra)
-        for round in range(1, ROUNDS + 1)
-    ]
+    blind = [signal.energy for signal in seen(fewer)]
     assert abs(np.mean(blind) - truth) > 4 * error
 
 
