@@ -9,31 +9,24 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.blocks import Blocks, Vector
+from fedfuse_ray.blocks import Vector
 from fedfuse_ray.errors import NotReadyError, ProtocolError, TooFewError
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.privacy_terms import COUNT, MOST_GROWTH
+from fedfuse_ray.federation.privacy_terms import COUNT
 from fedfuse_ray.federation.secure_integers import (
-    CLIP_NORM,
-    NOISE_FACTOR,
     WIDEST_MODULUS,
     Words,
-    expected_batch,
     modulus_bits,
-    released_signal,
     terms_of,
-    unclipped_count,
 )
 from fedfuse_ray.federation.steps import MASK as MASK
 from fedfuse_ray.federation.steps import MASKED
-from fedfuse_ray.privacy.adaptive_budget import Signal, Spending
-from fedfuse_ray.privacy.adaptive_clipping import AdaptiveClip
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Client,
@@ -46,9 +39,6 @@ from fedfuse_ray.privacy.secure_aggregation import (
 )
 
 STEPS = MASKED
-
-_SPENT, _SIGNALS = "noise/spent", "noise/signals"
-"""Under an adaptive schedule: the factors of the rounds so far, and what each released, [2 T]."""
 
 Answer = bytes | dict[str, bytes]
 """What the server answers a step with: the same to all, or to each its own."""
@@ -156,54 +146,6 @@ def _secure_owners(plan: Plan) -> dict[str, tuple[str, ...]]:
     if not terms_of(plan).adaptive:
         return plan.owners
     return plan.owners | {COUNT: tuple(p.name for p in plan.participants)}
-
-
-def first_terms(plan: Plan) -> Blocks:
-    """Return what the server's state holds of the first round's clipping norm and noise."""
-    terms, state = plan.privacy, Blocks()
-    if terms is not None and terms.adaptive:
-        state[CLIP_NORM] = np.array([terms.config.clip_norm], np.float32)
-    if terms is not None and terms.spends_adaptively:
-        state[NOISE_FACTOR] = np.ones(1, np.float32)
-    return state
-
-
-def next_terms(revealed: Revealed, plan: Plan, round: int, state: Mapping[str, Vector]) -> Blocks:
-    """Return the same of the next round, from what this one revealed and the state before it.
-
-    A round that reveals nothing was charged all the same, and told nothing of the signal.
-    """
-    following: Blocks = {}
-    if CLIP_NORM in state:
-        moved = _next_clip_norm(revealed, plan, float(state[CLIP_NORM][0]))
-        following[CLIP_NORM] = np.array([moved], np.float32)
-    if NOISE_FACTOR in state and round < plan.experiment.training.rounds:
-        spent = np.append(state.get(_SPENT, np.zeros(0, np.float32)), state[NOISE_FACTOR])
-        seen = state.get(_SIGNALS, np.zeros(0, np.float32))
-        if revealed.sums:
-            signal = released_signal(revealed.sums, revealed.owners, plan, round, state)
-            seen = np.append(seen, np.array(astuple(signal), np.float32))
-        spread = terms_of(plan).config.adaptive_budget.spread
-        signals = [Signal(*pair) for pair in seen.reshape(-1, 2).tolist()]
-        spending = Spending(plan.experiment.training.rounds, spread)
-        factor = spending.next_factor(spent.tolist(), signals)
-        following |= {_SPENT: spent, _SIGNALS: seen}
-        following[NOISE_FACTOR] = np.array([factor], np.float32)
-    return following
-
-
-def _next_clip_norm(revealed: Revealed, plan: Plan, clip_norm: float) -> float:
-    """Return the next round's clipping norm, from the noisy count of unclipped records."""
-    terms = terms_of(plan)
-    settings = terms.config.adaptive_clipping
-    if COUNT not in revealed.sums:
-        return clip_norm
-    expected = expected_batch(plan, revealed.owners[COUNT])
-    count = unclipped_count(revealed.sums, plan)
-    clip = AdaptiveClip(clip_norm, settings.target_quantile, settings.learning_rate)
-    first = terms.config.clip_norm
-    moved = clip.update(count, expected).clip_norm
-    return min(max(moved, first / MOST_GROWTH), first * MOST_GROWTH)
 
 
 class Member:

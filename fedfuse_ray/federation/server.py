@@ -21,19 +21,14 @@ from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.encrypted_round import EncryptedGathering
 from fedfuse_ray.federation.plan import Plan
 from fedfuse_ray.federation.private_transforms import ClipUpdate
+from fedfuse_ray.federation.released_terms import first_terms, next_terms
 from fedfuse_ray.federation.secure_integers import (
     RELEASED_TERMS,
     mean_gradients,
     modulus_bits,
     noise_factor,
 )
-from fedfuse_ray.federation.secure_round import (
-    Answer,
-    Gathering,
-    Revealed,
-    first_terms,
-    next_terms,
-)
+from fedfuse_ray.federation.secure_round import Answer, Gathering, Revealed
 from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from fedfuse_ray.federation.transforms import build_chain, undo_chain
 from fedfuse_ray.federation.weighting import correction, loss_factors
