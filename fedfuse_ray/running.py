@@ -181,8 +181,12 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
     earlier = read_ledger(run.store.path(LEDGER)) if resume else None
     charging = Charging.open(run.plan, earlier)
 
+    terms = run.plan.privacy
+    adaptive = terms is not None and terms.spends_adaptively
+
     def charge(number: int) -> None:
-        run.seal.append(charging.charge(number, run.executor.noise_factor()))
+        factor = run.executor.noise_factor() if adaptive else 1.0
+        run.seal.append(charging.charge(number, factor))
 
     run.progress.stage(f"Training {total} rounds")
     clock = _clock(run.store) if done else Clock()
