@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from fedfuse_ray import blocks as blocks_
-from fedfuse_ray.blocks import Blocks, Vector
+from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.compression.codec import Setting
 from fedfuse_ray.errors import NotReadyError, ProtocolError
 from fedfuse_ray.federation import wire
+from fedfuse_ray.federation.acceptance import objection
 from fedfuse_ray.federation.adaptation import Adaptation
 from fedfuse_ray.federation.buffered import Carried
 from fedfuse_ray.federation.checkpoint import Checkpoint
@@ -20,7 +21,6 @@ from fedfuse_ray.federation.coding import SETTING
 from fedfuse_ray.federation.downlink import Broadcast
 from fedfuse_ray.federation.encrypted_round import EncryptedGathering
 from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.private_transforms import ClipUpdate
 from fedfuse_ray.federation.released_terms import first_terms, next_terms
 from fedfuse_ray.federation.secure_integers import (
     RELEASED_TERMS,
@@ -29,17 +29,13 @@ from fedfuse_ray.federation.secure_integers import (
     noise_factor,
 )
 from fedfuse_ray.federation.secure_round import Answer, Gathering, Revealed
-from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
-from fedfuse_ray.federation.transforms import build_chain, undo_chain
-from fedfuse_ray.federation.weighting import correction, loss_factors
-from fedfuse_ray.network import staleness_weight
+from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate
+from fedfuse_ray.federation.summing import Summing, Total
 from fedfuse_ray.privacy.homomorphic import from_fixed_point
 
 _AVERAGE = "average/"
 _HELD = "held/"
 """What institutions hold after the broadcasts so far, where these send changes."""
-_TRACKED = "tracked/"
-"""Sum of what EF21's senders have got across so far."""
 _USED = "used/"
 """Round of the last update of an institution that an asynchronous server has used."""
 
@@ -57,27 +53,6 @@ class Aggregation:
     refused: tuple[tuple[str, str], ...]
 
 
-@dataclass
-class _Total:
-    """Block-wise sums while they are taken, and who is in them."""
-
-    sums: Blocks = field(default_factory=dict)
-    survivors: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
-    factors: dict[str, float] = field(default_factory=dict)
-    accepted: list[str] = field(default_factory=list)
-
-    def add(self, message: wire.Message, decoded: Blocks, factor: float) -> None:
-        """Add one update, which is weighed by a factor already."""
-        who = message.institution
-        self.factors[who] = factor
-        self.accepted.append(who)
-        self.steps[who] = message.steps
-        for name, vector in decoded.items():
-            self.sums[name] = self.sums[name] + vector if name in self.sums else vector
-            self.survivors[name] = (*self.survivors.get(name, ()), who)
-
-
 def released(weights: Blocks, state: Blocks) -> Blocks:
     """Return the model that is given out, from the weights and the server's state."""
     return weights | _stripped(state, _AVERAGE)
@@ -90,7 +65,8 @@ class Server:
         self.plan = plan
         self.round = checkpoint.round
         self.weights = dict(checkpoint.weights)
-        self._chain = build_chain(plan)
+        self._sizes = {name: vector.size for name, vector in self.weights.items()}
+        self._summing = Summing(plan, self._sizes)
         senders = {block: len(names) for block, names in plan.owners.items()}
         self._adaptation = Adaptation(plan.experiment.compression, senders)
         strategy = plan.experiment.strategy
@@ -152,7 +128,8 @@ class Server:
                 continue
             messages[message.institution], sizes[message.institution] = message, len(payload)
         ordered = [messages[p.name] for p in self.plan.participants if p.name in messages]
-        total = self._sum(ordered, round, refused)
+        total = self._summing.add_up(ordered, round, self._state)
+        refused += total.refused
         if self.plan.asynchronous:
             self._state = self._state | {
                 _USED + name: np.array([messages[name].round], np.float32)
@@ -162,7 +139,7 @@ class Server:
             raise ProtocolError(
                 f"round {round} received no update that could be accepted: {refused}"
             )
-        self._advance(round, self._aggregate(total, round))
+        self._step(round, total)
         accepted = {name: sizes[name] for name in total.accepted}
         return Aggregation(accepted, tuple(refused))
 
@@ -186,8 +163,7 @@ class Server:
     def _gather(self, round: int) -> Gathering | EncryptedGathering:
         if self.plan.coding.encrypted:
             return EncryptedGathering(self.plan, round, self._objection)
-        sizes = {name: vector.size for name, vector in self.weights.items()}
-        return Gathering(self.plan, sizes, round, self._state)
+        return Gathering(self.plan, self._sizes, round, self._state)
 
     def reveal(self, round: int, messages: Sequence[tuple[str, bytes | memoryview]]) -> Revealed:
         """Take the members' last messages and return the sums, which change nothing yet."""
@@ -208,12 +184,11 @@ class Server:
         if self.plan.coding.encrypted:
             sums = {name: from_fixed_point(words) for name, words in revealed.sums.items()}
             factors = dict.fromkeys(revealed.steps, 1.0)
-            total = _Total(sums, dict(revealed.owners), dict(revealed.steps), factors)
-            self._advance(round, self._aggregate(total, round))
+            total = Total(sums, dict(revealed.owners), dict(revealed.steps), factors)
+            self._step(round, total)
             return Aggregation(revealed.sent, revealed.refused)
-        sizes = {name: vector.size for name, vector in self.weights.items()}
         state = self._state
-        means = mean_gradients(revealed.sums, revealed.owners, self.plan, sizes, round, state)
+        means = mean_gradients(revealed.sums, revealed.owners, self.plan, self._sizes, round, state)
         following = next_terms(revealed, self.plan, round, state)
         if self.plan.coding.adapts(secure=True):
             bits = {n: modulus_bits(self.plan, n, state) for n in means}
@@ -241,6 +216,11 @@ class Server:
         if self._gathering is None or self._gathering.round != round:
             raise NotReadyError(f"the server has not begun round {round}")
         return self._gathering
+
+    def _step(self, round: int, total: Total) -> None:
+        aggregate, gained = self._summing.aggregate(total, round, self._state)
+        self._state = self._state | gained
+        self._advance(round, aggregate)
 
     def _advance(self, round: int, aggregate: Aggregate) -> None:
         """Let the strategy step, and average the last models where that is asked for."""
@@ -280,119 +260,9 @@ class Server:
         self, message: wire.Message, round: int, seen: Mapping[str, object]
     ) -> str | None:
         """Return why an update can't be in the round's sum, or None."""
-        participant = self.plan.by_name.get(message.institution)
-        if participant is None:
-            return "not a participant of this federation"
-        if message.round != round and not (self.plan.asynchronous and message.round < round):
-            return f"sent an update of round {message.round} in round {round}"
-        if self.plan.weighs_by_loss and message.loss is None:
-            return "did not tell its loss, by which it would be weighed"
         used = self._state.get(_USED + message.institution)
-        if used is not None and message.round <= used[0]:
-            return f"sent its update of round {message.round} again"
-        if message.institution in seen:
-            return f"sent two updates in round {round}"
-        agreed = self.plan.coding.name
-        if message.codec != agreed:
-            return f"encoded its update as {message.codec}, where {agreed} was agreed"
-        owned = set(self.plan.blocks_of(participant))
-        for name in message.blocks:
-            if name.removeprefix(CONTROL) not in owned:
-                return f"sent the block {name}, which it does not own"
-            size = self.weights[name.removeprefix(CONTROL)].size
-            if message.sizes[name] != size:
-                return f"sent {message.sizes[name]} values as block {name}, which has {size}"
-        return None
-
-    def _sum(
-        self, messages: Sequence[wire.Message], round: int, refused: list[tuple[str, str]]
-    ) -> _Total:
-        """Decode one update after the other and add them up; those that can't be are refused."""
-        total = _Total()
-        factors = self._factors(messages)
-        for message in messages:
-            factor = factors.get(message.institution, 1.0)
-            try:
-                decoded = self._decoded(message, round)
-            except ProtocolError as error:
-                refused.append((message.institution, str(error)))
-                continue
-            total.add(message, self._weighed(decoded, round - message.round, factor), factor)
-        return total
-
-    def _factors(self, messages: Sequence[wire.Message]) -> dict[str, float]:
-        """Return what each update counts by its sender's loss; empty where that does not matter."""
-        strategy = self.plan.experiment.strategy
-        losses = {m.institution: m.loss for m in messages if m.loss is not None}
-        return loss_factors(losses, strategy.loss_exponent) if self.plan.weighs_by_loss else {}
-
-    def _weighed(self, decoded: Blocks, staleness: int, factor: float) -> Blocks:
-        """Weigh an update by its age, and by its sender's loss; control variates are not."""
-        if staleness:
-            exponent = self.plan.experiment.network.aggregation.staleness_exponent
-            weight = np.float32(staleness_weight(staleness, exponent))
-            decoded = {name: weight * vector for name, vector in decoded.items()}
-        if factor == 1.0:
-            return decoded
-        return {
-            name: vector if name.startswith(CONTROL) else np.float32(factor) * vector
-            for name, vector in decoded.items()
-        }
-
-    def _decoded(self, message: wire.Message, round: int) -> Blocks:
-        who, coding, state = message.institution, self.plan.coding, self._state
-        decoded: Blocks = {}
-        for name, payload in message.blocks.items():
-            size = message.sizes[name]
-            try:
-                decoded[name] = coding.decode(payload, name, size, message.round, who, state)
-            except ProtocolError as error:
-                raise ProtocolError(f"its block {name} can't be decoded: {error}") from None
-        terms = self.plan.privacy
-        if terms is not None and terms.config.mode == "client" and decoded:
-            # What was lost on the way may have lengthened it; this server may look, and clips.
-            decoded = ClipUpdate(terms.config.clip_norm).apply(decoded, who, round)
-        return decoded
-
-    def _aggregate(self, total: _Total, round: int) -> Aggregate:
-        sums, survivors = dict(total.sums), dict(total.survivors)
-        if self.plan.privacy is not None and self.plan.privacy.config.mode == "client":
-            # A sample may be empty; the noise is released all the same.
-            sums = {n: np.zeros_like(v) for n, v in self.weights.items()} | sums
-            survivors = dict.fromkeys(sums, ()) | survivors
-        # Whoever sends nothing under EF21 is still there with what it sent before.
-        standing = survivors
-        if self.plan.coding.feedback == "ef21":
-            sums = {n: self._state.get(_TRACKED + n, np.float32(0)) + v for n, v in sums.items()}
-            self._state |= {_TRACKED + name: vector for name, vector in sums.items()}
-            standing = {name: self.plan.owners[name.removeprefix(CONTROL)] for name in sums}
-        mean = undo_chain(self._chain, sums, standing, round)
-        if self.plan.weighs_by_loss:
-            mean = {n: self._corrected(n, v, survivors[n], total.factors) for n, v in mean.items()}
-        return Aggregate(
-            mean=mean,
-            steps={name: self._mean_steps(name, survivors[name], total) for name in mean},
-            participation={
-                name: len(survivors[name]) / len(self.plan.owners[name.removeprefix(CONTROL)])
-                for name in mean
-            },
-        )
-
-    def _corrected(
-        self, block: str, mean: Vector, who: tuple[str, ...], factors: Mapping[str, float]
-    ) -> Vector:
-        """Return the mean by fractions and factors, from that by fractions over weighed updates."""
-        if block.startswith(CONTROL):
-            return mean
-        fractions = {name: self.plan.fractions[block][name] for name in who}
-        return np.float32(correction(fractions, factors)) * mean
-
-    def _mean_steps(self, block: str, who: tuple[str, ...], total: _Total) -> float:
-        fractions = self.plan.fractions[block.removeprefix(CONTROL)]
-        weights = {name: fractions[name] * total.factors[name] for name in who}
-        if not sum(weights.values()):
-            return 0.0
-        return sum(weights[name] * total.steps[name] for name in who) / sum(weights.values())
+        last = None if used is None else float(used[0])
+        return objection(self.plan, message, round, seen, last, self._sizes)
 
 
 def _stripped(state: Blocks, prefix: str) -> Blocks:
