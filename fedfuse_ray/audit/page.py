@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 
 from fedfuse_ray.audit import pictures
@@ -24,6 +24,8 @@ def audit_page(found: Audit) -> str:
         parts.append(_inversion(found.images, found.features))
     if found.membership:
         parts.append(_membership(found, charts))
+    if found.lower_bounds:
+        parts.append(_proved(found.lower_bounds))
     parts.append(_record(found))
     experiment = found.subject.plan.experiment
     return document(
@@ -100,6 +102,20 @@ def _canaries(found: Audit, charts: Charts) -> str:
         "guesses refute the claimed epsilon (Steinke, Nasr and Jagielski, 2023).",
         charts.add(bounds_chart(audit), caption),
         details("All tests", table(head, rows)),
+    )
+
+
+def _proved(bounds: Mapping[str, float]) -> str:
+    rows = [
+        (escape(attack), f"{bound:.2f}" if bound else "nothing") for attack, bound in bounds.items()
+    ]
+    return section(
+        "proved",
+        "What each attack proves",
+        "The least epsilon under which the attack could have done so well, but for a chance of 5%. "
+        "A later run that is given this audit as privacy.audit is refused where a bound exceeds "
+        "the claim, and gets a smaller budget where one comes close.",
+        f'<div class="panel">{table(("attack", "epsilon at least"), rows)}</div>',
     )
 
 
