@@ -6,9 +6,9 @@ meets a missing key.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fedfuse_ray.config.base import Config
 from fedfuse_ray.report.rows import InstitutionRow as InstitutionRow
@@ -35,7 +35,8 @@ class PrivacySummary(Config):
         steps: Releases charged.
         unit: What one neighbouring data set lacks: a `record`, a `client`.
         adversary: Whom the guarantee holds against.
-        audit: What an audit of an earlier run changed for this one, and why.
+        audit: What an audit of an earlier run changed for this one, and why; not written without
+            one.
     """
 
     mode: str
@@ -54,6 +55,13 @@ class PrivacySummary(Config):
     def private(self) -> bool:
         """Whether the run claims a guarantee."""
         return self.mode != "none"
+
+    @model_serializer(mode="wrap")
+    def _only_the_contracts_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = write(self)
+        if self.audit is None:
+            del tree["audit"]
+        return tree
 
     @model_validator(mode="after")
     def _a_private_mode_has_its_epsilon(self) -> PrivacySummary:
