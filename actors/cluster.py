@@ -50,8 +50,8 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
         return
     # Ray would run workers at nice 15, where any other program on the machine starves them.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # The control store would remember 100,000 tasks, 1.7 KB each; this many show what goes on.
-    os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "1500")
+    # The control store would remember 100,000 tasks, 1.7 KB each; these show the last rounds.
+    os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "500")
     # Of the many arenas of glibc's malloc each would keep what was freed in it.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # Without `local` Ray would join any other one that was started on this machine, and refuse.
