@@ -17,10 +17,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import Noise, wait_for_quiet
 from benchmarks.results import Result, on_one_thread, parser, publish
+
+if TYPE_CHECKING:
+    from fedfuse_ray.config import Experiment
 
 WARMUP_ROUNDS = 2
 QUIET = 0.15
@@ -29,17 +32,25 @@ ENOUGH = 3
 TARGETS = {"ray/ideal training": 1.15, "ray/ideal training+evaluation": 1.15}
 
 
+def plain(preset: str, rounds: int) -> Experiment:
+    """Return a preset's federation as the ideal can run it: neither private nor compressed."""
+    from fedfuse_ray.config import load
+
+    settings = [f"training.rounds={rounds}", "compression.codec=fp32", "compression.feedback=none"]
+    settings.append("compression.downlink.codec=fp32")
+    return load(preset, settings, paradigm="fedfuse_nonprivate")
+
+
 def measure(preset: str, repeats: int, patience: float) -> Result:
     """Run the three side by side and return their seconds and ratios."""
     from benchmarks.ideal import IdealExecutor
-    from fedfuse_ray.config import load
     from fedfuse_ray.data.dataset import prepare
     from fedfuse_ray.federation.plan import make_plan
     from fedfuse_ray.federation.rounds import round_views
     from fedfuse_ray.running import make_executor
 
     total = WARMUP_ROUNDS + repeats
-    experiment = load(preset, [f"training.rounds={total}"])
+    experiment = plain(preset, total)
     dataset = prepare(experiment.data, experiment.institutions, seed=experiment.seed)
     plan = make_plan(experiment, dataset.index)
     serial = experiment.model_copy(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import all as everything
-from benchmarks import compare, machine, results
+from benchmarks import compare, machine, results, rounds
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +81,15 @@ def test_rounds_runs_and_all_three_agree(tmp_path: Path) -> None:
         for what in ("training", "training+evaluation")
     }
     assert set(tree["targets"]) <= set(tree["ratios"])
+
+
+@pytest.mark.parametrize("preset", ["demo", "paper", "tiny"])
+def test_rounds_measures_what_the_ideal_can_run(preset: str) -> None:
+    chosen = rounds.plain(preset, 3)
+    assert not chosen.privacy.enabled
+    assert chosen.strategy.kind != "scaffold"
+    assert (chosen.compression.codec, chosen.compression.feedback) == ("fp32", "none")
+    assert chosen.compression.downlink.codec == "fp32"
 
 
 @pytest.mark.slow
