@@ -132,15 +132,15 @@ def lines(sampler: Sampler, warm_up: int, idle: Sampler) -> dict[str, dict[str, 
     return dict(sorted(found.items(), key=lambda item: -item[1]["kb_per_round"]))
 
 
-def excess(line: Mapping[str, Any]) -> float:
-    """Return by how many KB a round a process's slope is above what passes for flat."""
+def growth(line: Mapping[str, Any]) -> float:
+    """Return the rounds' own growth of a process, relative to the most that passes for flat."""
     own = line["low"] - max(0.0, line["idle"] or 0.0)
-    return float(max(0.0, own - max(PAGE_KB_PER_ROUND, line["noise"])))
+    return float(max(0.0, own) / max(PAGE_KB_PER_ROUND, line["noise"]))
 
 
 def leaks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the processes that are not flat."""
-    return [name for name, line in found.items() if excess(line) > 0.0]
+    return [name for name, line in found.items() if growth(line) > 1.0]
 
 
 def measure(rounds: int, every: int, paradigm: str) -> Result:
@@ -159,8 +159,8 @@ def measure(rounds: int, every: int, paradigm: str) -> Result:
     return Result(
         benchmark="soak",
         config={"preset": "tiny", "rounds": rounds, "every": every, "paradigm": paradigm},
-        ratios={"steepest excess": [max(map(excess, found.values()))]},
-        targets={"steepest excess": 0.0},
+        ratios={"growth/bound": [max(map(growth, found.values()))]},
+        targets={"growth/bound": 1.0},
         seconds={"whole run": [seconds], "round": [sampler.seconds_per_round]},
         details={"leaks": leaks(found), **found},
     )

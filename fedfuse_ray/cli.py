@@ -14,11 +14,7 @@ from fedfuse_ray.config import json_schema
 from fedfuse_ray.data_commands import app as data_app
 from fedfuse_ray.preflight_command import preflight_command
 from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
-from fedfuse_ray.related_command import (
-    begin_systems,
-    check_alone,
-    run_systems,
-)
+from fedfuse_ray.related_command import begin_systems, check_alone, run_systems
 from fedfuse_ray.report_command import report_command
 from fedfuse_ray.reproduce_command import reproduce_command
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-_TABLE, _REPRODUCTION = "related.json", "reproduction.json"
-
 
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder.")],
@@ -18,19 +16,18 @@ def report_command(
 
 
 def _write(folder: Path) -> Path:
-    # A table and a reproduction are laid out as sweeps, so they are looked for first.
-    if (folder / _TABLE).is_file():
-        from fedfuse_ray.related import output as related
-
-        return related.write_pages(folder)
-    if (folder / _REPRODUCTION).is_file():
-        from fedfuse_ray.reproducing import output as reproducing
-
-        return reproducing.write_pages(folder)
+    from fedfuse_ray.related import results as related
+    from fedfuse_ray.report import write_report
+    from fedfuse_ray.reproducing import results as reproducing
     from fedfuse_ray.sweeping.summary import is_sweep, rewrite_report
 
-    if is_sweep(folder):
-        return rewrite_report(folder)
-    from fedfuse_ray.report import write_report
+    # A table and a reproduction are laid out as sweeps, so they are looked for first.
+    if (folder / related.FILE).is_file():
+        from fedfuse_ray.related.output import write_pages as write_table
 
-    return write_report(folder)
+        return write_table(folder)
+    if (folder / reproducing.FILE).is_file():
+        from fedfuse_ray.reproducing.output import write_pages as write_reproduction
+
+        return write_reproduction(folder)
+    return rewrite_report(folder) if is_sweep(folder) else write_report(folder)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from urllib.parse import quote
 
 from fedfuse_ray.config.systems import COLUMNS
-from fedfuse_ray.files import write_text
 from fedfuse_ray.related import tables
 from fedfuse_ray.related.figures import curves
 from fedfuse_ray.related.results import Related, Row
@@ -18,13 +16,6 @@ from fedfuse_ray.report.page import Card, Charts, cards, details, document, fact
 from fedfuse_ray.report.provenance import machine, machine_facts
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import ABSENT, human_seconds, percent
-
-
-def write_page(folder: Path, found: Related) -> Path:
-    """Write a table's `report.html` and return its path."""
-    path = folder / "report.html"
-    write_text(path, page(found))
-    return path
 
 
 def page(found: Related) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedfuse_ray.files import write_text
 from fedfuse_ray.reproducing.markdown import document
-from fedfuse_ray.reproducing.page import write_page
+from fedfuse_ray.reproducing.page import page
 from fedfuse_ray.reproducing.results import FILE, read
 
 
@@ -18,4 +18,6 @@ def write_pages(folder: Path) -> Path:
     """
     found = read(folder / FILE)
     write_text(folder / "paper.md", document(found))
-    return write_page(folder, found)
+    path = folder / "report.html"
+    write_text(path, page(found))
+    return path

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from urllib.parse import quote
 
-from fedfuse_ray.files import write_text
 from fedfuse_ray.report.grids import as_html
 from fedfuse_ray.report.page import Card, Charts, cards, details, document, facts, section
 from fedfuse_ray.report.provenance import machine_facts
@@ -26,13 +24,6 @@ _FIGURES = {
     "transfer": (figures.transfer, "Above zero, pre-training on the other two domains helped."),
     "ablation": (figures.ablation, "Dotted: the federation as it is."),
 }
-
-
-def write_page(folder: Path, found: Reproduction) -> Path:
-    """Write a reproduction's `report.html` and return its path."""
-    path = folder / "report.html"
-    write_text(path, page(found))
-    return path
 
 
 def page(found: Reproduction) -> str:

@@ -10,7 +10,7 @@ import pytest
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.reproducing import running, scale
 from fedfuse_ray.reproducing.markdown import document
-from fedfuse_ray.reproducing.page import write_page
+from fedfuse_ray.reproducing.output import write_pages
 from fedfuse_ray.reproducing.studies import ENCODERS
 from fedfuse_ray.sweeping.live import LiveTable
 
@@ -71,7 +71,7 @@ def test_a_reader_clicks_through_the_page_without_network(small):
     from playwright.sync_api import sync_playwright
 
     folder, found = small
-    path = write_page(folder, found)
+    path = write_pages(folder)
     assert "| 8 |" in document(found)
     with sync_playwright() as player:
         browser = player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
