@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedfuse_ray.data.dataset import Dataset, prepare
-from fedfuse_ray.federation.plan import Plan
+from fedfuse_ray.federation.plan.plan import Plan
 
 
 def dataset_on_this_node(plan: Plan, folder: Path) -> Dataset:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.federation.downlink import Broadcast
-from fedfuse_ray.federation.metrics import Scores, View
-from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone, TrainRecord
-from fedfuse_ray.federation.secure_round import Answer
+from fedfuse_ray.federation.messages.downlink import Broadcast
+from fedfuse_ray.federation.messages.metrics import Scores, View
+from fedfuse_ray.federation.messages.records import Alone, TrainRecord
+from fedfuse_ray.federation.modes.masked import Answer
+from fedfuse_ray.federation.plan.plan import Plan
 
 Messages = list[tuple[str, npt.NDArray[np.uint8]]]
 States = dict[str, Blocks]
@@ -36,8 +36,12 @@ class InstitutionActor:
 
     def __init__(self, label: str, plan: Plan, dataset: str, names: Sequence[str]) -> None:
         from actors.dataset import dataset_on_this_node
-        from fedfuse_ray.federation import public_encoders
-        from fedfuse_ray.federation.institution import Institution, NetCache, pin_threads
+        from fedfuse_ray.federation.institution.institution import (
+            Institution,
+            NetCache,
+            pin_threads,
+        )
+        from fedfuse_ray.federation.plan import public_encoders
 
         pin_threads()
         self._label = label
@@ -58,7 +62,7 @@ class InstitutionActor:
 
     def initial(self) -> Blocks:
         """Return the weights before the first round."""
-        from fedfuse_ray.federation.transfer import first_weights
+        from fedfuse_ray.federation.plan.transfer import first_weights
 
         return first_weights(self._plan.spec)
 

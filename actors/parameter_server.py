@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import NotReadyError
-from fedfuse_ray.federation import checkpoint as checkpoints
-from fedfuse_ray.federation.buffered import Carried
-from fedfuse_ray.federation.checkpoint import Checkpoint
-from fedfuse_ray.federation.downlink import Broadcast
-from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.secure_round import Answer, Exchange, Revealed
-from fedfuse_ray.federation.server import Aggregation, Server
+from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.messages.downlink import Broadcast
+from fedfuse_ray.federation.modes.buffered import Carried
+from fedfuse_ray.federation.modes.masked import Answer, Exchange, Revealed
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.server.server import Aggregation, Server
 
 SecureOutcome = tuple[dict[str, dict[str, Exchange]], tuple[str, ...]]
 """Lengths of all messages by step and institution, and who dropped out."""

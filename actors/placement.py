@@ -11,8 +11,8 @@ from typing import Literal
 from actors.packing import Host, Node, Packing, Placement, gpu_slots, granted, pack, too_many_gpus
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.data.dataset import outline
-from fedfuse_ray.federation.paradigms import is_pooled, resolve
-from fedfuse_ray.federation.participant import Participant, who_trains
+from fedfuse_ray.federation.plan.paradigms import is_pooled, resolve
+from fedfuse_ray.federation.plan.participants import Participant, who_trains
 
 PerActor = int | Literal["auto"]
 

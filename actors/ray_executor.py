@@ -38,13 +38,13 @@ from actors.server_handle import ServerHandle
 from actors.task_names import of_round
 from fedfuse_ray.config import ExecutionConfig
 from fedfuse_ray.errors import FedfuseError, NotReadyError, ResourceError, RestartError
-from fedfuse_ray.federation.buffered import Buffered, Carried
-from fedfuse_ray.federation.executor import RoundOutcome
-from fedfuse_ray.federation.metrics import Scores, View
-from fedfuse_ray.federation.outcomes import buffered_outcome, plain_outcome, secure_outcome
-from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.records import Alone, TrainRecord
-from fedfuse_ray.federation.timeline import EVERYONE, Attendance
+from fedfuse_ray.federation.messages.metrics import Scores, View
+from fedfuse_ray.federation.messages.records import Alone, TrainRecord
+from fedfuse_ray.federation.modes.buffered import Buffered, Carried
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.rounds.executor import RoundOutcome
+from fedfuse_ray.federation.rounds.outcomes import buffered_outcome, plain_outcome, secure_outcome
+from fedfuse_ray.federation.rounds.timeline import EVERYONE, Attendance
 
 T = TypeVar("T")
 

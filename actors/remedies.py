@@ -10,7 +10,7 @@ from actors.packing import CPUS_TAKEN, Host, Node, Packing, Placement, asks, gpu
 from actors.placement import Request
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.errors import ResourceError
-from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.federation.plan.participants import Participant
 
 _MOST_NODES = 64
 _GPUS = "execution.num_gpus_per_institution"

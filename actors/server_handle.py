@@ -13,8 +13,8 @@ from typing import Any
 from actors.cluster import LOST
 from actors.hosts import Deadline, fetch
 from fedfuse_ray.errors import FedfuseError, InstitutionError, NotReadyError, RestartError
-from fedfuse_ray.federation.buffered import Carried
-from fedfuse_ray.federation.server import Aggregation
+from fedfuse_ray.federation.modes.buffered import Carried
+from fedfuse_ray.federation.server.server import Aggregation
 
 _SERVER = "the parameter server"
 

@@ -18,7 +18,12 @@ import numpy as np
 from benchmarks.results import Result, on_one_thread, parser, publish, yardstick
 from fedfuse_ray import rng
 from fedfuse_ray.blocks import Vector
-from fedfuse_ray.privacy.homomorphic import KeyPair, PublicKey, fixed_point, from_fixed_point
+from fedfuse_ray.privacy.mechanisms.homomorphic import (
+    KeyPair,
+    PublicKey,
+    fixed_point,
+    from_fixed_point,
+)
 
 
 def once(updates: Sequence[Vector]) -> tuple[dict[str, float], dict[str, int], float]:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from actors.packing import Node
 from actors.placement import lay_out
 from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.federation.checkpoint import Checkpoint
-from fedfuse_ray.federation.downlink import Broadcast
-from fedfuse_ray.federation.metrics import Scores, View
-from fedfuse_ray.federation.plan import Plan
-from fedfuse_ray.federation.server import Server
+from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.messages.downlink import Broadcast
+from fedfuse_ray.federation.messages.metrics import Scores, View
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.server.server import Server
 
 
 class IdealExecutor:
@@ -93,7 +93,7 @@ class IdealExecutor:
 def _work(connection: Connection, plan: Plan, dataset: Path, names: tuple[str, ...]) -> None:
     """Answer requests until the other end closes."""
     from fedfuse_ray.data.dataset import Dataset
-    from fedfuse_ray.federation.institution import Institution, NetCache, pin_threads
+    from fedfuse_ray.federation.institution.institution import Institution, NetCache, pin_threads
 
     pin_threads()
     data, nets = Dataset(dataset), NetCache(plan)

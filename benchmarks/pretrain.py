@@ -9,7 +9,7 @@ import argparse
 
 from fedfuse_ray.config import load
 from fedfuse_ray.data.phantoms import FORWARD_MODELS
-from fedfuse_ray.federation import public_encoders
+from fedfuse_ray.federation.plan import public_encoders
 from fedfuse_ray.models.encoders import pretrained
 from fedfuse_ray.models.spec import ModelSpec
 

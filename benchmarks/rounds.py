@@ -45,9 +45,9 @@ def measure(preset: str, repeats: int, patience: float) -> Result:
     """Run the three side by side and return their seconds and ratios."""
     from benchmarks.ideal import IdealExecutor
     from fedfuse_ray.data.dataset import prepare
-    from fedfuse_ray.federation.plan import make_plan
-    from fedfuse_ray.federation.rounds import round_views
-    from fedfuse_ray.running import make_executor
+    from fedfuse_ray.federation.plan.plan import make_plan
+    from fedfuse_ray.federation.rounds.loop import round_views
+    from fedfuse_ray.runs.running import make_executor
 
     total = WARMUP_ROUNDS + repeats
     experiment = plain(preset, total)

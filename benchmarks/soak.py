@@ -146,7 +146,7 @@ def leaks(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def measure(rounds: int, every: int, paradigm: str) -> Result:
     """Run the federation, leave Ray idle as long, and return every process's slope."""
     from fedfuse_ray.config import load
-    from fedfuse_ray.running import run
+    from fedfuse_ray.runs.running import run
 
     sampler, idle = Sampler(every), Sampler(every)
     experiment = load("tiny", [f"training.rounds={2 * rounds}"], paradigm=paradigm)

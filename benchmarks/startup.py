@@ -86,7 +86,7 @@ def _child(kind: str, preset: str, per_actor: str) -> dict[str, float]:
 def _federation(stages: Stages, preset: str, per_actor: str) -> None:
     """Do what `run` does up to the end of the first round, and tell the stages apart."""
     importlib.import_module("fedfuse_ray.cli")  # Its imports are part of a user's wait.
-    importlib.import_module("fedfuse_ray.running")
+    importlib.import_module("fedfuse_ray.runs.running")
     from actors.cluster import connect
     from actors.ray_executor import RayExecutor
     from fedfuse_ray.config import load
@@ -143,7 +143,7 @@ def _bare(stages: Stages) -> None:
 
 def _prepared(experiment: Any) -> tuple[Any, Path]:
     from fedfuse_ray.data.dataset import prepare
-    from fedfuse_ray.federation.plan import make_plan
+    from fedfuse_ray.federation.plan.plan import make_plan
 
     dataset = prepare(
         experiment.data,

@@ -3,7 +3,8 @@
     python docs/make_configuration.py
 
 Names, types, defaults and bounds are read off the pydantic fields, meanings off the "Attributes:"
-sections of their docstrings. `tests/unit/test_docs.py` fails when either file is out of date.
+sections of their docstrings. `tests/unit/project/test_docs.py` fails when either file is out of
+date.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from fedfuse_ray.config import Experiment, json_schema, preset_names
-from fedfuse_ray.config.base import Config
+from fedfuse_ray.config.settings.base import Config
 
 FOLDER = Path(__file__).parent
 

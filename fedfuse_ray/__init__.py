@@ -6,20 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedfuse_ray.comparing import compare
     from fedfuse_ray.config import Experiment
     from fedfuse_ray.config import load as load_experiment
     from fedfuse_ray.report import read_run as load_result
-    from fedfuse_ray.running import run
+    from fedfuse_ray.runs.comparing import compare
+    from fedfuse_ray.runs.running import run
 
 __all__ = ["Experiment", "compare", "load_experiment", "load_result", "run"]
 
 _HOMES = {
     "Experiment": ("fedfuse_ray.config", "Experiment"),
-    "compare": ("fedfuse_ray.comparing", "compare"),
+    "compare": ("fedfuse_ray.runs.comparing", "compare"),
     "load_experiment": ("fedfuse_ray.config", "load"),
     "load_result": ("fedfuse_ray.report", "read_run"),
-    "run": ("fedfuse_ray.running", "run"),
+    "run": ("fedfuse_ray.runs.running", "run"),
 }
 
 

@@ -8,18 +8,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedfuse_ray.account_command import account_command
-from fedfuse_ray.audit_command import audit_command
+from fedfuse_ray.commands.account import account_command
+from fedfuse_ray.commands.audit import audit_command
+from fedfuse_ray.commands.data import app as data_app
+from fedfuse_ray.commands.preflight import preflight_command
+from fedfuse_ray.commands.related import begin_systems, check_alone, run_systems
+from fedfuse_ray.commands.report import report_command
+from fedfuse_ray.commands.reproduce import reproduce_command
+from fedfuse_ray.commands.verify import verify_command
+from fedfuse_ray.commands.watch import watch_command
 from fedfuse_ray.config import json_schema
-from fedfuse_ray.data_commands import app as data_app
-from fedfuse_ray.preflight_command import preflight_command
-from fedfuse_ray.reading import paradigm_names, read_experiment, read_resumed
-from fedfuse_ray.related_command import begin_systems, check_alone, run_systems
-from fedfuse_ray.report_command import report_command
-from fedfuse_ray.reproduce_command import reproduce_command
+from fedfuse_ray.runs.reading import paradigm_names, read_experiment, read_resumed
 from fedfuse_ray.terminal import TerminalProgress, exit_status, output, results_line
-from fedfuse_ray.verify_command import verify_command
-from fedfuse_ray.watch_command import watch_command
 
 app = typer.Typer(
     help="Simulate privacy-preserving federated cross-modal fusion in scientific imaging.",
@@ -80,9 +80,9 @@ def run_command(
             source, data=data, settings=settings, seed=seed, paradigm=paradigm, executor=executor
         )
         folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
-    from fedfuse_ray import running
     from fedfuse_ray.report import run_table
-    from fedfuse_ray.sealing import read_seal
+    from fedfuse_ray.runs import running
+    from fedfuse_ray.runs.sealing import read_seal
 
     with TerminalProgress(quiet=no_progress) as progress:
         progress.stage(results_line(folder))
@@ -129,9 +129,9 @@ def compare_command(
         seeded = () if seed is None else (f"seed={seed}",)
         folder = begin_systems(systems, source, (*(settings or ()), *seeded), out)
         return run_systems(folder, quiet=no_progress)
-    from fedfuse_ray.comparing import compare
     from fedfuse_ray.report import comparison_table
-    from fedfuse_ray.sealing import read_seal
+    from fedfuse_ray.runs.comparing import compare
+    from fedfuse_ray.runs.sealing import read_seal
 
     experiments = [
         read_experiment(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.sweeping.config import Sweep, load_sweep
+from fedfuse_ray.studies.sweeping.config import Sweep, load_sweep
 from fedfuse_ray.terminal import exit_status, output, results_line
 
 if TYPE_CHECKING:
-    from fedfuse_ray.sweeping.store import Row, SweepStore
+    from fedfuse_ray.studies.sweeping.store import Row, SweepStore
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -39,8 +39,8 @@ def sweep_command(
     ] = False,
 ) -> None:
     """Run a sweep, and write its table of trials, its Pareto front and what choosing costs."""
-    from fedfuse_ray.sweeping.store import SweepStore
-    from fedfuse_ray.sweeping.tracking import check_extras
+    from fedfuse_ray.studies.sweeping.store import SweepStore
+    from fedfuse_ray.studies.sweeping.tracking import check_extras
 
     if resume is not None:
         if source is not None or settings or out is not None:
@@ -60,15 +60,15 @@ def sweep_command(
 
 def _begin(sweep: Sweep, store: SweepStore) -> None:
     """Validate every point, then lay the folder out; Ray has not been started yet."""
-    from fedfuse_ray.sweeping.points import expand
+    from fedfuse_ray.studies.sweeping.points import expand
 
     store.start(sweep, expand(sweep))
 
 
 def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
-    from fedfuse_ray.sweeping.driving import drive
-    from fedfuse_ray.sweeping.live import LiveTable
-    from fedfuse_ray.sweeping.summary import write_folder
+    from fedfuse_ray.studies.sweeping.driving import drive
+    from fedfuse_ray.studies.sweeping.live import LiveTable
+    from fedfuse_ray.studies.sweeping.summary import write_folder
 
     began = time.perf_counter()
     # A search that learns is told of ended trials too; they end again at once.
@@ -84,9 +84,9 @@ def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
 
 
 def _conclude(sweep: Sweep, store: SweepStore, rows: list[Row], selection: str) -> None:
-    from fedfuse_ray.sweeping.driving import check_complete
-    from fedfuse_ray.sweeping.live import point_text, result_table
-    from fedfuse_ray.sweeping.summary import best, pareto
+    from fedfuse_ray.studies.sweeping.driving import check_complete
+    from fedfuse_ray.studies.sweeping.live import point_text, result_table
+    from fedfuse_ray.studies.sweeping.summary import best, pareto
 
     console = output()
     console.print(result_table(rows, pareto(rows, sweep.objectives)))

@@ -2,8 +2,8 @@
 
     python docs/monitoring/make_dashboard.py
 
-`tests/unit/test_monitoring.py` fails when the file is out of date, or a query names a metric or a
-label that `actors/metrics.py` does not have.
+`tests/unit/project/test_monitoring.py` fails when the file is out of date, or a query names a
+metric or a label that `actors/metrics.py` does not have.
 """
 
 from __future__ import annotations

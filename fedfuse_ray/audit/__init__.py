@@ -1,7 +1,7 @@
 """Attacks on what a federation releases, and a test of the privacy that its ledger claims."""
 
-from fedfuse_ray.audit.bound import Guesses, epsilon_lower_bound, p_value
-from fedfuse_ray.audit.canary_audit import CanaryAudit, audit_canaries
+from fedfuse_ray.audit.attacks.bound import Guesses, epsilon_lower_bound, p_value
+from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit, audit_canaries
 from fedfuse_ray.audit.run import ATTACKS, Audit, audit, write_audit
 from fedfuse_ray.audit.subject import Subject, of_experiment, of_run
 

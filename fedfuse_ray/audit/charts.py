@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from fedfuse_ray.audit.canary_audit import CanaryAudit
-from fedfuse_ray.audit.membership import dp_bound
-from fedfuse_ray.report.theme import (
-    BLUE,
-    NEUTRAL,
-    VERMILION,
-    category_axis,
-    layout,
-    marks,
-    text,
-)
+from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
+from fedfuse_ray.audit.attacks.membership import dp_bound
+from fedfuse_ray.report.theme import BLUE, NEUTRAL, VERMILION, category_axis, layout, marks, text
 
 if TYPE_CHECKING:
     from fedfuse_ray.audit.run import Audit

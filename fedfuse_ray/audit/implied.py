@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fedfuse_ray.audit.bound import binomial
-from fedfuse_ray.audit.canary_audit import SIGNIFICANCE
-from fedfuse_ray.audit.features import FeatureLeak
-from fedfuse_ray.audit.membership import FALSE_POSITIVES, Membership
+from fedfuse_ray.audit.attacks.bound import binomial
+from fedfuse_ray.audit.attacks.canary_audit import SIGNIFICANCE
+from fedfuse_ray.audit.attacks.features import FeatureLeak
+from fedfuse_ray.audit.attacks.membership import FALSE_POSITIVES, Membership
 
 _HALVINGS = 30
 

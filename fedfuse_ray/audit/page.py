@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from fedfuse_ray.audit import pictures
+from fedfuse_ray.audit.attacks.features import FeatureLeak
+from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak
 from fedfuse_ray.audit.charts import bounds_chart, membership_chart
-from fedfuse_ray.audit.features import FeatureLeak
-from fedfuse_ray.audit.image_attack import ImageAttack, ImageLeak
 from fedfuse_ray.audit.run import Audit
 from fedfuse_ray.report.page import Card, Charts, cards, details, document, section, table
 from fedfuse_ray.report.units import human_seconds, percent

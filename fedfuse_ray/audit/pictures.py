@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from fedfuse_ray.audit.image_attack import Picture
-from fedfuse_ray.audit.similarity import Array, psnr
+from fedfuse_ray.audit.attacks.image_attack import Picture
+from fedfuse_ray.audit.attacks.similarity import Array, psnr
 from fedfuse_ray.report.page import table
 
 _SIZE = 112

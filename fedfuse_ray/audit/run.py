@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from fedfuse_ray.audit.canary_audit import CanaryAudit, audit_canaries
-from fedfuse_ray.audit.features import FeatureLeak, feature_leaks
-from fedfuse_ray.audit.image_attack import ImageAttack, attack_images, victim
+from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit, audit_canaries
+from fedfuse_ray.audit.attacks.features import FeatureLeak, feature_leaks
+from fedfuse_ray.audit.attacks.image_attack import ImageAttack, attack_images, victim
+from fedfuse_ray.audit.attacks.membership import FALSE_POSITIVES, Membership, dp_bound
+from fedfuse_ray.audit.attacks.membership_attack import RELEASED, attack_membership
+from fedfuse_ray.audit.attacks.observations import SUM, Bench, trainable
 from fedfuse_ray.audit.implied import from_membership, from_reconstruction
-from fedfuse_ray.audit.membership import FALSE_POSITIVES, Membership, dp_bound
-from fedfuse_ray.audit.membership_attack import RELEASED, attack_membership
-from fedfuse_ray.audit.observations import SUM, Bench, trainable
 from fedfuse_ray.audit.subject import Subject, Tell
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.federation.institution import pin_threads
+from fedfuse_ray.federation.institution.institution import pin_threads
 from fedfuse_ray.files import write_json
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
 

@@ -12,14 +12,14 @@ from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import BudgetSpentError, InputError
-from fedfuse_ray.federation import checkpoint as checkpoints
-from fedfuse_ray.federation import paradigms, public_encoders
-from fedfuse_ray.federation.charging import Charging
-from fedfuse_ray.federation.plan import Plan, make_plan
-from fedfuse_ray.federation.serial import SerialExecutor
-from fedfuse_ray.federation.server import Server
-from fedfuse_ray.privacy.accounting import epsilon_by_institution, largest
-from fedfuse_ray.privacy.ledger import PrivacyEvent, read_ledger
+from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.plan import paradigms, public_encoders
+from fedfuse_ray.federation.plan.plan import Plan, make_plan
+from fedfuse_ray.federation.rounds.charging import Charging
+from fedfuse_ray.federation.rounds.serial import SerialExecutor
+from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
+from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent, read_ledger
 
 Tell = Callable[[str], None]
 

@@ -16,14 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse_ray.blocks import Vector
-from fedfuse_ray.compression.codec import (
-    TINY,
-    Context,
-    Setting,
-    checked,
-    halves,
-    read_halves,
-)
+from fedfuse_ray.compression.codec import TINY, Context, Setting, checked, halves, read_halves
 from fedfuse_ray.errors import InputError, ProtocolError
 
 _ITERATIONS = 2

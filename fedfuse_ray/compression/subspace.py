@@ -29,11 +29,7 @@ import numpy.typing as npt
 
 from fedfuse_ray.blocks import Vector
 from fedfuse_ray.compression.codec import Context, Setting, checked, floats, read_floats
-from fedfuse_ray.compression.projection import (
-    SparseProjection,
-    num_coordinates,
-    random_signs,
-)
+from fedfuse_ray.compression.projection import SparseProjection, num_coordinates, random_signs
 
 
 class Subspace:

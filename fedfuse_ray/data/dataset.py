@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fedfuse_ray.config.data import ManifestData, PhantomData
-from fedfuse_ray.config.institutions import InstitutionConfig
+from fedfuse_ray.config.settings.data import ManifestData, PhantomData
+from fedfuse_ray.config.settings.institutions import InstitutionConfig
 from fedfuse_ray.data.specimens import (
     DomainInfo,
     Header,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.config.data import SplitConfig
+from fedfuse_ray.config.settings.data import SplitConfig
 
 Counts = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]

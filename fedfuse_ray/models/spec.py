@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fedfuse_ray.config.model import ModelConfig
+from fedfuse_ray.config.settings.model import ModelConfig
 
 ENCODER, FUSION, HEAD = "encoder/", "fusion", "head/"
 TIER = "@"

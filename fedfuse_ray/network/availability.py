@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fedfuse_ray import rng
-from fedfuse_ray.config.network import LinkConfig
+from fedfuse_ray.config.settings.network import LinkConfig
 
 
 def reachable(link: LinkConfig | None, seed: int, name: str, round: int, now: float) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fedfuse_ray import rng
-from fedfuse_ray.config.network import LinkConfig
+from fedfuse_ray.config.settings.network import LinkConfig
 from fedfuse_ray.network.transfer import expected_transfer_seconds, transfer_seconds
 
 

@@ -20,7 +20,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from fedfuse_ray.config.network import LinkConfig, NetworkConfig
+from fedfuse_ray.config.settings.network import LinkConfig, NetworkConfig
 from fedfuse_ray.errors import InputError
 
 CAMPUS = LinkConfig(

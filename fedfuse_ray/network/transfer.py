@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from fedfuse_ray.config.network import LinkConfig
+from fedfuse_ray.config.settings.network import LinkConfig
 
 MSS_BYTES = 1460
 """Payload of a TCP segment in an Ethernet frame: 1500 bytes less 40 of headers."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from fedfuse_ray.config.base import Config
+from fedfuse_ray.config.settings.base import Config
 from fedfuse_ray.report.rows import InstitutionRow as InstitutionRow
 from fedfuse_ray.report.rows import RoundRow as RoundRow
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedfuse_ray.config.model import EncoderConfig, EncoderKind
+from fedfuse_ray.config.settings.model import EncoderConfig, EncoderKind
 from fedfuse_ray.models.encoders import BACKBONES, build_backbone, feature_count
 
 CASES = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.compression import CODECS, Context, Setting
-from fedfuse_ray.config.compression import LINEAR_CODECS, CompressionConfig
+from fedfuse_ray.config.settings.compression import LINEAR_CODECS, CompressionConfig
 from fedfuse_ray.errors import InputError, ProtocolError
 
 SIZES = (1, 2, 3, 7, 64, 127, 128, 1000, 4097)

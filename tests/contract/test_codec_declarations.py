@@ -10,7 +10,7 @@ import pytest
 from fedfuse_ray.compression import CODECS, Context, Setting
 from fedfuse_ray.compression.modint import from_words
 from fedfuse_ray.compression.rotation import rotate, unrotate
-from fedfuse_ray.config.compression import LINEAR_CODECS
+from fedfuse_ray.config.settings.compression import LINEAR_CODECS
 from fedfuse_ray.packing import pack, unpack, word_dtype
 
 CONTEXT = Context(seed=1, round=2, block="encoder/ct", institution="med-01")

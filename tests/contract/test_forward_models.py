@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fedfuse_ray.data.phantoms import FORWARD_MODELS, ideal, known_models, public
 from fedfuse_ray.rng import generator
+from tests.support.paths import EXAMPLES
 
-EXAMPLES = [str(p) for p in sorted((Path(__file__).parents[2] / "examples").glob("*/forward.py"))]
-MODELS = known_models(EXAMPLES)
+FILES = [str(p) for p in sorted(EXAMPLES.glob("*/forward.py"))]
+MODELS = known_models(FILES)
 SIZES = {"small": (16, 64), "demo": (32, 256), "paper-gpu": (224, 1024)}
 
 
@@ -83,7 +82,7 @@ def test_every_factor_is_shown_strongly_once_and_weakly_once():
 
 
 def test_the_examples_show_every_factor_and_none_twice_strongly():
-    assert len(EXAMPLES) == 2
+    assert len(FILES) == 2
     for family in {model.family.name for model in MODELS.values()}:
         members = [m for m in MODELS.values() if m.family.name == family]
         assert {f for m in members for f in (m.strong, m.weak)} == {0, 1, 2}

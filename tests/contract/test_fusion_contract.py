@@ -6,15 +6,15 @@ from typing import get_args
 
 import pytest
 import torch
-from federations import spec_of
 
 from fedfuse_ray.config import FusionKind
-from fedfuse_ray.config.model import CNN_STAGES, EncoderConfig
+from fedfuse_ray.config.settings.model import CNN_STAGES, EncoderConfig
 from fedfuse_ray.models.encoders.cnn import first_stages, grid_after, image_cnn, last_stages
 from fedfuse_ray.models.fusion import FUSIONS
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.models.spec import FUSION, WITHOUT_FUSION_BLOCK
+from tests.support.federations import spec_of
 
 DIM, SLOTS, BATCH = 6, 3, 7
 MODALITIES = ("ct", "mri")
@@ -176,7 +176,7 @@ def test_an_owner_of_less_computes_what_an_owner_of_all_is_shown(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_learns(kind):
-    from fedfuse_ray.federation.local import training_loss
+    from fedfuse_ray.federation.institution.training import training_loss
 
     net = net_of(kind)
     present = torch.ones(BATCH, 2, dtype=torch.bool)

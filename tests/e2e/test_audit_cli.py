@@ -8,11 +8,11 @@ import re
 import pytest
 import typer
 
-from fedfuse_ray.audit_command import audit_command
-from fedfuse_ray.privacy.ledger import Ledger, read_ledger
-from fedfuse_ray.running import run
+from fedfuse_ray.commands.audit import audit_command
+from fedfuse_ray.privacy.accounting.ledger import Ledger, read_ledger
+from fedfuse_ray.runs.running import run
 from fedfuse_ray.terminal import exit_status
-from tests.federations import tiny
+from tests.support.federations import tiny
 
 
 def audit(*arguments):

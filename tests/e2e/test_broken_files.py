@@ -6,10 +6,10 @@ import json
 import shutil
 
 import pytest
-from commands import fedfuse
-from federations import rows_of, scores_of, tiny
 
-from fedfuse_ray.running import Silent, run
+from fedfuse_ray.runs.running import Silent, run
+from tests.support.commands import fedfuse
+from tests.support.federations import rows_of, scores_of, tiny
 
 ROUNDS = ("training.rounds=4",)
 

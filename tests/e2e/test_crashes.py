@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from commands import environment
 
-HERE = Path(__file__).parent
+from tests.support.commands import environment
 
 
 @pytest.mark.parametrize("stride", [13, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_driver_killed_while_writing_resumes_to_the_same_folder(tmp_path, stride):
-    paths = f"{HERE}:{HERE.parent}:{environment()['PYTHONPATH']}"
     finished = subprocess.run(
-        [sys.executable, str(HERE / "crashing.py"), str(tmp_path), str(stride)],
+        [sys.executable, "-m", "tests.support.crashing", str(tmp_path), str(stride)],
         capture_output=True,
         text=True,
         timeout=280,
-        env=environment(PYTHONPATH=paths),
+        env=environment(),
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import pytest
-from commands import done, environment, fedfuse
-from federations import rows_of, scores_of, tiny
 
-from fedfuse_ray.running import run
+from fedfuse_ray.runs.running import run
+from tests.support.commands import done, environment, fedfuse
+from tests.support.federations import rows_of, scores_of, tiny
 
 ROUNDS = ("training.rounds=40",)
 RUN = ("run", "tiny", "--executor", "serial", "--no-progress", "--set", *ROUNDS, "--out")

@@ -9,11 +9,11 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from commands import environment, rounds_in
-from federations import rows_of, scores_of, tiny
 from ray.cluster_utils import Cluster
 
-from fedfuse_ray.running import run
+from fedfuse_ray.runs.running import run
+from tests.support.commands import environment, rounds_in
+from tests.support.federations import rows_of, scores_of, tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SETTINGS = ("training.rounds=12", "training.local_epochs=8", "strategy.kind=scaffold")

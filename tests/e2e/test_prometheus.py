@@ -11,14 +11,14 @@ import time
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import ray
-from commands import done
 
 from actors.metrics import METRICS, PREFIX
+from tests.support.commands import done
+from tests.support.paths import DOCS
 
 pytestmark = [
     pytest.mark.ray,
@@ -29,7 +29,7 @@ pytestmark = [
     ),
 ]
 
-DOCS = Path(__file__).parents[2] / "docs" / "monitoring"
+MONITORING = DOCS / "monitoring"
 SECONDS = 30.0
 STRAGGLER = (
     "--set=network.links={med-01: {up_mbps: 0.01, down_mbps: 10.0}}",
@@ -49,7 +49,7 @@ def prometheus(folder, targets):
     """Run Prometheus on the documented config, faster and on Ray's list of nodes; yields a URL."""
     nodes = folder / "nodes.json"
     nodes.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": targets}]))
-    config = (DOCS / "prometheus.yml").read_text()
+    config = (MONITORING / "prometheus.yml").read_text()
     for old, new in (
         ("/tmp/ray/prom_metrics_service_discovery.json", str(nodes)),
         ("scrape_interval: 10s", "scrape_interval: 1s"),
@@ -141,7 +141,7 @@ def test_its_values_are_the_tables(scraped):
 
 def test_every_panel_of_the_dashboard_has_something_to_show(scraped):
     _, url = scraped
-    panels = json.loads((DOCS / "grafana.json").read_text())["panels"]
+    panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
     for panel in panels:
         for target in panel["targets"]:
             query = re.sub(r"\$(run|trial)\b", ".*", target["expr"])

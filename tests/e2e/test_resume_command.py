@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from commands import done, fedfuse, killed_once, rounds_in
-from federations import rows_of, scores_of, tiny
 
-from fedfuse_ray.running import run
-from fedfuse_ray.verifying import verify_run
+from fedfuse_ray.runs.running import run
+from fedfuse_ray.runs.verifying import verify_run
+from tests.support.commands import done, fedfuse, killed_once, rounds_in
+from tests.support.federations import rows_of, scores_of, tiny
 
 # Long enough that the kill falls into the run, which takes about a second and a half.
 SETTINGS = ("training.rounds=30", "strategy.kind=scaffold")

@@ -7,12 +7,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import done, killed_once
-from federations import rows_of, scores_of, tiny
 
-from fedfuse_ray.federation import checkpoint as checkpoints
-from fedfuse_ray.federation.serial import SerialExecutor
-from fedfuse_ray.running import Silent, resume, run
+from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.rounds.serial import SerialExecutor
+from fedfuse_ray.runs.running import Silent, resume, run
+from tests.support.commands import done, killed_once
+from tests.support.federations import rows_of, scores_of, tiny
 
 TABLES = ("rounds.parquet", "institutions.parquet")
 ROUNDS = 6

@@ -7,8 +7,9 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from commands import done, fedfuse
-from federations import rows_of, scores_of
+
+from tests.support.commands import done, fedfuse
+from tests.support.federations import rows_of, scores_of
 
 FILES = {
     "config.yaml",

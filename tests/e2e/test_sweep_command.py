@@ -9,11 +9,11 @@ import time
 
 import pyarrow.parquet as pq
 import pytest
-from commands import ROOT, SECONDS, environment
 
 from fedfuse_ray.cli import main as report
+from fedfuse_ray.studies.sweeping.store import TIMES
 from fedfuse_ray.sweep import main
-from fedfuse_ray.sweeping.store import TIMES
+from tests.support.commands import ROOT, SECONDS, environment
 
 SWEEP = """
 base: tiny

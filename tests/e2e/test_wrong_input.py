@@ -6,10 +6,10 @@ import csv
 
 import numpy as np
 import pytest
-from commands import done, refused
 from PIL import Image
 
 from fedfuse_ray import cli
+from tests.support.commands import done, refused
 
 COLUMNS = ("specimen_id", "institution", "domain", "modality", "label", "split", "path")
 RUN = ("run", "tiny", "--executor", "serial")

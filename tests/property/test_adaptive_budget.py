@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedfuse_ray.errors import BudgetSpentError
-from fedfuse_ray.privacy.adaptive_budget import Signal, Spending, cost
-from fedfuse_ray.privacy.budget import Account
-from fedfuse_ray.privacy.calibration import calibrate_noise_multiplier
-from fedfuse_ray.privacy.ledger import PrivacyEvent
+from fedfuse_ray.privacy.accounting.adaptive_budget import Signal, Spending, cost
+from fedfuse_ray.privacy.accounting.budget import Account
+from fedfuse_ray.privacy.accounting.calibration import calibrate_noise_multiplier
+from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
 DELTA = 1e-5
 SIGNALS = st.lists(

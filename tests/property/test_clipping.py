@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse_ray.privacy.clipping import clip_and_sum, clip_and_sum_torch
+from fedfuse_ray.privacy.mechanisms.clipping import clip_and_sum, clip_and_sum_torch
 
 
 def in_numpy(gradients, clip_norms, groups=None):

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedfuse_ray.errors import FedfuseError
-from fedfuse_ray.privacy.chain import BrokenChainError, Chain, follow
-from fedfuse_ray.privacy.ledger import PrivacyEvent
-from fedfuse_ray.sealing import LEDGER, SEAL, LedgerSeal, check_end, read_seal
+from fedfuse_ray.privacy.accounting.chain import BrokenChainError, Chain, follow
+from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
+from fedfuse_ray.runs.sealing import LEDGER, SEAL, LedgerSeal, check_end, read_seal
 
 EVENTS = (
     PrivacyEvent(1, "med-01", ("encoder/ct", "fusion"), "gaussian", 4.0, 0.1, 3),

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fedfuse_ray.config.network import LinkConfig
+from fedfuse_ray.config.settings.network import LinkConfig
 from fedfuse_ray.network import (
     Flight,
     Timing,

@@ -12,7 +12,7 @@ from actors.packing import Node, pack
 from actors.placement import Request
 from actors.remedies import check_fit, fractions, more_nodes, placements, remedies, sharing
 from fedfuse_ray.errors import ResourceError
-from fedfuse_ray.federation.participant import Participant
+from fedfuse_ray.federation.plan.participants import Participant
 
 SHARES = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 1.0, 2.0)
 

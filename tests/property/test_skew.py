@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedfuse_ray.config.data import SplitConfig
+from fedfuse_ray.config.settings.data import SplitConfig
 from fedfuse_ray.data import skew
 from fedfuse_ray.rng import generator
 

@@ -10,14 +10,15 @@ import math
 import numpy as np
 import pytest
 
-from fedfuse_ray.audit.canaries import JOINT
-from fedfuse_ray.audit.canary_audit import EVERY, audit_canaries
-from fedfuse_ray.federation import private_gradients, secure_integers
-from fedfuse_ray.federation.charging import Charging
-from fedfuse_ray.federation.privacy_terms import PrivacyTerms
+from fedfuse_ray.audit.attacks.canaries import JOINT
+from fedfuse_ray.audit.attacks.canary_audit import EVERY, audit_canaries
+from fedfuse_ray.federation.institution import private_gradients
+from fedfuse_ray.federation.modes import integers as secure_integers
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.models.initial import block_sizes
-from fedfuse_ray.privacy.clipping import ClippedSum, clip_and_sum_torch
-from tests.federations import plan_of, tiny
+from fedfuse_ray.privacy.mechanisms.clipping import ClippedSum, clip_and_sum_torch
+from tests.support.federations import plan_of, tiny
 
 
 def audited(*settings, paradigm="fedfuse", seed=0, canaries=5000):
@@ -84,7 +85,7 @@ def test_noise_divided_by_the_root_of_fifteen_is_caught(monkeypatch):
             patch.setattr(PrivacyTerms, "noise_stds", wrong)
             return real(sums, institution, round, plan, extra)
 
-    monkeypatch.setattr("fedfuse_ray.audit.releases.noisy_words", only_the_release)
+    monkeypatch.setattr("fedfuse_ray.audit.attacks.releases.noisy_words", only_the_release)
     audit = audited()
     assert not audit.passed
     assert audit.tests[0].group == EVERY
@@ -101,7 +102,7 @@ def test_noise_left_out_of_one_block_is_caught_and_named(monkeypatch, block):
             )
             return real(sums, institution, round, plan, extra)
 
-    monkeypatch.setattr("fedfuse_ray.audit.releases.noisy_words", silent)
+    monkeypatch.setattr("fedfuse_ray.audit.attacks.releases.noisy_words", silent)
     audit = audited()
     assert not audit.passed
     assert audit.worst.group == block

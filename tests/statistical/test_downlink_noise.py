@@ -11,9 +11,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fedfuse_ray.federation.private_transforms import NoiseBroadcast
-from fedfuse_ray.federation.transforms import apply_chain, build_chain, undo_chain
-from tests.federations import plan_of, tiny
+from fedfuse_ray.federation.messages.private_transforms import NoiseBroadcast
+from fedfuse_ray.federation.messages.transforms import apply_chain, build_chain, undo_chain
+from tests.support.federations import plan_of, tiny
 
 ROUNDS = 12
 SIZE = 400

@@ -14,17 +14,18 @@ import pytest
 import torch
 
 from fedfuse_ray import rng
-from fedfuse_ray.federation import private_gradients, secure_round
-from fedfuse_ray.federation.downlink import Broadcast
-from fedfuse_ray.federation.institution import Institution, NetCache
-from fedfuse_ray.federation.secure_integers import modulus_bits, noisy_words
-from fedfuse_ray.federation.secure_round import MASK, STEPS, Gathering, Revealed, round_terms
+from fedfuse_ray.federation.institution import private_gradients
+from fedfuse_ray.federation.institution.institution import Institution, NetCache
+from fedfuse_ray.federation.messages.downlink import Broadcast
+from fedfuse_ray.federation.modes import masked as secure_round
+from fedfuse_ray.federation.modes.integers import modulus_bits, noisy_words
+from fedfuse_ray.federation.modes.masked import MASK, STEPS, Gathering, Revealed, round_terms
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
 from fedfuse_ray.packing import unpack
-from fedfuse_ray.privacy.clipping import clip_and_sum_torch
+from fedfuse_ray.privacy.mechanisms.clipping import clip_and_sum_torch
 from fedfuse_ray.privacy.secure_aggregation import RoundTerms, envelope, from_modular
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
-from tests.federations import dataset_of, plan_of, tiny
+from tests.support.federations import dataset_of, plan_of, tiny
 
 ROUNDS = 30
 
@@ -235,7 +236,7 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
         sent[name] = original(sums, name, round, plan, extra)
         return sent[name]
 
-    monkeypatch.setattr("fedfuse_ray.federation.institution.noisy_words", spying)
+    monkeypatch.setattr("fedfuse_ray.federation.institution.institution.noisy_words", spying)
     revealed = play(
         institutions,
         plan,

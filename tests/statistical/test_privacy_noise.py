@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedfuse_ray.privacy.clipping import clip_and_sum
-from fedfuse_ray.privacy.integer_noise import INTEGER_NOISE
-from fedfuse_ray.privacy.mechanisms import gaussian_noise, noise_share_std
-from fedfuse_ray.privacy.sampling import poisson_sample
+from fedfuse_ray.privacy.mechanisms.clipping import clip_and_sum
+from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise, noise_share_std
+from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
+from fedfuse_ray.privacy.mechanisms.sampling import poisson_sample
 
 SIGMA, CLIP, OWNERS, SIZE = 2.0, 0.5, 15, 60_000
 CONFIDENCE = 1e-6

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedfuse_ray.config.data import ManifestData
+from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data.importers import reading
 from fedfuse_ray.data.importers.checks import split_of, verify
 from fedfuse_ray.data.importers.convert import import_folder, import_medmnist, import_to_manifest

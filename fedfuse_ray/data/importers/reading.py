@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from fedfuse_ray.config.data import ManifestData
+from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data.importers.decoding import Form, decode, probe
 from fedfuse_ray.data.importers.layout import Layout, Specimen
 from fedfuse_ray.data.importers.scaling import UndecodableError

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fedfuse_ray.config.data import DomainConfig
+from fedfuse_ray.config.settings.data import DomainConfig
 from fedfuse_ray.data.phantoms import environmental, materials, medical
 from fedfuse_ray.data.phantoms.factors import ENVIRONMENTAL, MATERIALS, MEDICAL, Family
 from fedfuse_ray.data.phantoms.fields import F32

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.config.data import PhantomData
-from fedfuse_ray.config.institutions import InstitutionConfig
+from fedfuse_ray.config.settings.data import PhantomData
+from fedfuse_ray.config.settings.institutions import InstitutionConfig
 from fedfuse_ray.data import skew
 from fedfuse_ray.data.phantoms.factors import FACTORS, class_names, draw_factors
 from fedfuse_ray.data.phantoms.forward import domain_family

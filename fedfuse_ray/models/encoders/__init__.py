@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
-from fedfuse_ray.config.model import EncoderConfig
+from fedfuse_ray.config.settings.model import EncoderConfig
 from fedfuse_ray.models.encoders.cnn import image_cnn, signal_cnn
 from fedfuse_ray.models.encoders.pretrained import load_backbone_weights, public_weights_path
 from fedfuse_ray.models.encoders.reader import FactorReader

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fedfuse_ray.config.model import EncoderConfig
+from fedfuse_ray.config.settings.model import EncoderConfig
 
 _GRID = 4
 _BINS = 16

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fedfuse_ray.config.model import EncoderConfig
+from fedfuse_ray.config.settings.model import EncoderConfig
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import cache_folder
 from fedfuse_ray.models.encoders.reader import FactorReader

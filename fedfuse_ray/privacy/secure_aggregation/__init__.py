@@ -24,16 +24,8 @@ from fedfuse_ray.privacy.secure_aggregation.keys import (
     simulation_identities,
     simulation_randomness,
 )
-from fedfuse_ray.privacy.secure_aggregation.quantization import (
-    FixedPoint,
-    from_modular,
-    to_modular,
-)
-from fedfuse_ray.privacy.secure_aggregation.round import (
-    RoundReport,
-    run_round,
-    system_randomness,
-)
+from fedfuse_ray.privacy.secure_aggregation.quantization import FixedPoint, from_modular, to_modular
+from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
 from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server
 from fedfuse_ray.privacy.secure_aggregation.terms import (
     BlockTerms,

@@ -10,23 +10,14 @@ from functools import cached_property
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import Modular, pack
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
-from fedfuse_ray.privacy.secure_aggregation.keys import (
-    KEY_BYTES,
-    KeyPair,
-    Randomness,
-    ShareChannel,
-)
+from fedfuse_ray.privacy.secure_aggregation.keys import KEY_BYTES, KeyPair, Randomness, ShareChannel
 from fedfuse_ray.privacy.secure_aggregation.masking import (
     add_streams,
     pair_sign,
     pair_stream,
     self_stream,
 )
-from fedfuse_ray.privacy.secure_aggregation.messages import (
-    COMMITMENT_BYTES,
-    Advertisement,
-    Shares,
-)
+from fedfuse_ray.privacy.secure_aggregation.messages import COMMITMENT_BYTES, Advertisement, Shares
 from fedfuse_ray.privacy.secure_aggregation.shamir import SECRET_BYTES, complete
 from fedfuse_ray.privacy.secure_aggregation.sharing import derived_shares, derivers
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms

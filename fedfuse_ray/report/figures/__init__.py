@@ -9,11 +9,7 @@ from fedfuse_ray.report.figures.scores import (
     attention,
     confusion_matrix,
 )
-from fedfuse_ray.report.figures.traffic import (
-    bits_by_block,
-    bytes_by_institution,
-    bytes_per_round,
-)
+from fedfuse_ray.report.figures.traffic import bits_by_block, bytes_by_institution, bytes_per_round
 from fedfuse_ray.report.figures.training import convergence, epsilon_by_round, seconds_per_round
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""One attack a file, and what each needs; no pages here."""

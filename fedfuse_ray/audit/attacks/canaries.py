@@ -1,0 +1,241 @@
+"""Canaries: records whose gradients the auditor chooses, and a network that produces them.
+
+A canary is a direction in the space of a host's gradients. To travel through the real code (Poisson
+sampling, per-record gradients, the clip, the noise, the modular sum) it is a record like any other:
+its loss, under `CanaryNet`, is the cross-entropy of a logit that is linear in the weights, so that
+the negative gradient is the canary itself, twenty times as long as the clip allows.
+
+Two kinds: one coordinate of one block each, which show what happens to that block; and `JOINT`
+ones, spread over all blocks of their host, which show whether the clip is joint. Adversary: knows
+all canaries, all other records, and sees every release (white-box). Source: Steinke, Nasr and
+Jagielski, 2023, arXiv 2305.08846, section 6; Dirac canaries: Nasr et al., 2023, arXiv 2302.07956.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.institution.tensors import TensorData
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.models.net import CrossModalNet
+from fedfuse_ray.models.spec import ModelSpec
+
+JOINT = "joint clip"
+"""Group of the canaries that are spread over all blocks of their host."""
+
+_JOINT_FRACTION = 0.2
+# At weights of zero the gradient of the loss is half the canary, or a little more.
+_OVERLONG = 40.0
+_LARGEST_MODEL = 1 << 24
+_FEWEST_IN_BLOCK = 120
+
+
+@dataclass(frozen=True)
+class HostCanaries:
+    """The canaries that one institution may hold.
+
+    Attributes:
+        institution: The host.
+        positions: Coordinates in the host's flat vector, int64 [n, J].
+        values: What a correct clip leaves of each at these coordinates, float32 [n, J]; zero where
+            a canary has fewer than J.
+        groups: The block that each is about, or `JOINT`.
+        included: Which take part, bool [n].
+    """
+
+    institution: str
+    positions: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+    groups: npt.NDArray[np.str_]
+    included: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.included)
+
+    def records(self) -> TensorData:
+        """Return the included canaries as records for `CanaryNet`, and one that adds nothing.
+
+        The last is there because an institution without a record can't train.
+        """
+        kept = self.included
+        packed = np.concatenate([self.positions[kept], self.values[kept] * _OVERLONG], axis=1)
+        packed = np.concatenate([packed, np.zeros((1, packed.shape[1]))])
+        count = len(packed)
+        return TensorData(
+            modalities=("canary",),
+            inputs={"canary": torch.from_numpy(packed.astype(np.float32))},
+            present=torch.ones(count, 1, dtype=torch.bool),
+            labels=torch.zeros(count, dtype=torch.int64),
+            device=torch.device("cpu"),
+        )
+
+
+class CanaryNet(CrossModalNet):
+    """The blocks of an institution's network as bare vectors of zeros, for canaries as records.
+
+    Args:
+        spec: The federation's network.
+        domain: The host's domain.
+        modalities: The host's modalities.
+        sizes: Parameters of each block.
+        tier: The host's tier of encoders.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        domain: str,
+        modalities: Sequence[str],
+        sizes: Mapping[str, int],
+        tier: str = "",
+    ) -> None:
+        nn.Module.__init__(self)
+        self.spec, self.domain, self.modalities = spec, domain, tuple(modalities)
+        self.kind = "attention"
+        self.names = spec.block_names(domain, self.modalities, tier)
+        self.blocks = nn.ModuleDict({name: _Bare(sizes[name]) for name in self.names})
+        self._flatten()
+
+    def embed(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return canaries as they are, [B, 1, 2 J]."""
+        return inputs["canary"][:, None]
+
+    def classify(
+        self, embedded: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits <canary, weights> and 0, [B, 2]."""
+        positions, values = embedded[:, 0].chunk(2, dim=1)
+        weights = torch.cat([block.vector for block in self.blocks.values()])  # type: ignore[misc]
+        logit = (weights[positions.long()] * values).sum(dim=1)
+        return torch.stack([logit, torch.zeros_like(logit)], dim=1), mask.to(logit.dtype)
+
+
+class _Bare(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(size))
+
+
+def draw_canaries(
+    plan: Plan,
+    terms: PrivacyTerms,
+    sizes: Mapping[str, int],
+    count: int,
+    generator: np.random.Generator,
+) -> list[HostCanaries]:
+    """Draw canaries, hosts, and which take part, each with probability 1/2.
+
+    Args:
+        plan: The federation's plan.
+        terms: Its privacy terms; the clip norms give the canaries their length.
+        sizes: Parameters of each block.
+        count: m, over all hosts; fewer where the model is small.
+        generator: Draws everything.
+
+    Raises:
+        InputError: The model has more than 2^24 parameters.
+    """
+    largest = max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
+    if largest > _LARGEST_MODEL:
+        raise InputError("--attacks", "canaries", "made for models of up to 2^24 parameters")
+    witnesses = {block: honest_owners(plan, terms, block) for block in plan.owners}
+    everywhere = [
+        p.name for p in plan.participants if all(p.name in witnesses[b] for b in plan.blocks_of(p))
+    ]
+    spread = round(count * _JOINT_FRACTION) if everywhere else 0
+    rows: dict[str, list[tuple[str, list[int], list[float]]]] = {}
+    for block, index in _coordinates(sizes, count - spread, generator):
+        host = witnesses[block][generator.integers(len(witnesses[block]))]
+        start = _starts(plan, host, sizes)[block]
+        row = _one(terms, plan, host, {block: start + index}, generator)
+        rows.setdefault(host, []).append((block, *row))
+    for _ in range(spread):
+        host = everywhere[generator.integers(len(everywhere))]
+        starts = _starts(plan, host, sizes)
+        chosen = {b: start + _spread_coordinate(sizes[b], generator) for b, start in starts.items()}
+        rows.setdefault(host, []).append((JOINT, *_one(terms, plan, host, chosen, generator)))
+    return [_packed(p.name, rows[p.name], generator) for p in plan.participants if p.name in rows]
+
+
+def honest_owners(plan: Plan, terms: PrivacyTerms, block: str) -> tuple[str, ...]:
+    """Return a block's owners without the t_b that the guarantee lets collude.
+
+    What a colluding owner adds is known to the adversary, so it is as if it were absent.
+    """
+    owners = plan.owners[block]
+    return owners[: terms.shares(block)] if terms.distributed else owners
+
+
+def _coordinates(
+    sizes: Mapping[str, int], count: int, generator: np.random.Generator
+) -> list[tuple[str, int]]:
+    """Return up to `count` coordinates, shared out over blocks by size, but a few for each block.
+
+    None is taken more than twice: canaries that overlap blur each other, and would hide that a
+    block has no noise.
+    """
+    free = {block: _own_coordinates(size) for block, size in sizes.items() if size}
+    fraction = count / sum(free.values())
+    chosen = []
+    for block, size in free.items():
+        wanted = min(2 * size, max(_FEWEST_IN_BLOCK, round(fraction * size)))
+        order = np.concatenate([generator.permutation(size), generator.permutation(size)])
+        chosen += [(block, int(index)) for index in order[:wanted]]
+    return chosen
+
+
+def _own_coordinates(size: int) -> int:
+    """Return how many of a block's coordinates, the first ones, are not for spread canaries."""
+    return size - size // 8
+
+
+def _spread_coordinate(size: int, generator: np.random.Generator) -> int:
+    first = _own_coordinates(size) if size // 8 else 0
+    return int(generator.integers(first, size))
+
+
+def _starts(plan: Plan, host: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    blocks = [b for b in plan.blocks_of(plan.by_name[host]) if sizes[b]]
+    ends = np.cumsum([sizes[b] for b in blocks])
+    return {b: int(end) - sizes[b] for b, end in zip(blocks, ends, strict=True)}
+
+
+def _one(
+    terms: PrivacyTerms,
+    plan: Plan,
+    host: str,
+    chosen: Mapping[str, int],
+    generator: np.random.Generator,
+) -> tuple[list[int], list[float]]:
+    """Return a canary's positions, and its values with norm C_m in every group that it touches."""
+    groups = terms.groups(plan.blocks_of(plan.by_name[host]))
+    touched = [groups[block] for block in chosen]
+    values = [
+        float(generator.choice((-1.0, 1.0))) * terms.clip_norms[g] / touched.count(g) ** 0.5
+        for g in touched
+    ]
+    return list(chosen.values()), values
+
+
+def _packed(
+    host: str,
+    rows: Sequence[tuple[str, list[int], list[float]]],
+    generator: np.random.Generator,
+) -> HostCanaries:
+    width = max(len(positions) for _, positions, _ in rows)
+    pad = [(0,) * (width - len(positions)) for _, positions, _ in rows]
+    return HostCanaries(
+        institution=host,
+        positions=np.array([[*r[1], *p] for r, p in zip(rows, pad, strict=True)], np.int64),
+        values=np.array([[*r[2], *p] for r, p in zip(rows, pad, strict=True)], np.float32),
+        groups=np.array([group for group, _, _ in rows]),
+        included=generator.random(len(rows)) < 0.5,
+    )

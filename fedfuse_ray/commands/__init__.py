@@ -1,0 +1,1 @@
+"""One file a command of the command line, named as the command; nothing here computes."""

@@ -1,0 +1,61 @@
+"""`python -m fedfuse_ray reproduce`: the paper's experiments, claim beside measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.terminal import output
+
+
+def reproduce_command(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="On `demo`, a quarter of an hour on two cores.")
+    ] = False,
+    studies: Annotated[
+        str | None, typer.Option(metavar="s1,s2", help="Which studies; default all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Finish an interrupted reproduction.")
+    ] = None,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Print the result only.")
+    ] = False,
+) -> None:
+    """Run the paper's experiments again, and put claim and measurement on one page."""
+    from fedfuse_ray.report.grids import as_rich
+    from fedfuse_ray.studies.reproducing import running
+    from fedfuse_ray.studies.reproducing.output import write_pages
+    from fedfuse_ray.studies.reproducing.scale import FULL, QUICK
+    from fedfuse_ray.studies.reproducing.tables import claims
+    from fedfuse_ray.studies.sweeping.live import LiveTable
+
+    if resume is not None:
+        if quick or studies is not None or out is not None:
+            raise InputError("--resume", resume, "it goes on as it began; give nothing else")
+        folder = resume
+    else:
+        scale = QUICK if quick else FULL
+        folder = out or Path("runs") / f"reproduce-{scale.name}"
+        running.begin(scale, running.study_names(studies), folder)
+    with LiveTable([], quiet=no_progress) as live:
+        found = running.run(folder, live, _typed(folder))
+    report = write_pages(folder)
+    output().print(as_rich(claims(found)))
+    output().print(f"Report: {report}", markup=False, highlight=False)
+
+
+def _typed(folder: Path) -> str:
+    """Return the command that makes this reproduction from nothing."""
+    from fedfuse_ray.studies.reproducing.running import asked
+    from fedfuse_ray.studies.reproducing.studies import STUDIES
+
+    scale, studies = asked(folder)
+    words = ["python -m fedfuse_ray reproduce"]
+    words += ["--quick"] if scale.name == "quick" else []
+    words += [] if studies == tuple(STUDIES) else [f"--studies {','.join(studies)}"]
+    return " ".join(words)

@@ -1,0 +1,1 @@
+"""The tree of settings: one frozen model a file."""

@@ -1,0 +1,278 @@
+"""What is protected, against whom, and at which price."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fedfuse_ray.config.settings.base import Config
+from fedfuse_ray.errors import InputError
+
+PrivacyMode = Literal["none", "record-local", "record-distributed", "client", "local-update"]
+Mechanism = Literal["gaussian", "skellam", "discrete-gaussian"]
+Accountant = Literal["pld", "rdp"]
+
+_UNITS: dict[str, str] = {
+    "none": "none",
+    "record-local": "record",
+    "record-distributed": "record",
+    "client": "institution",
+    "local-update": "institution",
+}
+
+
+class ClippingGroupConfig(Config):
+    """One group of blocks with a clipping norm and a noise scale of its own.
+
+    Attributes:
+        clip_norm: C_m, the largest L2 norm of a record's gradient over the group's blocks.
+        noise_scale: s_m, the noise's standard deviation relative to the other groups; the common
+            factor follows from the joint guarantee 1/sigma^2 = sum C_m^2 / s_m^2. Null takes
+            `clip_norm`, the same noise multiplier for every group.
+    """
+
+    clip_norm: float = Field(ge=1e-6, le=1e6)
+    noise_scale: float | None = Field(None, gt=0.0, le=1e6)
+
+
+class AdaptiveClippingConfig(Config):
+    """Quantile-adaptive clipping (Andrew et al., 2021, arXiv 1905.03871).
+
+    Attributes:
+        enabled: Move the clipping norm towards a quantile of the records' gradient norms.
+        target_quantile: The fraction of records that should stay unclipped.
+        learning_rate: Step of the geometric update, in the logarithm of the norm.
+        count_noise: Noise on the count of unclipped records, as a multiple of the noise
+            multiplier (sigma_b / sigma). Above 1/2; the closer to it, the more the gradients'
+            noise has to grow to pay for the count: 5 costs 0.5%.
+    """
+
+    enabled: bool = False
+    target_quantile: float = Field(0.5, ge=0.0, le=1.0)
+    learning_rate: float = Field(0.2, gt=0.0, le=10.0)
+    count_noise: float = Field(5.0, gt=0.5, le=1e6)
+
+
+class AdaptiveBudgetConfig(Config):
+    """How an adaptive schedule spends, and when an audit of an earlier run makes it spend less.
+
+    Attributes:
+        spread: How far a round's noise may lie from that of a constant schedule, either way, as a
+            factor.
+        audit_margin: How close an attack on the audited run may come to its claim, as a fraction
+            of the claimed epsilon; closer, and this run's budget is lowered.
+    """
+
+    spread: float = Field(1.5, gt=1.0, le=16.0)
+    audit_margin: float = Field(0.8, gt=0.0, lt=1.0)
+
+
+class SecureAggregationConfig(Config):
+    """Secure aggregation (Bonawitz et al., 2017), which `record-distributed` runs under.
+
+    Attributes:
+        threshold: Fraction of the institutions that must stay to the end of a round, or nothing is
+            revealed; above a half.
+    """
+
+    threshold: float = Field(2 / 3, gt=0.5, le=1.0)
+
+
+class PrivacyConfig(Config):
+    """Differential privacy of a run.
+
+    Attributes:
+        mode: `none`; `record-local` (DP-SGD at each institution, full noise each);
+            `record-distributed` (one joint step a round, noise shared out under secure
+            aggregation); `client` (institutions are the unit, noise at the server: Geyer et al.,
+            2017, arXiv 1712.07557); `local-update` (each institution clips and noises its whole
+            update: Wei et al., 2020, arXiv 1911.00222).
+        target_epsilon: The budget; the noise multiplier is calibrated to it.
+        noise_multiplier: sigma, the noise's standard deviation over the clipping norm; give
+            either this or `target_epsilon`.
+        delta: The guarantee's delta. Keep it well under 1 / (number of records).
+        clip_norm: C, the joint L2 norm over all blocks that a record touches.
+        sampling_rate: q, the probability that a record (or, under `client`, an institution) takes
+            part in a step; 1 is full batch. `record-local` derives q from batch sizes instead.
+        tolerated_dropouts: t, how many of a block's owners may drop out or collude without
+            weakening the guarantee. 1 covers any single owner, who knows its own noise.
+        groups: Clipping groups by name (a block, a modality, or `rest`); empty clips jointly.
+        adaptive_clipping: Quantile-adaptive clipping.
+        noise_schedule: `constant`; factors on the noise multiplier fixed in advance, one per
+            round; or `adaptive`, which chooses each round's from what was released before, under
+            `record-distributed` with `gaussian` noise and full batches.
+        adaptive_budget: How an adaptive schedule spends, and how it reacts to an audit.
+        audit: An `audit.json` of an earlier run of the same recipe. It may refuse the run or lower
+            its `target_epsilon`, never raise it.
+        mechanism: `gaussian` (rounded to integers under secure aggregation: fast, accounted as
+            the continuous Gaussian), or `skellam` and `discrete-gaussian`, whose guarantee is
+            proved for the integers that are sent.
+        accountant: What turns noise into epsilon: `pld` (privacy loss distributions, nearly
+            tight), or `rdp` (Renyi DP, the form in which the moments accountant of Abadi et al.,
+            2016, arXiv 1607.00133, is computed today: looser, so the same budget takes more noise).
+        uplink_exposures: L, of how many of its uploads an institution assumes that whoever listens
+            on the uplink sees; under `local-update`. Noise is then calibrated to L uploads, and the
+            server adds what the broadcasts, all of which may be seen, still lack. Null lets all
+            uploads be seen, by the server too.
+        secure_aggregation: The protocol's terms, under `record-distributed`.
+    """
+
+    mode: PrivacyMode = "none"
+    target_epsilon: float | None = Field(None, gt=0.0, le=1e4)
+    noise_multiplier: float | None = Field(None, gt=0.0, le=1e6)
+    delta: float = Field(1e-5, ge=1e-12, lt=1.0)
+    clip_norm: float = Field(0.5, ge=1e-6, le=1e6)
+    sampling_rate: float = Field(1.0, gt=0.0, le=1.0)
+    tolerated_dropouts: int = Field(1, ge=0, le=100_000)
+    groups: dict[str, ClippingGroupConfig] = Field({})
+    adaptive_clipping: AdaptiveClippingConfig = AdaptiveClippingConfig()
+    noise_schedule: (
+        Literal["constant", "adaptive"] | tuple[Annotated[float, Field(gt=0.0, le=1e3)], ...]
+    ) = "constant"
+    adaptive_budget: AdaptiveBudgetConfig = AdaptiveBudgetConfig()
+    audit: str | None = None
+    mechanism: Mechanism = "gaussian"
+    accountant: Accountant = "pld"
+    uplink_exposures: int | None = Field(None, ge=1)
+    secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is protected."""
+        return self.mode != "none"
+
+    @property
+    def unit(self) -> str:
+        """Whose presence is hidden: `record`, `institution` or `none`."""
+        return _UNITS[self.mode]
+
+    @property
+    def neighbouring(self) -> str:
+        """The relation between data sets that the guarantee can't tell apart."""
+        if not self.enabled:
+            return "none"
+        if self.unit == "record":
+            return "one record added or removed; dataset sizes are public"
+        return "one institution's update replaced by zero"
+
+    @property
+    def adversary(self) -> str:
+        """Against whom the guarantee holds."""
+        if self.uplink_exposures is not None:
+            return (
+                f"whoever sees at most {self.uplink_exposures} of an institution's uploads, or "
+                "whoever sees all broadcasts and knows the noise of at most "
+                f"{self.tolerated_dropouts} other owners of a block, not both at once; the server, "
+                "which sees all uploads, is trusted"
+            )
+        return {
+            "none": "none",
+            "record-local": "the server and any number of other institutions, honest but curious",
+            "record-distributed": (
+                "an honest-but-curious server that sees only securely aggregated sums, together "
+                f"with at most {self.tolerated_dropouts} missing or colluding owners of a block"
+            ),
+            "client": "whoever sees the released models; the server itself is trusted",
+            "local-update": "the server and any number of other institutions, honest but curious",
+        }[self.mode]
+
+    def noise_factors(self, rounds: int) -> tuple[float, ...]:
+        """Return the factor on the noise multiplier of each round, as far as it is fixed before.
+
+        An adaptive schedule's are 1: together they cost as much as those that it will choose.
+
+        Raises:
+            InputError: The schedule's length differs from `rounds`.
+        """
+        if isinstance(self.noise_schedule, str):
+            return (1.0,) * rounds
+        if len(self.noise_schedule) != rounds:
+            raise InputError(
+                "privacy.noise_schedule",
+                f"{len(self.noise_schedule)} factors",
+                f"give one factor for each of the {rounds} rounds, 'constant' or 'adaptive'",
+            )
+        return self.noise_schedule
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> PrivacyConfig:
+        if not self.enabled:
+            return self
+        if (self.target_epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError(
+                f"mode {self.mode!r} needs exactly one of target_epsilon and noise_multiplier; "
+                "set the other one to null"
+            )
+        if self.mechanism != "gaussian" and self.mode != "record-distributed":
+            raise ValueError(
+                f"mechanism: {self.mechanism!r} adds integer noise to secure sums; use it with "
+                "mode 'record-distributed', or take 'gaussian'"
+            )
+        if self.mode == "local-update" and self.sampling_rate < 1.0:
+            raise ValueError(
+                f"sampling_rate: {self.sampling_rate} amplifies nothing under 'local-update': the "
+                "server sees who takes part; set it to 1"
+            )
+        self._check_exposures()
+        self._check_adaptive_budget()
+        self._check_adaptive_clipping()
+        self._check_groups()
+        return self
+
+    def _check_exposures(self) -> None:
+        if self.uplink_exposures is None:
+            return
+        if self.mode != "local-update":
+            raise ValueError(
+                f"uplink_exposures: '{self.uplink_exposures}' under mode {self.mode!r}, in which "
+                "uploads carry no noise for it; use 'local-update', or set it to null"
+            )
+        if self.noise_schedule != "constant":
+            raise ValueError(
+                f"uplink_exposures: '{self.uplink_exposures}' uploads may be the ones with the "
+                "least noise of a schedule; set noise_schedule to constant"
+            )
+
+    def _check_adaptive_budget(self) -> None:
+        if self.audit is not None and self.target_epsilon is None:
+            raise ValueError(
+                f"audit: {self.audit!r} may lower target_epsilon, which is not given; set it in "
+                "place of noise_multiplier"
+            )
+        if self.noise_schedule != "adaptive":
+            return
+        needed = {
+            "mode": (self.mode, "record-distributed"),
+            "mechanism": (self.mechanism, "gaussian"),
+            "sampling_rate": (self.sampling_rate, 1.0),
+        }
+        for name, (found, wanted) in needed.items():
+            if found != wanted:
+                raise ValueError(
+                    f"noise_schedule: 'adaptive' with {name} {found}: noise that depends on "
+                    "earlier releases is only accounted for full-batch Gaussian ones; set "
+                    f"{name} to {wanted}, or noise_schedule to constant"
+                )
+
+    def _check_adaptive_clipping(self) -> None:
+        if self.adaptive_clipping.enabled and (
+            self.mode != "record-distributed" or self.mechanism != "gaussian"
+        ):
+            raise ValueError(
+                "adaptive_clipping: the count of unclipped records is summed securely; it needs "
+                "mode 'record-distributed' and mechanism 'gaussian'"
+            )
+
+    def _check_groups(self) -> None:
+        if not self.groups:
+            return
+        if self.adaptive_clipping.enabled:
+            raise ValueError(
+                "adaptive_clipping: one quantile is tracked, over the joint norm; drop `groups` "
+                "or disable it"
+            )
+        if self.unit == "institution":
+            raise ValueError(f"groups: {self.mode!r} clips whole updates; drop `groups`")
+        if self.mechanism != "gaussian":
+            raise ValueError("groups: need mechanism 'gaussian'; discrete noise is joint")

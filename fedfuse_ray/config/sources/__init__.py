@@ -1,0 +1,1 @@
+"""From presets, files and overrides to a validated experiment."""

@@ -1,0 +1,1 @@
+"""What an institution does with its own data: train, take private gradients, score."""

@@ -1,0 +1,1 @@
+"""What travels between institutions and server: records, transforms, codecs, bytes on the wire."""

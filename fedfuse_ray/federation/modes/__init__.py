@@ -1,0 +1,1 @@
+"""How a round exchanges updates: one module a mode, with both sides of the exchange."""

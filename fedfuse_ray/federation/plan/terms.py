@@ -1,0 +1,288 @@
+"""The terms under which a run is private: public, fixed before the first round.
+
+From them every party derives the same noise, the same sampling rates, and the ledger's events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from fedfuse_ray.config import Experiment, PrivacyConfig
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.plan.audited import after_audit
+from fedfuse_ray.federation.plan.participants import Participant
+from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
+from fedfuse_ray.privacy.mechanisms.adaptive_clipping import gradient_noise_multiplier
+from fedfuse_ray.privacy.mechanisms.clipping import JOINT, assign_groups
+from fedfuse_ray.privacy.mechanisms.gaussian import effective_tolerance, group_noise_stds
+from fedfuse_ray.privacy.mechanisms.integers import IntegerScale, concentrated_terms, integer_scale
+from fedfuse_ray.privacy.mechanisms.sampling import sampling_rate, steps_per_epoch
+
+COUNT = "clipping/count"
+"""The pseudo-block in which the unclipped records are counted, under adaptive clipping."""
+
+MOST_GROWTH = 4
+"""How far the adaptive clipping norm may leave its first value, either way."""
+
+_WIDEST_MODULUS = 32
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one institution releases in every round.
+
+    Attributes:
+        noise_multiplier: sigma, before the schedule's factor.
+        sampling_rate: Poisson rate of its records (of the institution itself under `client`).
+        steps: Noisy steps a round.
+    """
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class PrivacyTerms:
+    """The privacy of a run.
+
+    Attributes:
+        config: The privacy config, its target as an audit left it.
+        factors: Each round's factor on the noise multiplier.
+        releases: By institution.
+        owners: Each block's owners.
+        dimension: Coordinates of the largest release; for integer mechanisms.
+        audit: What an audit of an earlier run changed, and why; None without one.
+    """
+
+    config: PrivacyConfig
+    factors: tuple[float, ...]
+    releases: Mapping[str, Release]
+    owners: Mapping[str, tuple[str, ...]]
+    dimension: int
+    audit: str | None = None
+
+    @property
+    def distributed(self) -> bool:
+        """Whether a round is one joint step under secure aggregation."""
+        return self.config.mode == "record-distributed"
+
+    @property
+    def local(self) -> bool:
+        """Whether institutions run DP-SGD by themselves."""
+        return self.config.mode == "record-local"
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the clipping norm follows a quantile."""
+        return self.config.adaptive_clipping.enabled
+
+    @property
+    def spends_adaptively(self) -> bool:
+        """Whether each round's noise is chosen from what was released before."""
+        return self.config.noise_schedule == "adaptive"
+
+    @property
+    def largest_factor(self) -> float:
+        """The largest factor on the noise multiplier that a round may have."""
+        spread = self.config.adaptive_budget.spread if self.spends_adaptively else 1.0
+        return max(self.factors) * spread
+
+    def adaptive_stds(self, sigma: float) -> tuple[float, float]:
+        """Return the gradients' noise multiplier and the count's noise, which together are sigma.
+
+        Andrew et al., 2021, arXiv 1905.03871, theorem 1.
+        """
+        count_std = self.config.adaptive_clipping.count_noise * sigma
+        return gradient_noise_multiplier(sigma, count_std), count_std
+
+    @cached_property
+    def clip_norms(self) -> dict[str, float]:
+        """C by clipping group."""
+        groups = self.config.groups
+        if not groups:
+            return {JOINT: self.config.clip_norm}
+        return {name: group.clip_norm for name, group in groups.items()}
+
+    def groups(self, blocks: Sequence[str]) -> dict[str, str]:
+        """Return the clipping group of each block; the count of unclipped records is in none."""
+        assigned = assign_groups(list(self.owners), list(self.config.groups))
+        return {block: assigned[block] for block in blocks if block != COUNT}
+
+    def sigma(self, institution: str, round: int) -> float:
+        """Return the noise multiplier of an institution's release in a round.
+
+        Under an adaptive schedule the round's broadcast has a further factor.
+        """
+        return self.releases[institution].noise_multiplier * self.factors[round - 1]
+
+    def as_charged(self, events: Iterable[PrivacyEvent]) -> PrivacyTerms:
+        """Return the terms with the noise of a finished run's ledger as their schedule."""
+        factors = list(self.factors)
+        for event in events:
+            planned = self.releases[event.institution].noise_multiplier
+            factors[event.round - 1] = event.noise_multiplier / planned
+        return replace(self, factors=tuple(factors))
+
+    def noise_stds(self, sigma: float) -> dict[str, float]:
+        """Return the noise's standard deviation on the sum, by clipping group."""
+        if not self.config.groups:
+            return {JOINT: sigma * self.config.clip_norm}
+        groups = {n: (g.clip_norm, g.noise_scale) for n, g in self.config.groups.items()}
+        return group_noise_stds(sigma, groups)
+
+    def shares(self, block: str) -> int:
+        """Return K_b - t_b: of how many shares the noise of a block is made."""
+        owners = len(self.releases if block == COUNT else self.owners[block])
+        return owners - effective_tolerance(owners, self.config.tolerated_dropouts)
+
+    @cached_property
+    def scale(self) -> IntegerScale:
+        """Integer units of gradients, and what rounding adds to the sensitivity."""
+        clip = math.hypot(*self.clip_norms.values())
+        return integer_scale(clip, self.dimension)
+
+    def broadcast_sigma(self, sigma: float) -> float:
+        """Return the noise multiplier that a broadcast needs where few uploads are seen.
+
+        With it T broadcasts tell as much as L uploads of multiplier `sigma`: full-batch Gaussian
+        releases compose by adding up 1/sigma^2.
+        """
+        seen = self.config.uplink_exposures or len(self.factors)
+        return sigma * math.sqrt(len(self.factors) / seen)
+
+    def events(
+        self, institution: str, blocks: tuple[str, ...], round: int, factor: float = 1.0
+    ) -> list[PrivacyEvent]:
+        """Return what an institution's release in a round is charged as.
+
+        Where only L uploads are seen they are charged in the first L rounds: no listener can have
+        seen more by then.
+
+        Args:
+            institution: Whose release.
+            blocks: Its blocks.
+            round: From 1.
+            factor: On the noise multiplier, as an adaptive schedule chose it for the round.
+        """
+        release = self.releases[institution]
+        sigma, seen = release.noise_multiplier * factor, self.config.uplink_exposures
+        event = self._event(institution, blocks, round, release, sigma)
+        if seen is None:
+            return [event]
+        broadcast = replace(
+            event, noise_multiplier=self.broadcast_sigma(sigma), observer="downlink"
+        )
+        uploads = [replace(event, observer="uplink")] if round <= seen else []
+        return [*uploads, broadcast]
+
+    def _event(
+        self, who: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
+    ) -> PrivacyEvent:
+        sigma *= self.factors[round - 1]
+        mechanism = self.config.mechanism
+        rho = xi = None
+        if mechanism != "gaussian":
+            shares = max(self.shares(block) for block in self.owners)
+            rho, xi = concentrated_terms(mechanism, sigma, self.scale, shares)
+        return PrivacyEvent(
+            round=round,
+            institution=who,
+            blocks=blocks,
+            mechanism=mechanism,
+            noise_multiplier=sigma,
+            sampling_rate=release.sampling_rate,
+            count=release.steps,
+            unit=self.config.unit,
+            rho=rho,
+            xi=xi,
+        )
+
+    def modulus_bits(self, records: int) -> int:
+        """Return the width of the modulus in which no sum wraps around.
+
+        Raises:
+            InputError: It would be wider than 32 bits.
+        """
+        sigma = max(r.noise_multiplier for r in self.releases.values()) * self.largest_factor
+        if self.adaptive:
+            # The norm may grow, and the count carries more noise than the gradients.
+            records, sigma = (
+                MOST_GROWTH * records,
+                sigma * self.config.adaptive_clipping.count_noise,
+            )
+            sigma *= MOST_GROWTH / min(1.0, self.config.clip_norm)
+        bits = self.scale.modulus_bits(records, sigma)
+        if bits > _WIDEST_MODULUS:
+            raise InputError(
+                "privacy.clip_norm",
+                self.config.clip_norm,
+                f"sums of {records} records in {self.dimension} coordinates need {bits} bits, of "
+                f"{_WIDEST_MODULUS}; sample records or shrink the model",
+            )
+        return max(8, bits)
+
+
+def make_terms(
+    experiment: Experiment,
+    participants: Sequence[Participant],
+    owners: Mapping[str, tuple[str, ...]],
+    dimension: Callable[[], int],
+) -> PrivacyTerms | None:
+    """Return the terms of an experiment, calibrated to its budget; None where nothing is private.
+
+    Args:
+        experiment: The experiment.
+        participants: Its participants; their numbers of specimens are public.
+        owners: Each block's owners.
+        dimension: Returns the coordinates of the largest release.
+    """
+    if not experiment.privacy.enabled:
+        return None
+    config, audit = after_audit(experiment.privacy, experiment.paradigm)
+    rounds = experiment.training.rounds
+    terms = PrivacyTerms(
+        config=config,
+        factors=config.noise_factors(rounds),
+        releases={},
+        owners=owners,
+        dimension=dimension() if config.mode == "record-distributed" else 1,
+        audit=audit,
+    )
+    terms.groups(())  # a group without blocks, or a block without a group, is said before training
+    releases = {p.name: _release(experiment, p, terms) for p in participants}
+    return replace(terms, releases=releases)
+
+
+def _release(experiment: Experiment, participant: Participant, terms: PrivacyTerms) -> Release:
+    config, training = terms.config, experiment.training
+    rate, steps = config.sampling_rate, 1
+    if terms.local:
+        rate = sampling_rate(participant.batch_size, participant.specimens)
+        per_epoch = steps_per_epoch(participant.batch_size, participant.specimens)
+        steps = training.local_epochs * per_epoch
+    if config.noise_multiplier is not None:
+        return Release(config.noise_multiplier, rate, steps)
+    from fedfuse_ray.privacy.accounting.calibration import calibrate, calibrate_noise_multiplier
+
+    target = float(config.target_epsilon or 0.0)
+    seen = config.uplink_exposures or training.rounds
+    if config.mechanism == "gaussian":
+        sigma = calibrate_noise_multiplier(
+            target,
+            config.delta,
+            rate,
+            steps * seen,
+            terms.factors[:seen],
+            config.accountant,
+        )
+    else:
+        shape = Release(1.0, rate, steps)
+        rounds = range(1, training.rounds + 1)
+        sigma = calibrate(
+            lambda s: [terms._event("any", (), r, shape, s) for r in rounds], target, config.delta
+        )
+    return Release(sigma, rate, steps)

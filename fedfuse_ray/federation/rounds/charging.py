@@ -1,0 +1,99 @@
+"""Charging the ledger: before a round releases anything, and never twice for the same round."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.privacy.accounting.ledger import Ledger, PrivacyEvent
+
+if TYPE_CHECKING:
+    from fedfuse_ray.privacy.accounting.budget import Account
+
+
+@dataclass
+class Charging:
+    """A run's account, round by round.
+
+    A round that is run again after a crash is the identical release, down to its noise, so the
+    ledger of a resumed run holds it once.
+
+    Attributes:
+        plan: The federation's plan.
+        account: The account so far; None where nothing is private.
+    """
+
+    plan: Plan
+    account: Account | None
+
+    @classmethod
+    def open(cls, plan: Plan, ledger: Ledger | None = None) -> Charging:
+        """Open the account of a run, over an earlier ledger when it is resumed.
+
+        Raises:
+            BudgetSpentError: The earlier ledger already exceeds the budget.
+            InputError: The audit that the run names has changed since it began.
+        """
+        if plan.privacy is None:
+            return cls(plan, None)
+        if ledger and plan.privacy.audit is not None:
+            _check_audit(plan, ledger)
+        from fedfuse_ray.privacy.accounting.budget import (
+            Account,  # scipy: a second that others need not pay
+        )
+
+        config = plan.privacy.config
+        account = Account.open(config.delta, config.target_epsilon, ledger, config.accountant)
+        return cls(plan, account)
+
+    def charge(self, round: int, factor: float = 1.0) -> list[PrivacyEvent]:
+        """Charge what a round is going to release; returns it, in participants' order.
+
+        Args:
+            round: From 1.
+            factor: On the round's noise, from the server where the schedule is adaptive.
+
+        Raises:
+            BudgetSpentError: It would exceed the budget, and must not happen.
+        """
+        events = _events(self.plan, round, factor)
+        if self.account is not None:
+            self.account = self.account.charge(events)
+        return events
+
+    @property
+    def epsilon(self) -> float | None:
+        """The largest epsilon so far; None where nothing is private."""
+        return None if self.account is None else self.account.epsilon
+
+    @property
+    def epsilons(self) -> dict[str, float]:
+        """Epsilon by institution."""
+        return {} if self.account is None else dict(self.account.epsilons)
+
+
+def _events(plan: Plan, round: int, factor: float) -> list[PrivacyEvent]:
+    terms = plan.privacy
+    if terms is None:
+        return []
+    return [
+        event
+        for participant in plan.participants
+        for event in terms.events(participant.name, plan.blocks_of(participant), round, factor)
+    ]
+
+
+def _check_audit(plan: Plan, ledger: Ledger) -> None:
+    """Refuse to go on with another budget than the run began with."""
+    first = ledger.events[0]
+    now = next(e for e in _events(plan, 1, 1.0) if e.institution == first.institution)
+    if not math.isclose(first.noise_multiplier, now.noise_multiplier, rel_tol=1e-6):
+        raise InputError(
+            "privacy.audit",
+            plan.experiment.privacy.audit,
+            f"now asks for a noise multiplier of {now.noise_multiplier:.6g}, the run began with "
+            f"{first.noise_multiplier:.6g}; put the file back as it was",
+        )

@@ -1,0 +1,1 @@
+"""What the server does with updates: accept, sum, step. Nothing here sees a specimen."""

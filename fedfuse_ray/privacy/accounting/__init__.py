@@ -1,0 +1,1 @@
+"""What private releases cost: events, the ledger, epsilon, calibration. No noise is drawn here."""

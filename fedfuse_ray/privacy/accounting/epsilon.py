@@ -1,0 +1,196 @@
+"""From ledger events to epsilon.
+
+Gaussian releases are accounted by privacy loss distributions (Koskela et al., 2020, arXiv
+1906.03049; Doroshenko et al., 2022, arXiv 2207.04380) as implemented in `dp_accounting`, with
+pessimistic rounding: the epsilon is an upper bound. Full-batch Gaussian releases compose exactly
+into a single one with 1/sigma^2 = sum 1/sigma_i^2, whose epsilon is known in closed form (Balle and
+Wang, 2018, arXiv 1805.06530, equation 6). As soon as a discrete mechanism takes part, everything is
+composed in Renyi DP instead (`renyi.py`), as it is where `rdp` is asked for.
+
+Adaptive composition: each round's mechanism may depend on earlier outputs. Its noise multiplier may
+too where all releases are full-batch Gaussian (`adaptive_budget.py`); otherwise it and the sampling
+rate are fixed in advance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from dp_accounting import gaussian_mechanism
+from dp_accounting.pld import privacy_loss_distribution
+
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.privacy.accounting import renyi
+from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
+
+Release = tuple[float, float, float, float]
+"""(noise multiplier, rho, xi, sampling rate): rho and xi are 0 for the Gaussian, sigma is 0 for
+discrete mechanisms."""
+
+Composition = tuple[tuple[Release, int], ...]
+"""Distinct releases with the number of times each was made, in order of first appearance."""
+
+_GRID_POINTS = 3e5
+
+
+def compose(events: Iterable[PrivacyEvent], onto: Composition = ()) -> Composition:
+    """Fold events into distinct releases and counts, after those of `onto`."""
+    counts = dict(onto)
+    for event in events:
+        gaussian = event.mechanism == "gaussian"
+        sigma = event.noise_multiplier if gaussian else 0.0
+        release = (sigma, event.rho or 0.0, event.xi or 0.0, event.sampling_rate)
+        counts[release] = counts.get(release, 0) + event.count
+    return tuple(counts.items())
+
+
+Observed = Mapping[str, Composition]
+"""Compositions by who sees the releases; "" has those that everybody sees."""
+
+
+def observe(events: Iterable[PrivacyEvent], onto: Observed | None = None) -> Observed:
+    """Fold events by observer, after those of `onto`."""
+    before = onto or {}
+    apart: dict[str, list[PrivacyEvent]] = {}
+    for event in events:
+        apart.setdefault(event.observer or "", []).append(event)
+    return {**before, **{who: compose(own, before.get(who, ())) for who, own in apart.items()}}
+
+
+def seen_by(observed: Observed, observer: str) -> Composition:
+    """Return what an observer sees: its own releases, after those that everybody sees."""
+    counts = dict(observed.get("", ()))
+    if observer:
+        for release, count in observed.get(observer, ()):
+            counts[release] = counts.get(release, 0) + count
+    return tuple(counts.items())
+
+
+def observers(observed: Observed) -> list[str]:
+    """Return who sees something of its own; [""] where all releases are seen by everybody."""
+    return sorted(who for who in observed if who) or [""]
+
+
+def worst(observed: Observed, delta: float, accountant: str = "pld") -> float:
+    """Return the epsilon against the observer who learns most; observers pool nothing."""
+    return max(epsilon_of(seen_by(observed, o), delta, accountant) for o in observers(observed))
+
+
+def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld") -> float:
+    """Return the epsilon of all events together, which must concern one and the same data set.
+
+    Args:
+        events: The releases.
+        delta: The guarantee's delta.
+        accountant: `pld`, or `rdp` for Renyi DP throughout.
+
+    Formal guarantees: an upper bound on the epsilon of (epsilon, delta)-DP under adaptive
+    composition, for adding or removing one unit, against each observer by itself. No events cost 0.
+
+    Raises:
+        InputError: `delta` is no probability.
+    """
+    return worst(observe(events), delta, accountant)
+
+
+@lru_cache(maxsize=4096)
+def epsilon_of(composition: Composition, delta: float, accountant: str = "pld") -> float:
+    """Return the epsilon of a composition; see `epsilon`."""
+    if not 0.0 < delta < 1.0:
+        raise InputError("privacy.delta", delta, "use a probability above 0 and below 1")
+    if any(sigma == 0.0 for (sigma, *_), _ in composition):
+        return renyi.epsilon(composition, delta)
+    if accountant == "rdp":
+        return renyi.epsilon(composition, delta, renyi.FINE)
+    sampled = tuple((sigma, rate, n) for (sigma, *_, rate), n in composition if rate < 1.0)
+    precision = math.fsum(n / sigma**2 for (sigma, *_, rate), n in composition if rate == 1.0)
+    full_batch = math.inf if precision == 0.0 else 1.0 / math.sqrt(precision)
+    if not sampled:
+        if full_batch == math.inf:
+            return 0.0
+        return float(gaussian_mechanism.get_epsilon_gaussian(full_batch, delta))
+    return _pld_epsilon(sampled, full_batch, delta)
+
+
+Sampled = tuple[tuple[float, float, int], ...]
+"""(noise multiplier, sampling rate, count) of Poisson-sampled Gaussian releases."""
+
+
+def _pld_epsilon(sampled: Sampled, full_batch: float, delta: float) -> float:
+    interval = _interval(sampled, full_batch)
+    total = _composed(sampled, interval)
+    if full_batch < math.inf:
+        total = total.compose(_step(full_batch, 1.0, interval))
+    return float(total.get_epsilon_for_delta(delta))
+
+
+_composed_cache: OrderedDict[tuple[Sampled, float], Any] = OrderedDict()
+"""Loss distributions of beginnings of runs, so that a run with changing noise adds one a round."""
+
+_CACHED_COMPOSITIONS = 64
+
+
+def _composed(sampled: Sampled, interval: float) -> Any:
+    known = len(sampled)
+    while known and (sampled[:known], interval) not in _composed_cache:
+        known -= 1
+    total = _composed_cache.get((sampled[:known], interval))
+    for done, (sigma, rate, count) in enumerate(sampled[known:], known + 1):
+        step = _step(sigma, rate, interval).self_compose(count)
+        total = step if total is None else total.compose(step)
+        # The last two, since in the next round the last release may only have a higher count.
+        if done >= len(sampled) - 1:
+            _composed_cache[sampled[:done], interval] = total
+    while len(_composed_cache) > _CACHED_COMPOSITIONS:
+        _composed_cache.popitem(last=False)
+    return total
+
+
+@lru_cache(maxsize=256)
+def _step(sigma: float, rate: float, interval: float) -> Any:
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        sigma, sampling_prob=rate, value_discretization_interval=interval
+    )
+
+
+def _interval(sampled: Sampled, full_batch: float) -> float:
+    """Return a discretisation of the privacy loss: fine for one step, affordable for all.
+
+    A step's loss spreads over about q/sigma. Rounding it to an interval h adds a variance of about
+    h q/sigma a step, so h is a thirtieth of sum (q/sigma)^2 / sum q/sigma, which costs about
+    0.1% of epsilon. The grid is capped: `reach` bounds the losses that matter from above. Powers
+    of two, so that distributions stay comparable from round to round.
+    """
+    spreads = [(rate / sigma, count) for sigma, rate, count in sampled]
+    finest = sum(n * s * s for s, n in spreads) / sum(n * s for s, n in spreads) / 30.0
+    loss, reach = 0.0 if full_batch == math.inf else 0.5 / full_batch**2, 0.0
+    for sigma, rate, count in sampled:
+        amplified = rate**2 * math.expm1(min(sigma**-2, 700.0)) / 2.0
+        loss += count * min(amplified, rate / (2.0 * sigma**2))
+        reach = max(reach, (1.0 + 20.0 * sigma) / (2.0 * sigma**2) + math.log(rate))
+    reach = max(reach, loss + 10.0 * math.sqrt(2.0 * loss))
+    fine = 2.0 ** math.floor(math.log2(min(finest, 0.1)))
+    return max(fine, 2.0 ** math.ceil(math.log2(max(reach / _GRID_POINTS, 1e-7))))
+
+
+def epsilon_by_institution(
+    events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld"
+) -> dict[str, float]:
+    """Return each institution's epsilon.
+
+    A record lives at one institution, so institutions compose in parallel: the federation's
+    epsilon is the maximum.
+    """
+    by_name: dict[str, list[PrivacyEvent]] = {}
+    for event in events:
+        by_name.setdefault(event.institution, []).append(event)
+    return {name: epsilon(by_name[name], delta, accountant) for name in sorted(by_name)}
+
+
+def largest(epsilons: Mapping[str, float]) -> float:
+    """Return the federation's epsilon: the maximum over institutions, 0 without any."""
+    return max(epsilons.values(), default=0.0)

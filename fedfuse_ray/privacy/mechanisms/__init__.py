@@ -1,0 +1,1 @@
+"""Clipping, noise and sampling: the primitives whose guarantees the accounting relies on."""

@@ -1,0 +1,260 @@
+"""Whether a result folder is as its run left it, and its files say the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedfuse_ray import blocks
+from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.federation.checkpoints import archive
+from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.server.server import released
+from fedfuse_ray.privacy.accounting.chain import Link, follow
+from fedfuse_ray.privacy.accounting.ledger import Ledger, read_ledger
+from fedfuse_ray.report.reading import read_json, read_model, read_text
+from fedfuse_ray.report.schema import Summary
+from fedfuse_ray.report.store import read_rounds
+from fedfuse_ray.runs.sealing import (
+    FILES,
+    KEY,
+    LEDGER,
+    SEAL,
+    Statement,
+    check_end,
+    read_seal,
+    sha256_of,
+)
+
+_CONFIG, _SUMMARY, _CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
+_RELATIVE = 1e-6
+"""How far an epsilon may differ that another version of the accountant computes again."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check came to.
+
+    Attributes:
+        name: What was checked.
+        passed: None where there was nothing to check.
+        detail: What was found.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+class _NothingToCheck(Exception):
+    """Says why a check does not apply."""
+
+
+def runs_in(folder: Path) -> dict[str, Path]:
+    """Return the runs of a result folder by name: itself, or a comparison's or a sweep's.
+
+    Raises:
+        InputError: There are none.
+    """
+    if not folder.is_dir():
+        raise InputError("DIR", folder, "no such folder; name a run's, a comparison's or a sweep's")
+    if _is_run(folder):
+        return {folder.name: folder}
+    named: list[str] = []
+    if (folder / "comparison.json").is_file():
+        named = list(read_json(folder / "comparison.json"))
+    found = {name: folder / name for name in named}
+    for parent in (folder, folder / "trials"):
+        if parent.is_dir():
+            found |= {p.name: p for p in sorted(parent.iterdir()) if p.is_dir() and _is_run(p)}
+    if not found:
+        raise InputError("DIR", folder, "holds no run: no config.yaml and no ledger are there")
+    return found
+
+
+def _is_run(folder: Path) -> bool:
+    # A sweep lays its trials' settings out before it runs them; these alone are no run yet.
+    begun = (SEAL, LEDGER, "rounds.parquet")
+    return any((folder / name).is_file() for name in begun)
+
+
+def verify_run(folder: Path, keys: Sequence[str] = ()) -> list[Check]:
+    """Check one run's folder; whoever holds it could have signed it anew, so name a key.
+
+    Args:
+        folder: The run's folder.
+        keys: Fingerprints of public keys, one of which must have signed.
+    """
+    run = _Folder(folder, tuple(keys))
+    checks: dict[str, Callable[[_Folder], str]] = {
+        "seal": _seal,
+        "key": _key,
+        "chain": _chain,
+        "end": _end,
+        "files": _files,
+        "epsilon": _epsilon,
+        "rounds": _rounds,
+        "weights": _weights,
+        "private key": _private_key,
+    }
+    return [_checked(name, check, run) for name, check in checks.items()]
+
+
+def _checked(name: str, check: Callable[[_Folder], str], run: _Folder) -> Check:
+    try:
+        return Check(name, True, check(run))
+    except _NothingToCheck as reason:
+        return Check(name, None, str(reason))
+    except (FedfuseError, OSError) as error:
+        return Check(name, False, str(error))
+    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        return Check(name, False, f"a file can't be read: {error!r}")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+    keys: tuple[str, ...]
+
+    @cached_property
+    def statement(self) -> Statement:
+        return read_seal(self.path)
+
+    @cached_property
+    def links(self) -> tuple[Link, ...]:
+        return tuple(follow((self.path / LEDGER).read_bytes()))
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return read_ledger(self.path / LEDGER)
+
+    @cached_property
+    def summary(self) -> Summary:
+        if self.statement.state != "finished":
+            raise _NothingToCheck("the run has no summary")
+        return read_model(self.path / _SUMMARY, Summary)
+
+    @cached_property
+    def rounds(self) -> list[Mapping[str, Any]]:
+        return list(read_rounds(self.path).to_pylist())
+
+
+def _seal(run: _Folder) -> str:
+    state = run.statement.state
+    if state == "running":
+        raise FedfuseError("the run is not finished; finish it with --resume")
+    return f"{state}, signed by {run.statement.fingerprint}"
+
+
+def _key(run: _Folder) -> str:
+    if not run.keys:
+        raise _NothingToCheck("give --key with what `run` printed: anybody can sign anew")
+    found = run.statement.fingerprint
+    if found not in run.keys:
+        raise FedfuseError(f"another key signed: {found}")
+    return "the expected key signed"
+
+
+def _chain(run: _Folder) -> str:
+    return f"{len(run.links)} entries, each follows from those before"
+
+
+def _end(run: _Folder) -> str:
+    check_end(run.statement, run.links)
+    return f"the ledger ends where it was signed, at {run.statement.head[:12]}..."
+
+
+def _files(run: _Folder) -> str:
+    signed = run.statement.files
+    for name, digest in signed.items():
+        if name not in FILES or not (run.path / name).is_file():
+            raise FedfuseError(f"{name} is missing")
+        if sha256_of(run.path / name) != digest:
+            raise FedfuseError(f"{name} was altered")
+    return ", ".join(signed)
+
+
+def _epsilon(run: _Folder) -> str:
+    """Recompute epsilon, and compare it with the summary and the table of rounds."""
+    from fedfuse_ray.privacy.accounting.budget import Account  # scipy
+
+    settings = yaml.safe_load(read_text(run.path / _CONFIG))["privacy"]
+    if settings["mode"] == "none":
+        if len(run.ledger):
+            raise FedfuseError(f"not private, and yet the ledger has {len(run.ledger)} entries")
+        raise _NothingToCheck("the run is not private")
+    # Runs from before there was a choice name no accountant.
+    accountant = settings.get("accountant", "pld")
+    account = Account.open(settings["delta"], None, run.ledger, accountant)
+    claims: dict[str, tuple[float | None, float]] = {}
+    if run.rounds:
+        claims["rounds.parquet"] = (run.rounds[-1]["epsilon"], account.epsilon)
+    if run.statement.state == "finished":
+        told = run.summary.privacy
+        claims[_SUMMARY] = (told.epsilon, account.epsilon)
+        names = {*told.epsilon_by_institution, *account.epsilons}
+        for name in sorted(names):
+            spent = account.epsilons.get(name, 0.0)
+            claims[f"{_SUMMARY}, {name}"] = (told.epsilon_by_institution.get(name), spent)
+    for where, (claimed, spent) in claims.items():
+        if claimed is None or not math.isclose(claimed, spent, rel_tol=_RELATIVE):
+            raise FedfuseError(f"{where} says {claimed}, the ledger gives {spent:.6g}")
+    return f"the ledger gives {account.epsilon:.4f} at delta {account.delta:g}, as is claimed"
+
+
+def _rounds(run: _Folder) -> str:
+    rows = [row["round"] for row in run.rounds]
+    if run.statement.state == "finished" and run.summary.rounds != len(rows):
+        raise FedfuseError(f"{_SUMMARY} says {run.summary.rounds}, rounds.parquet has {len(rows)}")
+    charged = sorted({event.round for event in run.ledger})
+    if charged and charged != rows:
+        odd = min(set(charged) ^ set(rows), default=0)
+        raise FedfuseError(
+            f"the ledger charges {len(charged)} rounds, rounds.parquet has {len(rows)}; "
+            f"round {odd} is in one of them only"
+        )
+    return f"{len(rows)} in rounds.parquet" + (" and in the ledger" if charged else "")
+
+
+def _weights(run: _Folder) -> str:
+    claimed = run.summary.weights_sha256
+    if run.statement.weights_sha256 != claimed:
+        raise FedfuseError(f"{_SUMMARY} says {claimed}, {run.statement.weights_sha256} was signed")
+    found = _stored_digest(run.path / _CHECKPOINTS, len(run.rounds))
+    if found is None:
+        raise _NothingToCheck("the last checkpoint was not kept")
+    if found != claimed:
+        raise FedfuseError(f"the last checkpoint has {found}, {claimed} was signed")
+    return "the last checkpoint holds the model that was signed"
+
+
+def _stored_digest(folder: Path, rounds: int) -> str | None:
+    """Return the digest of the model in a run's checkpoints; None where it was not kept."""
+    alone = {name: vector for path in folder.glob("alone-*.npz") for name, vector in _alone(path)}
+    if alone:
+        return blocks.sha256(alone)
+    path = checkpoints.path_of(folder, rounds)
+    if not path.is_file():
+        return None
+    kept = checkpoints.read(path)
+    return blocks.sha256(released(kept.weights, kept.strategy))
+
+
+def _alone(path: Path) -> Iterator[tuple[str, blocks.Vector]]:
+    meta, arrays = archive.read(path)
+    for key, vector in arrays.items():
+        kind, _, block = key.partition("|")
+        if kind == "weights":
+            yield f"{meta['name']}|{block}", vector
+
+
+def _private_key(run: _Folder) -> str:
+    if (run.path / KEY).is_file():
+        raise FedfuseError(f"{KEY} is still in the folder: whoever has it can sign")
+    return "not in the folder"

@@ -1,0 +1,23 @@
+"""A table's page and document, from its `related.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedfuse_ray.files import write_text
+from fedfuse_ray.studies.related.markdown import document
+from fedfuse_ray.studies.related.page import page
+from fedfuse_ray.studies.related.results import FILE, read
+
+
+def write_pages(folder: Path) -> Path:
+    """Write `report.html` and `related-work.md`, or write them again; return the page's path.
+
+    Raises:
+        InputError: `related.json` is broken.
+    """
+    found = read(folder / FILE)
+    write_text(folder / "related-work.md", document(found))
+    path = folder / "report.html"
+    write_text(path, page(found))
+    return path

@@ -1,0 +1,23 @@
+"""A reproduction's page and document, from its `reproduction.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedfuse_ray.files import write_text
+from fedfuse_ray.studies.reproducing.markdown import document
+from fedfuse_ray.studies.reproducing.page import page
+from fedfuse_ray.studies.reproducing.results import FILE, read
+
+
+def write_pages(folder: Path) -> Path:
+    """Write `report.html` and `paper.md`, or write them again; return the page's path.
+
+    Raises:
+        InputError: `reproduction.json` is broken.
+    """
+    found = read(folder / FILE)
+    write_text(folder / "paper.md", document(found))
+    path = folder / "report.html"
+    write_text(path, page(found))
+    return path

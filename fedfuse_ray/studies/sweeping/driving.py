@@ -1,0 +1,71 @@
+"""Trials brought to their end on Ray while somebody watches, for a sweep and a reproduction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fedfuse_ray.errors import FedfuseError
+from fedfuse_ray.studies.sweeping.config import Sweep
+from fedfuse_ray.studies.sweeping.live import LiveTable
+from fedfuse_ray.studies.sweeping.store import FAILED, MISSING, STOPPED, Row, SweepStore, read_row
+
+_VANISHED = "its process ended, or --out is not on storage that all nodes share"
+
+
+def drive(sweep: Sweep, store: SweepStore, names: Sequence[str], live: LiveTable) -> None:
+    """Run trials, show them, and keep `trials.parquet` as new as they are.
+
+    Args:
+        sweep: The sweep.
+        store: Its folder, laid out.
+        names: The trials to run.
+        live: Shows them.
+
+    Raises:
+        ResourceError: No node has room for a trial.
+    """
+    from fedfuse_ray.studies.sweeping.on_ray import (
+        trials as on_ray,  # ray, which nothing else here needs
+    )
+
+    rows = {row.trial: row for row in store.rows()}
+    ended: set[str] = set()
+
+    def tell(told: on_ray.Told) -> None:
+        if not told.ended:
+            live.advanced(told.name, told.round, told.total, told.accuracy)
+        elif told.name not in ended:
+            ended.add(told.name)
+            row = read_row(store.trials / told.name)
+            if row.status == MISSING:  # given up just now; its process has yet to write that down
+                row = replace(row, status=STOPPED, accuracy=told.accuracy, rounds=told.round)
+            rows[row.trial] = row
+            live.ended(row)
+            store.write_table(sorted(rows.values(), key=lambda row: row.index))
+
+    try:
+        on_ray.run_trials(sweep, store, names, tell)
+    finally:
+        on_ray.disconnect()
+
+
+def check_complete(rows: Sequence[Row], folder: Path, what: str) -> None:
+    """Refuse to go on where trials have no result.
+
+    Args:
+        rows: All that should have one.
+        folder: The folder to continue with.
+        what: What they are called.
+
+    Raises:
+        FedfuseError: Some have none; names the first, and its error.
+    """
+    if broken := [row for row in rows if row.status in (FAILED, MISSING)]:
+        first = broken[0]
+        why = (first.error.strip().splitlines() or [_VANISHED])[-1]
+        raise FedfuseError(
+            f"{len(broken)} of {len(rows)} {what} have no result, the first of them "
+            f"{first.trial}: {why}. Continue with --resume {folder}"
+        )

@@ -1,7 +1,0 @@
-"""What a run, a comparison, a sweep or a Ray job looks like while it goes on."""
-
-from fedfuse_ray.watching.folders import look_at_folder
-from fedfuse_ray.watching.jobs import Jobs, look_at_job
-from fedfuse_ray.watching.look import Look, watch
-
-__all__ = ["Jobs", "Look", "look_at_folder", "look_at_job", "watch"]

@@ -1,0 +1,1 @@
+"""Small federations, files and clusters that tests of several folders build on."""
