@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from fedfuse_ray.federation.plan import paradigms
 from fedfuse_ray.federation.messages.metrics import accuracy, macro_f1
-from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.messages.records import Alone, TrainRecord
+from fedfuse_ray.federation.plan import paradigms
+from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.rounds.loop import Round
 from fedfuse_ray.federation.rounds.scoring import (
     OVERALL,

@@ -13,18 +13,18 @@ from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import BudgetSpentError, InputError
 from fedfuse_ray.federation.checkpoints import alone as alone_store
-from fedfuse_ray.federation.plan import paradigms, public_encoders, transfer
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.messages.records import Alone
+from fedfuse_ray.federation.plan import paradigms, public_encoders, transfer
+from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.executor import Executor
-from fedfuse_ray.federation.plan.plan import Plan, make_plan
-from fedfuse_ray.federation.messages.records import Alone
 from fedfuse_ray.federation.rounds.loop import Clock, final_views, run_rounds
 from fedfuse_ray.federation.rounds.scoring import alone_scores, final_scores
 from fedfuse_ray.privacy.accounting.ledger import read_ledger
+from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
 from fedfuse_ray.runs.progress import Progress, Several, Silent
 from fedfuse_ray.runs.reading import read_resumed
-from fedfuse_ray.report import RunStore, Summary, environment, write_run_report
 from fedfuse_ray.runs.results import (
     alone_rows,
     evaluation,

@@ -1,0 +1,1 @@
+"""One experiment from its settings to its sealed folder; several of them belong to `studies`."""
