@@ -29,7 +29,8 @@ from fedfuse_ray.report.reading import read_json, read_model
 from fedfuse_ray.report.rows import DOMAIN_PREFIX
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import read_rounds
-from fedfuse_ray.studies.sweeping.config import Sweep, dump_sweep, validate_sweep
+from fedfuse_ray.studies.sweeping.config import Sweep
+from fedfuse_ray.studies.sweeping.loading import dump_sweep, validate_sweep
 from fedfuse_ray.studies.sweeping.points import Point
 
 EXPERIMENT = "experiment.yaml"

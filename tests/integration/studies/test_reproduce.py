@@ -56,7 +56,7 @@ def test_continued_it_runs_what_is_missing_and_finds_the_same(small):
 
 
 def test_a_sweep_is_not_taken_for_a_reproduction(tmp_path):
-    from fedfuse_ray.studies.sweeping.config import validate_sweep
+    from fedfuse_ray.studies.sweeping.loading import validate_sweep
     from fedfuse_ray.studies.sweeping.store import SweepStore
 
     SweepStore(tmp_path).start(validate_sweep({"base": "tiny", "space": {"seed": [0]}}), [])

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fedfuse_ray.report.theme import is_empty
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.report import sweep_page
 from fedfuse_ray.studies.sweeping.report.curves import privacy_utility
 from fedfuse_ray.studies.sweeping.report.heat import heat_maps

@@ -24,7 +24,7 @@ from actors.ray_executor import RayExecutor
 from fedfuse_ray.config import ExecutionConfig, Experiment
 from fedfuse_ray.runs.progress import Progress, Silent
 from fedfuse_ray.studies.sweeping import proposing
-from fedfuse_ray.studies.sweeping.config import AshaSearch, OptunaSearch, Sweep
+from fedfuse_ray.studies.sweeping.config import AshaSearch, OptunaSearch, Sweep, Tracking
 from fedfuse_ray.studies.sweeping.on_ray import room
 from fedfuse_ray.studies.sweeping.on_ray.tracking import reporters
 from fedfuse_ray.studies.sweeping.proposing import FOLDER, named, proposed
@@ -36,7 +36,6 @@ from fedfuse_ray.studies.sweeping.store import (
     read_progress,
     read_row,
 )
-from fedfuse_ray.studies.sweeping.tracking import Tracking
 from fedfuse_ray.studies.sweeping.trial import Step, Trial
 
 if TYPE_CHECKING:
