@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.privacy.secure_aggregation.keys import Identity
+from fedfuse_ray.privacy.identities import Identity
 
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 

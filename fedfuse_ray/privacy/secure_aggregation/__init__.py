@@ -16,14 +16,10 @@ dropout whose mask key was recovered agree on new ones, so it is not offered.
 """
 
 from fedfuse_ray.packing import Modular, word_dtype
+from fedfuse_ray.privacy.identities import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
-from fedfuse_ray.privacy.secure_aggregation.keys import (
-    Identity,
-    Randomness,
-    simulation_identities,
-    simulation_randomness,
-)
+from fedfuse_ray.privacy.secure_aggregation.keys import simulation_identities, simulation_randomness
 from fedfuse_ray.privacy.secure_aggregation.quantization import FixedPoint, from_modular, to_modular
 from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
 from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server

@@ -10,9 +10,9 @@ from time import perf_counter
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.packing import Modular
+from fedfuse_ray.privacy.identities import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
-from fedfuse_ray.privacy.secure_aggregation.keys import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 

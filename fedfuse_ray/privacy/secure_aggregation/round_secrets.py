@@ -9,8 +9,9 @@ from functools import cached_property
 
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import Modular, pack
+from fedfuse_ray.privacy.identities import KEY_BYTES, Randomness
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
-from fedfuse_ray.privacy.secure_aggregation.keys import KEY_BYTES, KeyPair, Randomness, ShareChannel
+from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair, ShareChannel
 from fedfuse_ray.privacy.secure_aggregation.masking import (
     add_streams,
     pair_sign,
