@@ -48,8 +48,8 @@ def reproduce_command(
 
 def _typed(folder: Path) -> str:
     """Return the command that makes this reproduction from nothing."""
+    from fedfuse_ray.studies.reproducing.cells import STUDIES
     from fedfuse_ray.studies.reproducing.running import asked
-    from fedfuse_ray.studies.reproducing.studies import STUDIES
 
     scale, studies = asked(folder)
     words = ["python -m fedfuse_ray reproduce"]

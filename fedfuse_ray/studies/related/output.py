@@ -7,7 +7,7 @@ from pathlib import Path
 from fedfuse_ray.files import write_text
 from fedfuse_ray.studies.related.markdown import document
 from fedfuse_ray.studies.related.page import page
-from fedfuse_ray.studies.related.results import FILE, read
+from fedfuse_ray.studies.related.results import Related
 
 
 def write_pages(folder: Path) -> Path:
@@ -16,7 +16,7 @@ def write_pages(folder: Path) -> Path:
     Raises:
         InputError: `related.json` is broken.
     """
-    found = read(folder / FILE)
+    found = Related.read(folder / Related.FILE)
     write_text(folder / "related-work.md", document(found))
     path = folder / "report.html"
     write_text(path, page(found))

@@ -20,8 +20,8 @@ from fedfuse_ray.report.theme import (
     text,
 )
 from fedfuse_ray.studies.reproducing import paper
+from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, PARADIGMS, SCRATCH
 from fedfuse_ray.studies.reproducing.results import Reproduction, Row, Spread, gains
-from fedfuse_ray.studies.reproducing.studies import ENCODERS, FUSION, PARADIGMS, SCRATCH
 from fedfuse_ray.studies.reproducing.tables import NAMES, SKEWS, level_text
 
 _NOT_RUN = "This study was not run."

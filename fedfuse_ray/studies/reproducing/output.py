@@ -7,7 +7,7 @@ from pathlib import Path
 from fedfuse_ray.files import write_text
 from fedfuse_ray.studies.reproducing.markdown import document
 from fedfuse_ray.studies.reproducing.page import page
-from fedfuse_ray.studies.reproducing.results import FILE, read
+from fedfuse_ray.studies.reproducing.results import Reproduction
 
 
 def write_pages(folder: Path) -> Path:
@@ -16,7 +16,7 @@ def write_pages(folder: Path) -> Path:
     Raises:
         InputError: `reproduction.json` is broken.
     """
-    found = read(folder / FILE)
+    found = Reproduction.read(folder / Reproduction.FILE)
     write_text(folder / "paper.md", document(found))
     path = folder / "report.html"
     write_text(path, page(found))

@@ -12,8 +12,8 @@ from fedfuse_ray.report.provenance import machine_facts
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import human_seconds, percent, plain
 from fedfuse_ray.studies.reproducing import figures, paper, tables
+from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION
 from fedfuse_ray.studies.reproducing.results import Reproduction, Row
-from fedfuse_ray.studies.reproducing.studies import ENCODERS, FUSION
 from fedfuse_ray.studies.reproducing.tables import TABLES
 from fedfuse_ray.studies.reproducing.texts import SECTIONS, SPREAD, TITLE, lead
 
