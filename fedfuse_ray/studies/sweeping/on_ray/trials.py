@@ -23,11 +23,10 @@ from actors.metrics import RayMetrics
 from actors.ray_executor import RayExecutor
 from fedfuse_ray.config import ExecutionConfig, Experiment
 from fedfuse_ray.runs.progress import Progress, Silent
-from fedfuse_ray.studies.sweeping import proposing
 from fedfuse_ray.studies.sweeping.config import AshaSearch, OptunaSearch, Sweep, Tracking
-from fedfuse_ray.studies.sweeping.on_ray import room
+from fedfuse_ray.studies.sweeping.on_ray import proposing, room
+from fedfuse_ray.studies.sweeping.on_ray.proposing import FOLDER, named, proposed
 from fedfuse_ray.studies.sweeping.on_ray.tracking import reporters
-from fedfuse_ray.studies.sweeping.proposing import FOLDER, named, proposed
 from fedfuse_ray.studies.sweeping.store import (
     MISSING,
     Row,
