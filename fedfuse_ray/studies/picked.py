@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.base import Config
@@ -31,7 +31,7 @@ class Picked:
         """Every federation once."""
         return tuple(self._points.values())
 
-    def add(self, values: Mapping[str, Any], experiment: Experiment) -> str:
+    def add(self, values: Mapping[str, object], experiment: Experiment) -> str:
         """Return the name of a federation's trial, which an equal one may have begun.
 
         Args:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import storing, write_text
@@ -163,7 +162,7 @@ def _event(line: str, where: str) -> PrivacyEvent:
         raise InputError(f"{where} {error.field}", error.value, error.remedy) from None
 
 
-def to_dp_event(events: Iterable[PrivacyEvent]) -> Any:
+def to_dp_event(events: Iterable[PrivacyEvent]) -> object:
     """Return the events as one `dp_accounting.ComposedDpEvent`, for any outside accountant.
 
     Equal releases are folded into `SelfComposedDpEvent`s. Discrete mechanisms become `ZCDpEvent`s

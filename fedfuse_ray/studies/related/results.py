@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -75,7 +74,7 @@ class Related(Findings):
     root: str
     command: str
     wall_seconds: float
-    environment: dict[str, Any]
+    environment: dict[str, object]
     rows: tuple[Row, ...]
 
     @property

@@ -25,8 +25,8 @@ class Axis(Config):
         loguniform: Its logarithm is drawn evenly; both bounds are above 0.
     """
 
-    grid: tuple[Any, ...] | None = None
-    choice: tuple[Any, ...] | None = None
+    grid: tuple[object, ...] | None = None
+    choice: tuple[object, ...] | None = None
     uniform: Interval | None = None
     loguniform: Interval | None = None
 
@@ -36,7 +36,7 @@ class Axis(Config):
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> tuple[object, ...]:
         """The values of `grid` or `choice`; empty for an interval."""
         return self.grid or self.choice or ()
 
@@ -47,7 +47,7 @@ class Axis(Config):
 
     @field_validator("grid", "choice")
     @classmethod
-    def _distinct(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def _distinct(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
         if values is None:
             return None
         if not values:
@@ -200,14 +200,14 @@ class Sweep(Config):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _bare_lists(cls, space: Any) -> Any:
+    def _bare_lists(cls, space: object) -> object:
         if not isinstance(space, dict):
             return space
         return {n: {"grid": a} if isinstance(a, list) else a for n, a in space.items()}
 
     @field_validator("search", mode="before")
     @classmethod
-    def _kind(cls, search: Any) -> Any:
+    def _kind(cls, search: object) -> object:
         return {"kind": "grid", **search} if isinstance(search, dict) else search
 
     @model_validator(mode="after")
@@ -230,7 +230,7 @@ class Sweep(Config):
         return self
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """Return `1e-5`, which YAML takes for text, as the number that is meant."""
     if isinstance(value, str) and value[:1] in "0123456789.+-":
         with contextlib.suppress(ValueError):
@@ -238,5 +238,5 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -139,7 +139,7 @@ class SweepStore:
         told = [(read_json(path)["index"], path.parent.name) for path in self._trial_files()]
         return [name for _, name in sorted(told)]
 
-    def values(self, name: str) -> dict[str, Any]:
+    def values(self, name: str) -> dict[str, object]:
         """Return a trial's point."""
         return dict(read_json(self.trials / name / "trial.json")["values"])
 
@@ -165,7 +165,7 @@ class SweepStore:
         return self.trials.is_dir() or (self.folder / "sweep.yaml").is_file()
 
 
-def lay_out(folder: Path, index: int, values: Mapping[str, Any], experiment: Experiment) -> None:
+def lay_out(folder: Path, index: int, values: Mapping[str, object], experiment: Experiment) -> None:
     """Write a trial's point and experiment, from which its run begins, or begins again."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / EXPERIMENT, dump(experiment))
@@ -234,7 +234,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return pa.table(table)
 
 
-def _column(values: Sequence[Any]) -> pa.Array:
+def _column(values: Sequence[object]) -> pa.Array:
     """Return whole numbers, numbers or truths as such; anything else as text."""
     known = [value for value in values if value is not None]
     if all(isinstance(value, bool) for value in known):
@@ -246,7 +246,7 @@ def _column(values: Sequence[Any]) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _from_summary(folder: Path) -> dict[str, Any]:
+def _from_summary(folder: Path) -> dict[str, object]:
     summary = read_model(folder / "summary.json", Summary)
     return {
         "accuracy": summary.accuracy[OVERALL],
@@ -258,7 +258,7 @@ def _from_summary(folder: Path) -> dict[str, Any]:
     }
 
 
-def _from_rounds(folder: Path, number: int | None = None) -> dict[str, Any]:
+def _from_rounds(folder: Path, number: int | None = None) -> dict[str, object]:
     """Return a trial's columns after round `number`, or after its last one."""
     if not (folder / "rounds.parquet").is_file():
         return {}
