@@ -27,7 +27,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
@@ -36,6 +35,7 @@ from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from fedfuse_ray.privacy.accounting import renyi
 from fedfuse_ray.privacy.accounting.epsilon import (
     Composition,
+    Release,
     epsilon_of,
     observe,
     observers,
@@ -165,7 +165,7 @@ def _best_of(own: Sequence[Composition], delta: float, mean: float, eta: float) 
 
 
 def _together(own: Sequence[Composition], delta: float) -> float:
-    counts: dict[Any, int] = {}
+    counts: dict[Release, int] = {}
     for composition in own:
         for release, count in composition:
             counts[release] = counts.get(release, 0) + count
