@@ -160,7 +160,11 @@ def results_line(folder: Path) -> str:
 
 
 def bar(done: int, total: int) -> str:
-    """Return a bar of plain characters, which every log shows: `[####......]`."""
+    """Return a bar of plain characters, which every log shows: `[####......]`.
+
+    >>> bar(5, 20)
+    '[#####...............]'
+    """
     filled = _BAR * done // max(1, total)
     return f"[{'#' * filled}{'.' * (_BAR - filled)}]"
 

@@ -55,6 +55,10 @@ def resolve(config: NetworkConfig, names: Sequence[str]) -> dict[str, LinkConfig
 
     Raises:
         InputError: `links` names an institution that does not take part.
+
+    >>> links = resolve(NetworkConfig(preset="mixed"), ("med-01", "med-02"))
+    >>> links["med-02"].up_mbps
+    20.0
     """
     for name in config.links:
         if name not in names:

@@ -44,6 +44,9 @@ def schedule(
 
     Raises:
         InputError: A count below 1.
+
+    >>> schedule(records=1650, batch_size=64, rounds=200, local_epochs=10).steps
+    52000
     """
     if rounds < 1 or local_epochs < 1:
         raise InputError("rounds", (rounds, local_epochs), "rounds and local epochs are 1 or more")

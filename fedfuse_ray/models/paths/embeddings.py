@@ -44,14 +44,14 @@ class Joint(_Encoded):
             weights = weights[:, self._places]
         return self.owner.head()(fused), weights
 
-    def _placed(self, own: torch.Tensor) -> torch.Tensor:
+    def _placed(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Spread [B, M, ...] over the domain's modalities, zero where this owner has none.
 
         `concat` reads a modality at its place, which must be the same at every owner.
         """
-        columns = [torch.zeros_like(own[:, 0])] * len(self.owner.siblings)
+        columns = [torch.zeros_like(embeddings[:, 0])] * len(self.owner.siblings)
         for index, place in enumerate(self._places):
-            columns[place] = own[:, index]
+            columns[place] = embeddings[:, index]
         return torch.stack(columns, dim=1)
 
 

@@ -60,7 +60,7 @@ class Intermediate:
     def embed(self, inputs: Inputs) -> torch.Tensor:
         """Compute each modality's feature maps on one grid: [B, M, C, H, W]."""
         maps = [self.owner.encoder(m)(inputs[m]) for m in self.owner.modalities]
-        return torch.stack([on_grid(own, self._grid) for own in maps], dim=1)
+        return torch.stack([on_grid(each, self._grid) for each in maps], dim=1)
 
     def classify(
         self, embedded: torch.Tensor, mask: torch.Tensor

@@ -149,12 +149,12 @@ def _content(event: PrivacyEvent) -> str:
 
 
 def _event(line: str, where: str) -> PrivacyEvent:
-    known = {field.name for field in fields(PrivacyEvent)}
+    names = {field.name for field in fields(PrivacyEvent)}
     try:
         row = json.loads(line)
         row.pop(_CHAIN, None)
-        if unknown := set(row) - known:
-            raise InputError(where, sorted(unknown)[0], f"an event has the fields {sorted(known)}")
+        if unknown := set(row) - names:
+            raise InputError(where, sorted(unknown)[0], f"an event has the fields {sorted(names)}")
         return PrivacyEvent(**{**row, "blocks": tuple(row["blocks"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(where, line, f"not a privacy event ({error})") from None

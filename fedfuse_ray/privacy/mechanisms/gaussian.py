@@ -27,6 +27,9 @@ def effective_tolerance(owners: int, tolerated: int) -> int:
 
     Raises:
         InputError: A block that nobody owns, or a negative tolerance.
+
+    >>> effective_tolerance(owners=3, tolerated=5)
+    2
     """
     if owners < 1:
         raise InputError("owners", owners, "a block has at least one owner")
@@ -45,6 +48,9 @@ def noise_share_std(
         clip_norm: C.
         owners: K_b, the owners of the block.
         tolerated: t, cut to K_b - 1.
+
+    >>> noise_share_std(2.0, 1.5, owners=5, tolerated=1)
+    1.5
     """
     remaining = owners - effective_tolerance(owners, tolerated)
     return noise_multiplier * clip_norm / math.sqrt(remaining)

@@ -85,7 +85,11 @@ def experiment_of(sweep: Sweep, values: Mapping[str, object]) -> Experiment:
 
 
 def slug(values: Mapping[str, object]) -> str:
-    """Return a point's values as a name for files: the last part of each setting, and its value."""
+    """Return a point's values as a name for files: the last part of each setting, and its value.
+
+    >>> slug({"privacy.clip_norm": 0.5, "seed": 2})
+    'clip_norm-0.5-seed-2'
+    """
     parts = [f"{name.rpartition('.')[2]}-{_brief(value)}" for name, value in values.items()]
     return _UNPRINTABLE.sub("_", "-".join(parts))[:_LONGEST_NAME].strip("-_.") or "point"
 

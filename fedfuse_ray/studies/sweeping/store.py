@@ -208,9 +208,9 @@ def read_progress(folder: Path, number: int) -> Row:
 def metrics_of(row: Row) -> dict[str, float]:
     """Return what is known of a trial's accuracy, overall and by domain, epsilon and bytes."""
     by_domain = {DOMAIN_PREFIX + name: score for name, score in (row.domains or {}).items()}
-    known = {"accuracy": row.accuracy, **by_domain}
-    known |= {"epsilon": row.epsilon, "uplink_bytes": row.uplink_bytes}
-    return {name: float(value) for name, value in known.items() if value is not None}
+    values = {"accuracy": row.accuracy, **by_domain}
+    values |= {"epsilon": row.epsilon, "uplink_bytes": row.uplink_bytes}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
@@ -236,11 +236,11 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 def _column(values: Sequence[object]) -> pa.Array:
     """Return whole numbers, numbers or truths as such; anything else as text."""
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in known):
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in given):
         return pa.array(values, pa.bool_())
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
-        whole = all(isinstance(value, int) for value in known)
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in given):
+        whole = all(isinstance(value, int) for value in given)
         return pa.array(values, pa.int64() if whole else pa.float64())
     texts = [v if isinstance(v, str) or v is None else json.dumps(v) for v in values]
     return pa.array(texts, pa.string())

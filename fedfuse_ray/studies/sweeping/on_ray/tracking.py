@@ -44,13 +44,13 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         tracker: Ray's integration, set up already.
         store: The sweep's folder.
         naming: Names trials.
-        known: Trials that an earlier run of the sweep has told of.
+        earlier: Trials that an earlier run of the sweep has told of.
     """
 
     def __init__(
-        self, tracker: Any, store: SweepStore, naming: Naming, known: Collection[str]
+        self, tracker: Any, store: SweepStore, naming: Naming, earlier: Collection[str]
     ) -> None:
-        self._tracker, self._store, self._naming, self._known = tracker, store, naming, known
+        self._tracker, self._store, self._naming, self._earlier = tracker, store, naming, earlier
         self._works = True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +85,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
 
     def _tell(self, trial: Any, act: Callable[[_Shown], None]) -> None:
         name, settings = self._naming(trial.config)
-        if name in self._known or not self._works:
+        if name in self._earlier or not self._works:
             return
         folder = self._store.trials / name
         folder.mkdir(exist_ok=True)  # under optuna the trial's process lays it out, a moment later
@@ -99,7 +99,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
 
 
 def reporters(
-    sweep: Sweep, store: SweepStore, naming: Naming, known: Collection[str]
+    sweep: Sweep, store: SweepStore, naming: Naming, earlier: Collection[str]
 ) -> list[Reporter]:
     """Set up the trackers that a sweep asks for; needs no Ray instance.
 
@@ -113,7 +113,7 @@ def reporters(
         trackers.append(_ready(*told, lambda: TRACKERS["mlflow"](mlflow, store)))
     if (wandb := sweep.tracking.wandb) is not None:
         trackers.append(_ready("wandb.mode", wandb.mode, lambda: TRACKERS["wandb"](wandb, store)))
-    return [Reporter(tracker, store, naming, known) for tracker in trackers]
+    return [Reporter(tracker, store, naming, earlier) for tracker in trackers]
 
 
 def _ready(field: str, value: str, make: Callable[[], Any]) -> Any:

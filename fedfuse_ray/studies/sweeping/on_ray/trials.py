@@ -48,7 +48,7 @@ _WORST = 1e9
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialState:
     """What is known of a trial while the sweep goes on."""
 
     name: str
@@ -94,20 +94,20 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
         if isinstance(result, Step):
             self._last = result
             # Only trackers look at more than the accuracy before a trial's end.
-            known = metrics_of(read_progress(self._folder, result.round)) if self._tracked else {}
+            metrics = metrics_of(read_progress(self._folder, result.round)) if self._tracked else {}
             ended: dict[str, Any] = {"done": False}
         else:
             row = read_row(self._folder)
-            known = metrics_of(row)
+            metrics = metrics_of(row)
             ended = {"done": True, **measured(row), "status": row.status}
-        told = {
+        report = {
             "name": self._folder.name,
             "round": self._last.round,
             "total": self._last.total,
             "accuracy": self._last.accuracy,
-            "metrics": known,
+            "metrics": metrics,
         }
-        return told | ended
+        return report | ended
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Save nothing: the trial's folder has a checkpoint of every round."""
@@ -139,7 +139,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
 class _Watcher(tune.Callback):  # type: ignore[misc]
     """Passes on what Tune hears of trials."""
 
-    def __init__(self, tell: Callable[[Told], None]) -> None:
+    def __init__(self, tell: Callable[[TrialState], None]) -> None:
         self._tell = tell
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -150,19 +150,19 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A round is done, or the trial is."""
-        known = (result["name"], result["round"], result["total"], result["accuracy"])
-        self._tell(Told(*known, ended=bool(result["done"])))
+        state = (result["name"], result["round"], result["total"], result["accuracy"])
+        self._tell(TrialState(*state, ended=bool(result["done"])))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, of itself or stopped by the search."""
         result = trial.last_result or {}
         if "name" in result:
-            known = (result["name"], result["round"], result["total"], result["accuracy"])
-            self._tell(Told(*known, ended=True))
+            state = (result["name"], result["round"], result["total"], result["accuracy"])
+            self._tell(TrialState(*state, ended=True))
 
 
 def run_trials(
-    sweep: Sweep, store: SweepStore, names: Sequence[str], tell: Callable[[Told], None]
+    sweep: Sweep, store: SweepStore, names: Sequence[str], tell: Callable[[TrialState], None]
 ) -> None:
     """Run trials to their end; their results are in their folders.
 
@@ -185,8 +185,8 @@ def run_trials(
     # It misses the very logs that are turned off above.
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     search = proposing.algorithm(sweep, store, names)
-    known = set(names) - set(store.missing())
-    trackers = reporters(sweep, store, lambda config: named(sweep, store, config), known)
+    earlier = set(names) - set(store.missing())
+    trackers = reporters(sweep, store, lambda config: named(sweep, store, config), earlier)
     connect(ExecutionConfig(), {"search": sweep.search.kind, "results": str(store.folder)})
     resources = room.of_a_trial(sweep, store, names)
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
@@ -216,7 +216,7 @@ def run_trials(
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
 
 
-def _tell_nobody(told: Told) -> None:
+def _tell_nobody(state: TrialState) -> None:
     """Do nothing."""
 
 
