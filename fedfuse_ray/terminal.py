@@ -7,10 +7,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedfuse_ray.errors import FedfuseError, InputError
@@ -60,18 +61,6 @@ def say(text: str, *, on_one_line: bool = False) -> None:
     output().print(text, markup=False, highlight=False, soft_wrap=on_one_line)
 
 
-class View(Protocol):
-    """What rich draws again and again on a terminal."""
-
-    def start(self) -> None:
-        """Begin to draw."""
-        ...
-
-    def stop(self) -> None:
-        """Leave the terminal as it is now."""
-        ...
-
-
 class Display:
     """Draws a view while a `with` block runs.
 
@@ -79,7 +68,7 @@ class Display:
         view: The view; None where there is no terminal to draw on.
     """
 
-    def __init__(self, view: View | None) -> None:
+    def __init__(self, view: Live | Progress | None) -> None:
         self._view = view
 
     def __enter__(self) -> Self:
