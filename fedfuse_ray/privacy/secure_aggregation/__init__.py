@@ -26,7 +26,7 @@ from fedfuse_ray.privacy.secure_aggregation.keys import (
 )
 from fedfuse_ray.privacy.secure_aggregation.quantization import FixedPoint, from_modular, to_modular
 from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
-from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server
+from fedfuse_ray.privacy.secure_aggregation.server import Server, Unmasked
 from fedfuse_ray.privacy.secure_aggregation.terms import (
     BlockTerms,
     RoundTerms,
@@ -35,7 +35,6 @@ from fedfuse_ray.privacy.secure_aggregation.terms import (
 )
 
 __all__ = [
-    "Aggregate",
     "BlockTerms",
     "Client",
     "FixedPoint",
@@ -46,6 +45,7 @@ __all__ = [
     "RoundTerms",
     "Server",
     "Stage",
+    "Unmasked",
     "from_modular",
     "minimum_threshold",
     "run_round",
