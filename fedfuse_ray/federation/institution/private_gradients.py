@@ -29,7 +29,8 @@ from fedfuse_ray.federation.institution.training import (
     training_loss,
 )
 from fedfuse_ray.federation.messages.updates import Update
-from fedfuse_ray.federation.plan.terms import COUNT, PrivacyTerms
+from fedfuse_ray.federation.plan.noise_shape import COUNT
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.privacy.mechanisms.adaptive_clipping import centred_count
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT, ClippedSum, clip_and_sum_torch

@@ -30,8 +30,9 @@ import numpy as np
 from fedfuse_ray import rng
 from fedfuse_ray.federation.messages.coding import Coding
 from fedfuse_ray.federation.messages.released import NOTHING_RELEASED, Released
+from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.plan.terms import COUNT, PrivacyTerms
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.privacy.mechanisms.gaussian import share_std
 
 WIDEST_MODULUS = 32

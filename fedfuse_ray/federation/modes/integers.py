@@ -13,7 +13,7 @@ from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.compression.rotation import rotate, unrotate
 from fedfuse_ray.federation.modes.grid import Grid
-from fedfuse_ray.federation.plan.terms import COUNT
+from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.privacy.accounting.adaptive_budget import Signal
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE

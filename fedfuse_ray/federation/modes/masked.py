@@ -22,8 +22,9 @@ from fedfuse_ray.federation.modes.grid import WIDEST_MODULUS, grid_of
 from fedfuse_ray.federation.modes.integers import Integers, Owners, mean_gradients, noisy_words
 from fedfuse_ray.federation.modes.next_terms import after_round
 from fedfuse_ray.federation.modes.outcome import Closed, Exchange, total_bytes
+from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.plan.terms import COUNT, PrivacyTerms
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.federation.server.server import Aggregation, ParameterServer
 from fedfuse_ray.federation.strategies import Aggregate
 from fedfuse_ray.packing import packed_bytes

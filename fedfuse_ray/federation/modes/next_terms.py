@@ -19,7 +19,8 @@ from fedfuse_ray.federation.modes.integers import (
     released_signal,
     unclipped_count,
 )
-from fedfuse_ray.federation.plan.terms import COUNT, MOST_GROWTH
+from fedfuse_ray.federation.plan.noise_shape import COUNT
+from fedfuse_ray.federation.plan.terms import MOST_GROWTH
 from fedfuse_ray.federation.server.adaptation import Adaptation
 from fedfuse_ray.privacy.accounting.adaptive_budget import Signal, Spending
 from fedfuse_ray.privacy.mechanisms.adaptive_clipping import AdaptiveClip
