@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from actors.cluster import LOST, wait
 from actors.packing import Host
+from actors.refs import Ref
 from fedfuse_ray.errors import (
     DeadlineError,
     FedfuseError,
@@ -25,6 +26,8 @@ from fedfuse_ray.errors import (
 ATTEMPTS = 8
 PAUSE_SECONDS = 0.2
 _NAMED = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Deadline:
         )
 
 
-def fetch(ref: Any, what: str, who: str, deadline: Deadline) -> Any:
+def fetch(ref: Ref[T], what: str, who: str, deadline: Deadline) -> T:
     """Return what a reference holds.
 
     Raises:
@@ -69,7 +72,8 @@ def fetch(ref: Any, what: str, who: str, deadline: Deadline) -> Any:
         InstitutionError: Anything else that was raised there, with its traceback.
     """
     try:
-        return ray.get(ref, timeout=deadline.left)
+        found: T = ray.get(ref, timeout=deadline.left)
+        return found
     except ray.exceptions.GetTimeoutError:
         raise deadline.missed(what, who) from None
     except ray.exceptions.RayTaskError as error:
@@ -106,8 +110,8 @@ class Hosts:
         )
 
     def call(
-        self, call: Callable[[str], Any], what: str, deadline: Deadline, *, again: bool = True
-    ) -> dict[str, Any]:
+        self, call: Callable[[str], Ref[T]], what: str, deadline: Deadline, *, again: bool = True
+    ) -> dict[str, T]:
         """Call every host; returns the answers by host.
 
         Args:
@@ -123,7 +127,7 @@ class Hosts:
         """
         waiting = {call(host.name): host.name for host in self.layout}
         deaths = dict.fromkeys(self.actors, 0)
-        answers: dict[str, Any] = {}
+        answers: dict[str, T] = {}
         while waiting:
             ready = wait(list(waiting), deadline.at)
             if not ready:

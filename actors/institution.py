@@ -11,17 +11,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from actors.refs import Messages, States
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.metrics import Scores, View
 from fedfuse_ray.federation.messages.records import Alone, TrainRecord
-from fedfuse_ray.federation.modes.masked import Answer
+from fedfuse_ray.federation.messages.updates import Kept
+from fedfuse_ray.federation.modes.exchange import Answer, Turn
+from fedfuse_ray.federation.modes.sides import InstitutionSide
 from fedfuse_ray.federation.plan.plan import Plan
-
-Messages = list[tuple[str, npt.NDArray[np.uint8]]]
-States = dict[str, Blocks]
 
 
 class InstitutionActor:
@@ -49,8 +48,9 @@ class InstitutionActor:
         public_encoders.ensure(plan.spec)
         data = dataset_on_this_node(plan, Path(dataset))
         nets = NetCache(plan)
-        self._institutions = {
-            name: Institution(plan, plan.by_name[name], data, nets) for name in names
+        self._sides = {
+            name: InstitutionSide(Institution(plan, plan.by_name[name], data, nets))
+            for name in names
         }
 
     def __repr__(self) -> str:
@@ -66,60 +66,48 @@ class InstitutionActor:
 
         return first_weights(self._plan.spec)
 
-    def train(
-        self,
-        round: int,
-        broadcast: Broadcast,
-        states: States,
-        idle: Collection[str],
-        anew: Collection[str],
-    ) -> tuple[Messages, States, list[TrainRecord]]:
-        """Train the institutions here; returns their updates, all states, and records.
-
-        Args:
-            round: From 1.
-            broadcast: The server's broadcast.
-            states: What the institutions here kept.
-            idle: Who does not train in this round.
-            anew: Who missed a broadcast.
-        """
-        trained = {
-            name: institution.train(round, broadcast, states.get(name, {}), name in anew)
-            for name, institution in self._institutions.items()
-            if name not in idle
-        }
-        updates = [(name, np.frombuffer(t.payload, np.uint8)) for name, t in trained.items()]
-        kept = states | {name: t.state for name, t in trained.items() if t.state}
-        return updates, kept, [t.record for t in trained.values()]
-
-    def secure_step(
+    def take(
         self,
         step: str,
         round: int,
         answer: Answer,
         broadcast: Broadcast,
+        states: States,
         idle: Collection[str],
-        anew: Collection[str],
-    ) -> tuple[Messages, list[TrainRecord]]:
-        """Let every institution here that takes part take one step of a secure round."""
+        behind: Collection[str],
+    ) -> tuple[Messages, States, list[TrainRecord]]:
+        """Let the institutions here take one step; returns messages, all states, and records.
+
+        Args:
+            step: One of the steps of the round's mode.
+            round: From 1.
+            answer: The server's answer to the step before.
+            broadcast: The server's broadcast.
+            states: What the institutions here kept.
+            idle: Who takes no part.
+            behind: Who missed the broadcast before.
+        """
         replies = {
-            name: institution.secure_step(step, round, answer, broadcast, name in anew)
-            for name, institution in self._institutions.items()
+            name: side.take(
+                step, Turn(round, answer, broadcast, states.get(name, Kept()), name in behind)
+            )
+            for name, side in self._sides.items()
             if name not in idle
         }
         messages = [
-            (name, np.frombuffer(r.message, np.uint8)) for name, r in replies.items() if r.message
+            (name, np.frombuffer(r.message, np.uint8))
+            for name, r in replies.items()
+            if r.message is not None
         ]
-        return messages, [r.record for r in replies.values() if r.record is not None]
+        kept = states | {name: r.kept for name, r in replies.items() if r.kept}
+        return messages, kept, [r.record for r in replies.values() if r.record is not None]
 
     def evaluate(self, weights: Blocks, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score weights by every institution here."""
-        return [
-            institution.evaluate(weights, views[institution.participant.domain])
-            for institution in self._institutions.values()
-        ]
+        institutions = [side.institution for side in self._sides.values()]
+        return [i.evaluate(weights, views[i.participant.domain]) for i in institutions]
 
     def train_alone(self, name: str, views: dict[str, tuple[View, ...]]) -> Alone:
         """Train one participant without a federation."""
-        institution = self._institutions[name]
+        institution = self._sides[name].institution
         return institution.train_alone(views[institution.participant.domain])

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.cluster import LOST
 from actors.hosts import Deadline, fetch
+from actors.refs import Messages, Ref, States
+from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import FedfuseError, InstitutionError, NotReadyError, RestartError
-from fedfuse_ray.federation.modes.buffered import Carried
-from fedfuse_ray.federation.server.server import Aggregation
+from fedfuse_ray.federation.messages.downlink import Broadcast
+from fedfuse_ray.federation.messages.records import Carried
+from fedfuse_ray.federation.modes.delivery import Sent
+from fedfuse_ray.federation.modes.exchange import Answer
+from fedfuse_ray.federation.modes.outcome import Closed
 
 _SERVER = "the parameter server"
+
+T = TypeVar("T")
 
 
 class ServerHandle:
     """Calls one parameter-server actor.
 
     Args:
-        actor: The actor.
+        actor: The actor; Ray's handles have no types.
         seconds: Deadline of a call.
     """
 
@@ -31,88 +38,82 @@ class ServerHandle:
         self.actor = actor
         self._seconds = seconds
 
-    def load(self, path: Path | None, initial: Any) -> None:
+    def load(self, path: Path | None, initial: Ref[Blocks] | None) -> None:
         """Set the server to a checkpoint, or to the referenced initial weights."""
         actor = self.actor
-        self._get(actor.restore.remote(str(path)) if path else actor.initialise.remote(initial))
+        done: Ref[None] = (
+            actor.restore.remote(str(path)) if path else actor.initialise.remote(initial)
+        )
+        self._get(done)
 
-    def states(self, names: Sequence[str]) -> Any:
+    def states(self, names: Sequence[str]) -> Ref[States]:
         """Return a reference to the named institutions' states in the loaded checkpoint."""
-        return self.actor.states.options(name="institutions' states").remote(list(names))
+        states: Ref[States] = self.actor.states.options(name="institutions' states").remote(
+            list(names)
+        )
+        return states
 
-    def carried(self) -> Any:
+    def carried(self) -> Mapping[str, Carried[bytes]]:
         """Return the updates that were on their way at the loaded checkpoint."""
-        return self._get(self.actor.carried.remote())
+        known: Ref[Mapping[str, Carried[bytes]]] = self.actor.carried.remote()
+        return self._get(known)
 
-    def broadcast(self) -> Any:
-        """Return a reference to the blocks that institutions need for the next round."""
+    def broadcast(self) -> Ref[Broadcast]:
+        """Return a reference to what institutions need for the next round."""
         # The second answer says that the first, which stays where it is, is there.
-        blocks, there = self.actor.broadcast.options(name="broadcast", num_returns=2).remote()
+        broadcast: Ref[Broadcast]
+        broadcast, there = self.actor.broadcast.options(name="broadcast", num_returns=2).remote()
         self._get(there, "broadcast")
-        return blocks
+        return broadcast
 
-    def release(self) -> Any:
+    def release(self) -> Ref[Blocks]:
         """Return a reference to the model that is to be scored."""
+        model: Ref[Blocks]
         model, there = self.actor.release.options(name="release", num_returns=2).remote()
         self._get(there, "release")
         return model
 
-    def aggregate(self, round: int, updates: Mapping[Any, Sequence[str]]) -> Aggregation:
-        """Have the server aggregate updates.
+    def close(self, step: str, round: int, sent: Sent[Ref[Messages]]) -> Ref[Answer] | None:
+        """Have the server close a step of a round; returns a reference to its answer.
 
-        Args:
-            round: From 1.
-            updates: Reference to a list of updates, to the institutions whose are wanted of it.
+        None says that too little is left of the round.
         """
-        task, names = self.actor.aggregate.options(name="aggregate"), list(updates.values())
-        sent = task.remote(round, names, *updates)
-        done: Aggregation = self._get(sent, f"round {round}: aggregate")
-        return done
-
-    def aggregate_revealed(self, round: int, revealed: Any) -> Aggregation:
-        """Have the server step along a secure round's referenced sums."""
-        task = self.actor.aggregate_revealed.options(name="aggregate")
-        sent = task.remote(round, revealed)
-        done: Aggregation = self._get(sent, f"round {round}: aggregate")
-        return done
-
-    def secure_step(self, step: str, round: int, messages: list[Any]) -> Any | None:
-        """Have the server close a step of a secure round; returns a reference to its answer.
-
-        None says that too few members are left.
-        """
-        task = self.actor.secure_step.options(name=step, num_returns=2)
-        answer, goes_on = task.remote(step, round, *messages)
+        names, messages = _apart(sent)
+        answer: Ref[Answer]
+        task = self.actor.close.options(name=step, num_returns=2)
+        answer, goes_on = task.remote(step, round, names, *messages)
         return answer if self._get(goes_on, f"round {round}: {step}") else None
 
-    def reveal(self, round: int, messages: list[Any]) -> tuple[Any, Any]:
-        """Have the server close the last step; returns a reference to the sums, and the outcome."""
-        task = self.actor.reveal.options(name="reveal", num_returns=2)
-        revealed, outcome = task.remote(round, *messages)
-        return revealed, self._get(outcome, f"round {round}: reveal")
+    def finish(self, round: int, sent: Sent[Ref[Messages]]) -> Closed:
+        """Have the server close the last step, and step along what it gave."""
+        names, messages = _apart(sent)
+        task = self.actor.finish.options(name="aggregate")
+        closed: Ref[Closed] = task.remote(round, names, *messages)
+        return self._get(closed, f"round {round}: aggregate")
 
-    def lost(self, round: int) -> tuple[Any, Any]:
-        """End a secure round of which too few members are left; answers as `reveal` does."""
-        revealed, outcome = self.actor.lost.options(name="lost", num_returns=2).remote(round)
-        return revealed, self._get(outcome, f"round {round}: lost")
+    def lost(self, round: int) -> Closed:
+        """Have the server end a round of which too little is left."""
+        closed: Ref[Closed] = self.actor.lost.options(name="lost").remote(round)
+        return self._get(closed, f"round {round}: lost")
 
     def save(
         self,
         folder: Path,
-        states: Sequence[Any],
-        carried: dict[str, Carried],
-        updates: Mapping[Any, Sequence[str]],
+        states: Sequence[Ref[States]],
+        carried: Mapping[str, Carried[Ref[Messages]]],
     ) -> Path:
         """Have the server write a checkpoint; returns where it is.
 
         Args:
             folder: Where it goes.
             states: References to the hosts' states.
-            carried: Updates on their way, without their bytes.
-            updates: References to the lists that hold these, and whose.
+            carried: Updates on their way.
         """
-        task, names = self.actor.save.options(name="checkpoint"), list(updates.values())
-        saved = task.remote(str(folder), carried, names, *updates, *states)
+        bare = {who: Carried(c.flight, c.record, None) for who, c in carried.items()}
+        names = [[who] for who in carried]
+        updates = [c.payload for c in carried.values()]
+        task = self.actor.save.options(name="checkpoint")
+        saved: Ref[str] = task.remote(str(folder), bare, names, *updates, *states)
         return Path(self._get(saved, "checkpoint"))
 
     def noise_factor(self) -> float:
@@ -127,7 +128,7 @@ class ServerHandle:
         """Return the number of parameters of each block."""
         return dict(self._get(self.actor.block_sizes.remote(), "block sizes"))
 
-    def _get(self, ref: Any, what: str = "checkpoint's state") -> Any:
+    def _get(self, ref: Ref[T], what: str = "checkpoint's state") -> T:
         deadline = Deadline.after(self._seconds, "round_seconds")
         try:
             return fetch(ref, what, _SERVER, deadline)
@@ -135,3 +136,11 @@ class ServerHandle:
             raise RestartError(f"{what}: {_SERVER} was lost: {error}") from None
         except InstitutionError as error:
             raise FedfuseError(f"{_SERVER} failed in {what}:\n{error.traceback}") from None
+
+
+def _apart(sent: Sent[Ref[Messages]]) -> tuple[list[list[str]], list[Ref[Messages]]]:
+    """Return whose messages are wanted of each list, and the references to the lists.
+
+    Ray resolves references only where they are arguments by themselves.
+    """
+    return [list(names) for _, names in sent], [messages for messages, _ in sent]

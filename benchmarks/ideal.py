@@ -14,8 +14,10 @@ from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.metrics import Scores, View
+from fedfuse_ray.federation.modes.exchange import Answer, Turn
+from fedfuse_ray.federation.modes.plain import PlainStep
+from fedfuse_ray.federation.modes.sides import InstitutionSide, ServerSide
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.server.server import Server
 
 
 class IdealExecutor:
@@ -60,22 +62,22 @@ class IdealExecutor:
         """Set the server to the seeded initial weights."""
         from fedfuse_ray.models.initial import initial_blocks
 
-        self._server = Server(self._plan, Checkpoint(0, initial_blocks(self._plan.spec)))
+        self._server = ServerSide(self._plan, Checkpoint(0, initial_blocks(self._plan.spec)))
 
     def train(self, round: int) -> None:
         """Run one round."""
-        answers = self._ask(("train", round, self._server.broadcast()))
+        answers = self._ask(("train", round, self._server.server.broadcast()))
         sent = [(who, payload) for updates in answers for who, payload in updates if payload]
-        self._server.aggregate(round, sent)
+        self._server.finish(round, sent)
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model."""
-        answers = self._ask(("evaluate", views, self._server.released()))
+        answers = self._ask(("evaluate", views, self._server.server.model()))
         return [scores for answer in answers for scores in answer]
 
     def sha256(self) -> str:
         """Return the digest of the global weights."""
-        return self._server.sha256()
+        return self._server.server.sha256()
 
     def close(self) -> None:
         """End the processes."""
@@ -97,7 +99,7 @@ def _work(connection: Connection, plan: Plan, dataset: Path, names: tuple[str, .
 
     pin_threads()
     data, nets = Dataset(dataset), NetCache(plan)
-    institutions = [Institution(plan, plan.by_name[name], data, nets) for name in names]
+    sides = [InstitutionSide(Institution(plan, plan.by_name[name], data, nets)) for name in names]
     connection.send("ready")
     while True:
         try:
@@ -105,7 +107,9 @@ def _work(connection: Connection, plan: Plan, dataset: Path, names: tuple[str, .
         except EOFError:
             return
         if what == "train":
-            trained = [(i.participant.name, i.train(about, model, {})) for i in institutions]
-            connection.send([(who, each.payload) for who, each in trained])
+            turn = Turn(about, Answer(), model)
+            replies = [(s.institution.name, s.take(PlainStep.TRAIN, turn)) for s in sides]
+            connection.send([(name, reply.message) for name, reply in replies])
         else:
+            institutions = [side.institution for side in sides]
             connection.send([i.evaluate(model, about[i.participant.domain]) for i in institutions])

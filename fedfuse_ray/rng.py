@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def derive(seed: int, purpose: str, *keys: str | int) -> int:
     """Return a 64-bit seed for the stream named by `seed`, `purpose` and `keys`."""
-    name = repr((int(seed), purpose, *keys)).encode()
+    # Plain types only: an enum's member, or numpy's integer, would name another stream.
+    plain = (str(key) if isinstance(key, str) else int(key) for key in keys)
+    name = repr((int(seed), purpose, *plain)).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 

@@ -17,7 +17,6 @@ from fedfuse_ray.federation.plan import paradigms, public_encoders
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.server.server import Server
 from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent, read_ledger
 
@@ -54,7 +53,7 @@ class Subject:
                 executor.train(number)
             executor.save(Path(scratch))
             path = checkpoints.path_of(Path(scratch), self.rounds)
-            return Server(self.plan, checkpoints.read(path)).released()
+            return checkpoints.read(path).model
 
 
 def of_experiment(experiment: Experiment, tell: Tell) -> Subject:
@@ -135,4 +134,4 @@ def _checkpoint(plan: Plan, folder: Path) -> Path:
 
 
 def _stored(plan: Plan, folder: Path) -> Blocks:
-    return Server(plan, checkpoints.read(_checkpoint(plan, folder))).released()
+    return checkpoints.read(_checkpoint(plan, folder)).model

@@ -15,7 +15,6 @@ from fedfuse_ray import blocks
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.federation.checkpoints import archive
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
-from fedfuse_ray.federation.server.server import released
 from fedfuse_ray.privacy.accounting.chain import Link, follow
 from fedfuse_ray.privacy.accounting.ledger import Ledger, read_ledger
 from fedfuse_ray.report.reading import read_json, read_model, read_text
@@ -247,8 +246,7 @@ def _stored_digest(folder: Path, rounds: int) -> str | None:
     path = checkpoints.path_of(folder, rounds)
     if not path.is_file():
         return None
-    kept = checkpoints.read(path)
-    return blocks.sha256(released(kept.weights, kept.strategy))
+    return blocks.sha256(checkpoints.read(path).model)
 
 
 def _alone(path: Path) -> Iterator[tuple[str, blocks.Vector]]:

@@ -8,7 +8,7 @@ import pytest
 from fedfuse_ray.config import load
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
-from fedfuse_ray.federation.server.strategies import CONTROL, STRATEGIES, Aggregate
+from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
 from tests.support.federations import random_blocks
 
 SIZES = {"encoder/ct": 6, "fusion": 4, "head/x": 2}

@@ -90,7 +90,7 @@ def test_masks_cancel_for_any_owners_blocks_and_dropouts(
     }
     aggregate = run_round(
         terms, IDENTITIES, inputs, dropouts, lambda name: simulation_randomness(seed, name, 0)
-    ).aggregate
+    ).unmasked
     early = (Stage.ADVERTISE_KEYS, Stage.SHARE_KEYS, Stage.MASKED_INPUT)
     lost = {name for stage in early for name in dropouts[stage]}
     for block, item in terms.blocks.items():

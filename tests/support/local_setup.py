@@ -9,7 +9,7 @@ import torch
 from fedfuse_ray.config import FusionKind, TrainingConfig
 from fedfuse_ray.federation.institution.tensors import TensorData
 from fedfuse_ray.federation.institution.training import LocalTraining, training_loss
-from fedfuse_ray.federation.server.strategies import LocalRule
+from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
 from tests.support.federations import spec_of

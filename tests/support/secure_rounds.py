@@ -8,13 +8,13 @@ import numpy as np
 
 from fedfuse_ray import rng
 from fedfuse_ray.privacy.secure_aggregation import (
-    Aggregate,
     BlockTerms,
     Client,
     Modular,
     RoundTerms,
     Server,
     Stage,
+    Unmasked,
     simulation_identities,
     simulation_randomness,
     word_dtype,
@@ -69,7 +69,7 @@ def make_inputs(terms: RoundTerms) -> Inputs:
 
 
 def check_sums(
-    terms: RoundTerms, inputs: Inputs, aggregate: Aggregate, survivors: Collection[str]
+    terms: RoundTerms, inputs: Inputs, aggregate: Unmasked, survivors: Collection[str]
 ) -> None:
     for block, total in aggregate.sums.items():
         owners = tuple(name for name in terms.blocks[block].owners if name in survivors)

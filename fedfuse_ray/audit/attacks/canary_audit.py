@@ -19,7 +19,6 @@ from fedfuse_ray import rng
 from fedfuse_ray.audit.attacks.bound import Guesses, epsilon_lower_bound
 from fedfuse_ray.audit.attacks.canaries import JOINT, HostCanaries, draw_canaries
 from fedfuse_ray.audit.attacks.releases import released_variances, releases, reseeded
-from fedfuse_ray.federation.modes.integers import terms_of
 from fedfuse_ray.federation.plan.plan import Plan
 
 EVERY = "all blocks"
@@ -103,7 +102,7 @@ def audit_canaries(
     Raises:
         InputError: A privacy mode, or a model, that canaries can't audit.
     """
-    terms = terms_of(plan)
+    terms = plan.terms
     generator = rng.generator(seed, "canaries")
     hosts = draw_canaries(plan, terms, sizes, canaries, generator)
     fresh = reseeded(plan, rng.derive(seed, "canary noise") >> 1)
@@ -133,7 +132,7 @@ def _scores(
     Canaries may share coordinates. What all of them add in the mean is taken off first, and the
     variance of what they add, which stays the same from round to round, counts as noise.
     """
-    terms = terms_of(plan)
+    terms = plan.terms
     totals = {host.institution: np.zeros(len(host)) for host in hosts}
     prior = _prior(plan, hosts, sizes)
     for number, released in enumerate(releases(plan, hosts, sizes, rounds), 1):
@@ -153,7 +152,7 @@ def _scores(
 
 def _mean(plan: Plan, host: str) -> float:
     """Return how often an included canary is in a round's release, in the mean."""
-    release = terms_of(plan).releases[host]
+    release = plan.terms.releases[host]
     return release.sampling_rate * release.steps
 
 
@@ -176,7 +175,7 @@ def _prior(
         cuts = np.cumsum([sizes[b] for b in blocks])[:-1]
         pairs = zip(np.split(first, cuts), np.split(second, cuts), strict=True)
         own[host.institution] = dict(zip(blocks, pairs, strict=True))
-    if not terms_of(plan).distributed:
+    if not plan.terms.distributed:
         return own
     total = {block: (np.zeros(size), np.zeros(size)) for block, size in sizes.items()}
     for parts in own.values():

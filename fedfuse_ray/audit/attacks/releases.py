@@ -22,7 +22,8 @@ from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.institution.private_gradients import joint_step, run_private_round
 from fedfuse_ray.federation.institution.training import LocalTraining
-from fedfuse_ray.federation.modes.integers import gradient_sums, modulus_bits, noisy_words, terms_of
+from fedfuse_ray.federation.modes.grid import grid_of
+from fedfuse_ray.federation.modes.integers import gradient_sums, noisy_words
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
@@ -47,7 +48,7 @@ def releases(
     Raises:
         InputError: A privacy mode without per-record releases.
     """
-    terms = terms_of(plan)
+    terms = plan.terms
     if not (terms.distributed or terms.local):
         raise InputError(
             "privacy.mode", terms.config.mode, "canaries audit record-level modes: record-..."
@@ -80,18 +81,19 @@ def secure_sum(
         round: From 1.
         among: Block name to the owners whose shares are in the sum.
     """
+    grid, seed = grid_of(plan, round), plan.experiment.seed
     totals: dict[str, npt.NDArray[np.int64]] = {}
     for name, update in updates.items():
-        for block, vector in noisy_words(update, name, round, plan, {}).items():
+        for block, vector in noisy_words(update, name, grid, seed).items():
             if name in among[block]:
                 before = totals.get(block, np.zeros(len(vector), np.int64))
                 # Unsigned words wrap around; in 64 bits, the modulus is taken at the end.
                 totals[block] = before + vector.astype(np.int64)
     sums = {}
     for block, total in totals.items():
-        bits = modulus_bits(plan, block, {})
+        bits = grid.bits(block)
         sums[block] = from_modular(to_modular(total, bits), bits)
-    return gradient_sums(sums, plan, round, {})
+    return gradient_sums(sums, grid)
 
 
 def noisy_sums(parts: Mapping[str, Blocks], terms: PrivacyTerms, seed: int) -> Blocks:
@@ -141,7 +143,7 @@ def _joint(
     for participant in plan.participants:
         training = trainings.get(participant.name)
         if training is not None:
-            updates[participant.name] = joint_step(training, round, terms).update
+            updates[participant.name] = joint_step(training, round, terms).update.weights
         else:
             updates[participant.name] = {
                 b: np.zeros(sizes[b], np.float32) for b in plan.blocks_of(participant)
@@ -156,7 +158,7 @@ def _local(training: LocalTraining, terms: PrivacyTerms, round: int) -> Blocks:
     result = run_private_round(training, round, terms)
     rate = terms.releases[training.name].sampling_rate
     scale = np.float32(expected_batch(rate, len(training.data)) / _STEP)
-    return {name: vector * scale for name, vector in result.update.items()}
+    return {name: vector * scale for name, vector in result.update.weights.items()}
 
 
 def reseeded(plan: Plan, seed: int) -> Plan:

@@ -17,7 +17,8 @@ from torch.nn import functional
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.institution.optimizer import FlatOptimizer
 from fedfuse_ray.federation.institution.training import LocalTraining, RoundResult
-from fedfuse_ray.federation.server.strategies import LocalRule
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.spec import ENCODER
 
 
@@ -28,12 +29,12 @@ class ContrastiveTraining(LocalTraining):
     temperature: float = 0.1
 
     def run_round(
-        self, round: int, rule: LocalRule, broadcast: Blocks, state: Blocks
+        self, round: int, rule: LocalRule, server_controls: Blocks, own_controls: Blocks
     ) -> RoundResult:
         """Train as always, and keep back what the loss does not reach."""
-        result = super().run_round(round, rule, broadcast, state)
-        encoders = {n: v for n, v in result.update.items() if n.startswith(ENCODER)}
-        return replace(result, update=encoders)
+        result = super().run_round(round, rule, server_controls, own_controls)
+        encoders = {n: v for n, v in result.update.weights.items() if n.startswith(ENCODER)}
+        return replace(result, update=Update(encoders))
 
     def gradient(self, rows: torch.Tensor, generator: np.random.Generator) -> float:
         """Leave a batch's gradient in `net.gradient`, zeros without pairs; return the loss."""

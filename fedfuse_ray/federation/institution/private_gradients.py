@@ -28,7 +28,9 @@ from fedfuse_ray.federation.institution.training import (
     learning_rate,
     training_loss,
 )
-from fedfuse_ray.federation.plan.terms import COUNT, PrivacyTerms
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.federation.plan.noise_shape import COUNT
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.privacy.mechanisms.adaptive_clipping import centred_count
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT, ClippedSum, clip_and_sum_torch
@@ -138,7 +140,7 @@ def joint_step(
         update[COUNT] = np.array([count], np.float32)
     # The virtual clock must not tell how many records were sampled.
     expected = math.ceil(expected_batch(rate, size))
-    return RoundResult(update, {}, total / max(1, len(rows)), 1, expected)
+    return RoundResult(Update(update), total / max(1, len(rows)), 1, expected)
 
 
 def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) -> RoundResult:
@@ -176,7 +178,8 @@ def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) 
         optimizer.step()
         loss += total / batch
     seen = math.ceil(release.steps * expected_batch(release.sampling_rate, size))
-    return RoundResult(net.split(net.flat - start), {}, loss / release.steps, release.steps, seen)
+    update = Update(net.split(net.flat - start))
+    return RoundResult(update, loss / release.steps, release.steps, seen)
 
 
 def _width(sketch: SparseProjection | None, size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from fedfuse_ray.config import ModelConfig, TrainingConfig
 from fedfuse_ray.federation.institution.optimizer import FlatOptimizer
 from fedfuse_ray.federation.institution.tensors import TensorData
 from fedfuse_ray.federation.messages.metrics import Counts, View
-from fedfuse_ray.federation.server.strategies import CONTROL, LocalRule
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.net import CrossModalNet
 
 _CHUNK = 512
@@ -28,18 +29,18 @@ class RoundResult:
     """What a round of local training gave.
 
     Attributes:
-        update: New minus old weights of each block; with controls also `control/<block>`.
-        state: What the institution keeps for its next round.
+        update: New minus old weights, and control variates under SCAFFOLD.
         loss: Mean loss over the steps.
         steps: Optimizer steps.
         specimens: Specimens that went through the network, once for each pass.
+        controls: The institution's new control variates under SCAFFOLD.
     """
 
-    update: Blocks
-    state: Blocks
+    update: Update
     loss: float
     steps: int
     specimens: int = 0
+    controls: Blocks = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,20 @@ class LocalTraining:
     local_steps: int | None = None
 
     def run_round(
-        self, round: int, rule: LocalRule, broadcast: Blocks, state: Blocks
+        self, round: int, rule: LocalRule, server_controls: Blocks, own_controls: Blocks
     ) -> RoundResult:
         """Train `local_epochs`, or up to `local_steps`, from the network's present weights.
 
         Args:
             round: From 1; names the random streams and places the learning-rate schedule.
             rule: What the strategy changes.
-            broadcast: The server's blocks, with its control variates under SCAFFOLD.
-            state: The institution's own control variates, empty at first.
+            server_controls: The server's control variates under SCAFFOLD, by block.
+            own_controls: The institution's own ones, empty at first.
         """
         net = self.net
         start = net.flat.clone()
         optimizer = FlatOptimizer(self.training, net.flat, net.gradient)
-        correction = self._correction(broadcast, state) if rule.controls else None
+        correction = self._correction(server_controls, own_controls) if rule.controls else None
         raw_sum = torch.zeros_like(start) if rule.controls else None
         generator = rng.generator(self.seed, "local training", self.name, round)
         losses: list[float] = []
@@ -110,12 +111,10 @@ class LocalTraining:
             optimizer.step()
         steps = len(losses)
         difference = (net.flat - start) / (steps if rule.normalise else 1)
-        update = net.split(difference)
-        kept: Blocks = {}
-        if raw_sum is not None:
-            kept = {CONTROL + n: v for n, v in net.split(raw_sum / steps).items()}
-            update |= {n: v - state[n] if n in state else v for n, v in kept.items()}
-        return RoundResult(update, kept, float(np.mean(losses)), steps, seen)
+        controls = net.split(raw_sum / steps) if raw_sum is not None else {}
+        change = {n: v - own_controls[n] if n in own_controls else v for n, v in controls.items()}
+        update = Update(net.split(difference), change)
+        return RoundResult(update, float(np.mean(losses)), steps, seen, controls)
 
     def _steps(
         self, round: int, generator: np.random.Generator
@@ -156,13 +155,10 @@ class LocalTraining:
         loss.backward()
         return float(loss.detach())
 
-    def _correction(self, broadcast: Blocks, state: Blocks) -> torch.Tensor:
-        """SCAFFOLD's c - c_i, zero where nothing is known yet."""
-        difference = {}
-        for name in self.net.names:
-            server = broadcast[CONTROL + name]
-            difference[name] = server - state[CONTROL + name] if CONTROL + name in state else server
-        return self.net.join(difference)
+    def _correction(self, server: Blocks, own: Blocks) -> torch.Tensor:
+        """SCAFFOLD's c - c_i, where c_i is zero at first."""
+        names = self.net.names
+        return self.net.join({n: server[n] - own[n] if n in own else server[n] for n in names})
 
 
 def training_loss(

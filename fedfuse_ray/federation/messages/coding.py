@@ -1,7 +1,7 @@
 """How a plan's blocks are encoded: which codec, and how strongly in which round.
 
 Strengths (`Setting`) are public. They come from the config, or from the adaptive policy at the
-server, which broadcasts them as small vectors named `setting/<block>`.
+server, which broadcasts them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ from fedfuse_ray.compression.projection import SparseProjection
 from fedfuse_ray.config import CompressionConfig
 from fedfuse_ray.config.settings.compression import FEEDBACK_CODECS
 
-SETTING = "setting/"
-"""Prefix of the broadcast's vectors [bits, fraction], one for each block, under the policy."""
-
-MEMORY = "memory/"
-"""Prefix of what an institution keeps for error feedback."""
+Settings = Mapping[str, Setting]
+"""The policy's bits and fraction of each block, where there is a policy."""
 
 Encode = Callable[[Codec, Vector, Vector | None, Setting, Context], tuple[bytes, Vector]]
 
@@ -91,13 +88,13 @@ class Coding:
         """Whether the codec is a linear map to fewer coordinates."""
         return self.config.codec in _SKETCHES
 
-    def setting(self, block: str, extra: Mapping[str, Vector]) -> Setting:
+    def setting(self, block: str, settings: Settings) -> Setting:
         """Return a block's strength: the config's, or the policy's where it was broadcast."""
         config = self.config
         bits = config.bits or _DEFAULT_BITS
         fraction = self._fraction
-        if (chosen := extra.get(SETTING + block)) is not None:
-            bits, fraction = round(float(chosen[0])), float(chosen[1])
+        if (chosen := settings.get(block)) is not None:
+            bits, fraction = chosen.bits, chosen.fraction
         return Setting(
             bits=bits,
             fraction=fraction,
@@ -116,16 +113,16 @@ class Coding:
         return Context(self.seed, round, block, institution, self.shapes.get(block, ()))
 
     def encode(
-        self, blocks: Blocks, memory: Blocks, round: int, institution: str, extra: Blocks
+        self, blocks: Blocks, memory: Blocks, round: int, institution: str, settings: Settings
     ) -> tuple[dict[str, bytes], Blocks]:
         """Encode an update.
 
         Args:
-            blocks: What is to be sent.
-            memory: What error feedback kept, as `memory/<block>`.
+            blocks: What is to be sent, by name on the wire.
+            memory: What error feedback kept, by the same names.
             round: From 1.
             institution: The sender.
-            extra: The broadcast's vectors besides the weights.
+            settings: The policy's choices.
 
         Returns:
             Each block's payload, and the new memory.
@@ -133,16 +130,14 @@ class Coding:
         payloads: dict[str, bytes] = {}
         kept: Blocks = {}
         for name, vector in blocks.items():
-            setting = self.setting(name, extra)
+            setting = self.setting(name, settings)
             context = self.context(name, round, institution)
             if self.feedback == "none":
                 payloads[name] = self.codec.encode(vector, setting, context)
                 continue
             encode = _FEEDBACK[self.feedback]
-            before = memory.get(MEMORY + name)
-            payloads[name], kept[MEMORY + name] = encode(
-                self.codec, vector, before, setting, context
-            )
+            before = memory.get(name)
+            payloads[name], kept[name] = encode(self.codec, vector, before, setting, context)
         return payloads, kept
 
     def decode(
@@ -152,7 +147,7 @@ class Coding:
         size: int,
         round: int,
         institution: str,
-        extra: Blocks,
+        settings: Settings,
     ) -> Vector:
         """Return one block's update, or under `ef21` its difference, float32 [size].
 
@@ -160,7 +155,7 @@ class Coding:
             ProtocolError: The payload can't be decoded.
         """
         context = self.context(block, round, institution)
-        return self.codec.decode(payload, size, self.setting(block, extra), context)
+        return self.codec.decode(payload, size, self.setting(block, settings), context)
 
     def projection(self, block: str, size: int, round: int) -> SparseProjection | None:
         """Return the sketch of a block, or None where the codec is none."""

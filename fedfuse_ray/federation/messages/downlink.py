@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from fedfuse_ray.compression.codec import Codec, Context, Setting
 from fedfuse_ray.config.settings.compression import DownlinkConfig
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.messages import wire
+from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.messages.updates import block_of, controls_on_wire, is_control
 
 SERVER = "server"
 
@@ -25,18 +27,42 @@ class Broadcast:
         round: The round that it opens.
         held: Where changes are sent, what institutions hold before them; else the weights.
         changes: Block name to its encoded change; empty where the weights are sent.
-        extra: The strategy's vectors, the clipping norm, the policy's choices.
+        controls: The server's control variates under SCAFFOLD, by block; else empty.
+        released: The round's clipping norm, noise and codec settings, where they change.
     """
 
     round: int
     held: Blocks
     changes: Mapping[str, bytes]
-    extra: Blocks
+    controls: Blocks = field(default_factory=dict)
+    released: Released = field(default_factory=Released)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Number of parameters of each block, which is public."""
         return {name: vector.size for name, vector in self.held.items()}
+
+    @property
+    def vectors(self) -> Blocks:
+        """All but the blocks, by name on the wire."""
+        return controls_on_wire(self.controls) | self.released.on_wire()
+
+
+@dataclass(frozen=True)
+class Received:
+    """What an institution makes of a broadcast.
+
+    Attributes:
+        weights: The weights of its blocks.
+        controls: The server's control variates of its blocks.
+        released: The round's terms that change.
+        nbytes: Length of the message.
+    """
+
+    weights: Blocks
+    controls: Blocks
+    released: Released
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -85,23 +111,24 @@ class Downlink:
             return broadcast.held
         return self.applied(broadcast.held, broadcast.changes, broadcast.round)
 
-    def message(self, broadcast: Broadcast, names: Collection[str], anew: bool) -> bytes:
+    def message(self, broadcast: Broadcast, names: Collection[str], behind: bool) -> bytes:
         """Return what one institution is sent.
 
         Args:
             broadcast: The round's broadcast.
-            names: The blocks and vectors that it needs.
-            anew: It missed an earlier broadcast, so it is sent the weights themselves.
+            names: The blocks and vectors that it needs, by name on the wire.
+            behind: It missed an earlier broadcast, so it is sent the weights themselves.
         """
         codec = self.config.codec
         payloads: dict[str, bytes] = {}
-        if broadcast.changes and not anew:
+        if broadcast.changes and not behind:
             payloads = {n: data for n, data in broadcast.changes.items() if n in names}
         else:
             codec, weights = "fp32", self.weights(broadcast)
             payloads = {n: _floats(vector) for n, vector in weights.items() if n in names}
-        payloads |= {n: _floats(vector) for n, vector in broadcast.extra.items() if n in names}
-        sizes = broadcast.sizes | {n: vector.size for n, vector in broadcast.extra.items()}
+        vectors = broadcast.vectors
+        payloads |= {n: _floats(vector) for n, vector in vectors.items() if n in names}
+        sizes = broadcast.sizes | {n: vector.size for n, vector in vectors.items()}
         return wire.pack(
             wire.Message(
                 institution=SERVER,
@@ -113,8 +140,8 @@ class Downlink:
             )
         )
 
-    def receive(self, data: bytes, held: Blocks) -> tuple[Blocks, Blocks]:
-        """Read a message; returns the weights that it leads to, and the other vectors.
+    def receive(self, data: bytes, held: Blocks) -> Received:
+        """Read a message.
 
         Args:
             data: What `message` returned.
@@ -125,16 +152,19 @@ class Downlink:
         """
         message = wire.unpack(data)
         weights: Blocks = {}
-        extra: Blocks = {}
+        controls: Blocks = {}
+        released: Blocks = {}
         for name, payload in message.blocks.items():
             size = message.sizes[name]
-            if name not in held:
-                extra[name] = _vector(payload, size)
+            if is_control(name):
+                controls[block_of(name)] = _vector(payload, size)
+            elif name not in held:
+                released[name] = _vector(payload, size)
             elif message.codec == "fp32":
                 weights[name] = _vector(payload, size)
             else:
                 weights[name] = held[name] + self.decode(payload, name, size, message.round)
-        return weights, extra
+        return Received(weights, controls, Released.from_wire(released), len(data))
 
     @property
     def _codec(self) -> Codec:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.federation.messages.metrics import Scores
-from fedfuse_ray.network import Timing
+from fedfuse_ray.federation.messages.updates import Kept
+from fedfuse_ray.network import Flight, Timing
+
+Payload = TypeVar("Payload")
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,33 @@ class TrainRecord:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """An institution's answer to a round: the update, its own new state, and the record."""
+class Reply:
+    """An institution's answer to one step of a round.
 
-    payload: bytes
-    state: Blocks
-    record: TrainRecord
+    Attributes:
+        message: What it sends; None where it has nothing to say, or was late.
+        record: With the step that sends the update.
+        kept: What it keeps for its next round; None leaves that as it is.
+    """
+
+    message: bytes | None = None
+    record: TrainRecord | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
-class SecureReply:
-    """An institution's answer to one step of a secure round; the record comes with the update."""
+class Carried(Generic[Payload]):
+    """An update on its way to an asynchronous server.
 
-    message: bytes
-    record: TrainRecord | None
+    Attributes:
+        flight: When it was begun, and when it arrives.
+        record: What its institution reported.
+        payload: The encoded update, or a reference to what holds it.
+    """
+
+    flight: Flight
+    record: TrainRecord
+    payload: Payload
 
 
 @dataclass(frozen=True)

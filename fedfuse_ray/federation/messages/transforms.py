@@ -1,95 +1,158 @@
-"""The chain of update transforms: applied in order at an institution, undone in reverse at the sum.
+"""Update transforms: what an institution does to its update, and what the server does to the sum.
 
-The server never undoes a transform on one institution's update, only on the block-wise sum, so the
-same chain serves with and without secure aggregation.
+The server never touches one institution's update, only the block-wise sum, so the same transforms
+serve with and without secure aggregation. Those that protect institutions:
+
+- `client`: the server samples institutions and adds the noise to the sum (Geyer et al., 2017, arXiv
+  1712.07557; McMahan et al., 2018, arXiv 1710.06963). The server is trusted.
+- `local-update`: each institution adds the noise itself (Wei et al., 2020, NbAFL, arXiv
+  1911.00222). Nobody is trusted; but where few uploads are assumed to be seen, the server is, and
+  adds to the sum what the broadcasts lack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
-from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.federation.messages.private_transforms import (
-    ClipUpdate,
-    ExpectedMean,
-    NoiseBroadcast,
-    NoiseSum,
-    NoiseUpdate,
-    Survivors,
-)
-from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.server.strategies import CONTROL
+from fedfuse_ray import rng
+from fedfuse_ray.blocks import Blocks, Vector
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.privacy.mechanisms.clipping import clip_factors
+from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 
+Survivors = Mapping[str, tuple[str, ...]]
+"""Block name to the institutions whose update of it is in the sum."""
 
-class UpdateTransform(Protocol):
-    """One link of the chain."""
+Fractions = Mapping[str, Mapping[str, float]]
+"""Block name to its owners' public weights."""
 
-    def apply(self, blocks: Blocks, institution: str, round: int) -> Blocks:
-        """Transform one institution's update before it is encoded."""
-        ...
+OnUpdate = Callable[[Update, str, int], Update]
+"""From an institution's update, its name and the round to what it sends."""
 
-    def undo(self, sums: Blocks, survivors: Survivors, round: int) -> Blocks:
-        """Transform the decoded block-wise sums at the server."""
-        ...
+OnSums = Callable[[Update, Survivors, int], Update]
+"""From block-wise sums, who is in them and the round to means."""
 
 
 @dataclass(frozen=True)
-class Weigh:
-    """Scale by the public weights, so that the plain sum is the weighted mean over the owners."""
+class Transforms:
+    """The transforms of an experiment.
 
-    fractions: Mapping[str, Mapping[str, float]]
+    Attributes:
+        at_institution: Applied in order, before the update is encoded.
+        at_server: Applied in order to the decoded sums.
+    """
 
-    def apply(self, blocks: Blocks, institution: str, round: int) -> Blocks:
-        """Multiply each block by the institution's fraction of it."""
-        return {
-            name: np.float32(self._fraction(name, institution)) * vector
-            for name, vector in blocks.items()
-        }
+    at_institution: tuple[OnUpdate, ...] = ()
+    at_server: tuple[OnSums, ...] = ()
 
-    def undo(self, sums: Blocks, survivors: Survivors, round: int) -> Blocks:
-        """Divide by what the survivors' fractions sum to: one when nobody dropped out."""
-        return {
-            name: total / np.float32(sum(self._fraction(name, who) for who in survivors[name]))
-            for name, total in sums.items()
-        }
+    def sent(self, update: Update, institution: str, round: int) -> Update:
+        """Return what an institution sends of its update; one without blocks stays so."""
+        for transform in self.at_institution if update else ():
+            update = transform(update, institution, round)
+        return update
 
-    def _fraction(self, block: str, institution: str) -> float:
-        if block.startswith(CONTROL):
-            return 1.0  # SCAFFOLD averages control variates uniformly (Alg. 1, line 17).
-        return self.fractions[block][institution]
-
-
-def build_chain(plan: Plan) -> tuple[UpdateTransform, ...]:
-    """Return the transforms of an experiment, in the institution's order."""
-    terms, seed = plan.privacy, plan.experiment.seed
-    if terms is not None and terms.config.mode == "client":
-        return (ClipUpdate(terms.config.clip_norm), ExpectedMean(terms), NoiseSum(terms, seed))
-    if terms is not None and terms.config.mode == "local-update":
-        chain = (ClipUpdate(terms.config.clip_norm), NoiseUpdate(terms, seed), ExpectedMean(terms))
-        few = terms.config.uplink_exposures is not None
-        return (*chain, NoiseBroadcast(terms, seed)) if few else chain
-    return (Weigh(plan.fractions),)
+    def means(self, sums: Update, survivors: Survivors, round: int) -> Update:
+        """Return the means that the server makes of the sums."""
+        for transform in self.at_server:
+            sums = transform(sums, survivors, round)
+        return sums
 
 
-def apply_chain(
-    chain: tuple[UpdateTransform, ...], blocks: Blocks, institution: str, round: int
-) -> Blocks:
-    """Run an update through the chain; one without blocks stays so."""
-    if not blocks:
-        return blocks
-    for transform in chain:
-        blocks = transform.apply(blocks, institution, round)
-    return blocks
+def weigh(fractions: Fractions) -> OnUpdate:
+    """Scale by the public weights, so that the plain sum is the weighted mean over the owners.
+
+    SCAFFOLD averages control variates uniformly (Alg. 1, line 17): they stay as they are.
+    """
+
+    def apply(update: Update, institution: str, round: int) -> Update:
+        return update.map(lambda n, v: np.float32(fractions[n][institution]) * v, lambda n, v: v)
+
+    return apply
 
 
-def undo_chain(
-    chain: tuple[UpdateTransform, ...], sums: Blocks, survivors: Survivors, round: int
-) -> Blocks:
-    """Run the sums back through the chain."""
-    for transform in reversed(chain):
-        sums = transform.undo(sums, survivors, round)
-    return sums
+def divide_by_weights(fractions: Fractions) -> OnSums:
+    """Divide by what the survivors' fractions sum to: one when nobody dropped out."""
+
+    def apply(sums: Update, survivors: Survivors, round: int) -> Update:
+        return sums.map(
+            lambda n, v: v / np.float32(sum(fractions[n][who] for who in survivors[n])),
+            lambda n, v: v / np.float32(len(survivors[n])),
+        )
+
+    return apply
+
+
+def clip(clip_norm: float) -> OnUpdate:
+    """Scale an update so that its L2 norm over all blocks is at most C; NaN becomes zero."""
+
+    def apply(update: Update, institution: str, round: int) -> Update:
+        return Update(clipped(update.weights, clip_norm))
+
+    return apply
+
+
+def clipped(blocks: Blocks, clip_norm: float) -> Blocks:
+    """Return blocks with an L2 norm over all of them of at most C; NaN becomes zero."""
+    squares = [float(np.dot(v.astype(np.float64), v)) for v in blocks.values()]
+    norm = np.array([math.sqrt(math.fsum(squares))])
+    factor = float(clip_factors(norm, clip_norm)[0])
+    if factor == 0.0:
+        return {name: np.zeros_like(vector) for name, vector in blocks.items()}
+    return {name: np.float32(factor) * vector for name, vector in blocks.items()}
+
+
+def add_own_noise(std: Callable[[str, int], float], seed: int) -> OnUpdate:
+    """Add an institution's own noise, of a standard deviation by its name and the round."""
+
+    def apply(update: Update, institution: str, round: int) -> Update:
+        noise = std(institution, round)
+        return update.map(lambda n, v: v + _noise(v, noise, seed, institution, round, n))
+
+    return apply
+
+
+def add_server_noise(std: Callable[[int], float], seed: int) -> OnSums:
+    """Add the server's noise, of a standard deviation by the round."""
+
+    def apply(sums: Update, survivors: Survivors, round: int) -> Update:
+        return sums.map(lambda n, v: v + _noise(v, std(round), seed, "server", round, n))
+
+    return apply
+
+
+def add_lacking_noise(std: Callable[[int, int], float], seed: int) -> OnSums:
+    """Add to the sums what their noise lacks, where all broadcasts are seen but few uploads.
+
+    Args:
+        std: What lacks, by the number of a block's survivors and the round; 0 where nothing does.
+        seed: Root of the noise.
+    """
+
+    def apply(sums: Update, survivors: Survivors, round: int) -> Update:
+        def noised(name: str, total: Vector) -> Vector:
+            lacking = std(len(survivors[name]), round)
+            if not lacking:
+                return total
+            stream = rng.generator(seed, "downlink noise", round, name)
+            return total + gaussian_noise(total.size, lacking, stream)
+
+        return sums.map(noised)
+
+    return apply
+
+
+def divide_by_expected(expected: Callable[[str], float]) -> OnSums:
+    """Divide each block by the expected number of owners that take part, which is public."""
+
+    def apply(sums: Update, survivors: Survivors, round: int) -> Update:
+        return sums.map(lambda n, v: v / np.float32(expected(n)))
+
+    return apply
+
+
+def _noise(like: Vector, std: float, seed: int, who: str, round: int, block: str) -> Vector:
+    return gaussian_noise(like.size, std, rng.generator(seed, "update noise", who, round, block))

@@ -7,75 +7,93 @@ arXiv 2106.06639, Algorithm 1), and that step counts as a round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from fedfuse_ray.federation.messages.records import TrainRecord
-from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.rounds.timeline import Attendance
+from fedfuse_ray.federation.messages.records import Carried, TrainRecord
+from fedfuse_ray.federation.modes.delivery import Direct, Sent
+from fedfuse_ray.federation.modes.exchange import Mode
+from fedfuse_ray.federation.modes.outcome import (
+    Attendance,
+    Closed,
+    RoundOutcome,
+    Times,
+    turned_away,
+)
+from fedfuse_ray.federation.modes.plain import PlainGathering, PlainMember, PlainStep
 from fedfuse_ray.network import Flight, next_buffer
 
-
-@dataclass(frozen=True)
-class Carried:
-    """An update on its way.
-
-    Attributes:
-        flight: When it was begun, and when it arrives.
-        record: What its institution reported.
-        payload: The encoded update, or a reference to what holds it.
-    """
-
-    flight: Flight
-    record: TrainRecord
-    payload: Any
+R = TypeVar("R")
 
 
-@dataclass
-class Buffered:
-    """The updates on their way, by institution.
+class Buffered(Direct[R]):
+    """The updates on their way; those of the next full buffer arrive."""
 
-    Attributes:
-        plan: The federation's plan.
-        carried: The updates.
-    """
+    def idle(self, attendance: Attendance) -> Sequence[str]:
+        """Return who does not fetch the model now: who has an update on its way, or is away."""
+        return [n for n in self.plan.by_name if n in self.carried or n in attendance.absent]
 
-    plan: Plan
-    carried: dict[str, Carried] = field(default_factory=dict)
+    def deliver(
+        self, round: int, now: float, sent: Sent[R], records: Sequence[TrainRecord]
+    ) -> tuple[Sent[R], Sequence[TrainRecord]]:
+        """Put updates on their way, and take those of the next buffer off it, in order."""
+        holder = {name: messages for messages, names in sent for name in names}
+        for record in records:
+            name = record.institution
+            flight = Flight(name, round - 1, now, now + record.timing.total)
+            self.carried[name] = Carried(flight, record, holder[name])
+        arrived = self._arrive()
+        return (
+            [(c.payload, (c.flight.institution,)) for c in arrived],
+            [_aged(c, round) for c in arrived],
+        )
 
-    def idle(self, attendance: Attendance) -> tuple[str, ...]:
-        """Return who fetches the model now: whoever can be reached and has nothing on its way."""
-        names = (p.name for p in self.plan.participants)
-        return tuple(n for n in names if n not in self.carried and n not in attendance.absent)
-
-    def send(self, round: int, now: float, record: TrainRecord, payload: Any) -> None:
-        """Put an update on its way, begun for the step `round`."""
-        name = record.institution
-        flight = Flight(name, round - 1, now, now + record.timing.total)
-        self.carried[name] = Carried(flight, record, payload)
-
-    def arrive(self, round: int) -> list[Carried]:
-        """Take the next buffer's updates off their way, in participants' order."""
-        order = [self.carried[p.name] for p in self.plan.participants if p.name in self.carried]
+    def _arrive(self) -> list[Carried[R]]:
+        order = [self.carried[name] for name in self.in_order(self.carried)]
         size = self.plan.experiment.network.aggregation.buffer_size
         chosen = {f.institution for f in next_buffer([c.flight for c in order], size)}
-        arrived = [c for c in order if c.flight.institution in chosen]
-        for name in chosen:
-            del self.carried[name]
-        return [_aged(c, round) for c in arrived]
+        return [self.carried.pop(name) for name in self.in_order(chosen)]
 
-    def underway(self, round: int) -> list[TrainRecord]:
-        """Return the records of what is still on its way after the last round: too late for it."""
-        order = (self.carried[p.name] for p in self.plan.participants if p.name in self.carried)
-        return [replace(_aged(c, round).record, late=True, uplink_bytes=0) for c in order]
+    def outcome(
+        self,
+        round: int,
+        attendance: Attendance,
+        records: Sequence[TrainRecord],
+        closed: Closed,
+        times: Times,
+    ) -> RoundOutcome:
+        """Return what the step left behind.
+
+        The last one also tells of those whose update came too late for any step.
+        """
+        last = round == self.plan.experiment.training.rounds
+        underway = [self.carried[name] for name in self.in_order(self.carried)] if last else []
+        lost = [replace(_aged(c, round), late=True, uplink_bytes=0) for c in underway]
+        out = {r.institution for r in lost} | turned_away(closed.aggregation)
+        now = attendance.now
+        arrivals = (r.started + r.timing.total for r in records if r.started is not None)
+        return RoundOutcome(
+            records=(*records, *lost),
+            dropouts=tuple(self.in_order(out)),
+            aggregation=closed.aggregation,
+            train_seconds=times[1] - times[0],
+            aggregate_seconds=times[2] - times[1],
+            simulated_start=now,
+            simulated_seconds=max(max(arrivals, default=now) - now, 0.0),
+        )
 
 
-def _aged(carried: Carried, round: int) -> Carried:
+def _aged(carried: Carried[R], round: int) -> TrainRecord:
+    """Return the record of an update that arrives in a round."""
     staleness, started = round - 1 - carried.flight.version, carried.flight.started
-    return replace(carried, record=replace(carried.record, staleness=staleness, started=started))
+    return replace(carried.record, staleness=staleness, started=started)
 
 
-def buffer_seconds(arrived: Iterable[Carried], now: float) -> float:
-    """Return the simulated seconds until the last update of a buffer arrived."""
-    return max(max((c.flight.arrives for c in arrived), default=now) - now, 0.0)
+MODE = Mode(
+    steps=PlainStep,
+    update=PlainStep.TRAIN,
+    member=PlainMember,
+    gathering=PlainGathering,
+    delivery=Buffered,
+)

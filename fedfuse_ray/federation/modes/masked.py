@@ -1,27 +1,34 @@
 """A round under secure aggregation: five exchanges, after which the server knows sums alone.
 
-The steps are those of Bonawitz et al., 2017; the third carries the update. Both executors drive the
-same loop: every member takes a step and answers, the server closes the step and answers all.
+The steps are those of Bonawitz et al., 2017; the third carries the update.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import lru_cache
+from typing import TYPE_CHECKING, assert_never
 
-import numpy as np
-import numpy.typing as npt
-
-from fedfuse_ray.blocks import Vector
-from fedfuse_ray.errors import NotReadyError, ProtocolError, TooFewError
-from fedfuse_ray.federation.modes.integers import WIDEST_MODULUS, Words, modulus_bits, terms_of
-from fedfuse_ray.federation.modes.steps import MASK as MASK
-from fedfuse_ray.federation.modes.steps import MASKED
+from fedfuse_ray.errors import ProtocolError, TooFewError
+from fedfuse_ray.federation.messages.records import Reply, with_payload
+from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.modes.exchange import Answer, Messages, Mode, Turn, as_step
+from fedfuse_ray.federation.modes.grid import WIDEST_MODULUS, grid_of
+from fedfuse_ray.federation.modes.integers import Integers, Owners, mean_gradients, noisy_words
+from fedfuse_ray.federation.modes.next_terms import after_round
+from fedfuse_ray.federation.modes.outcome import Closed, Exchange, total_bytes
+from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.plan.terms import COUNT
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.federation.server.server import Aggregation, ParameterServer
+from fedfuse_ray.federation.strategies import Aggregate
+from fedfuse_ray.packing import packed_bytes
+from fedfuse_ray.privacy.mechanisms.gaussian import realised_noise_multiplier
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Client,
@@ -33,21 +40,114 @@ from fedfuse_ray.privacy.secure_aggregation import (
     simulation_randomness,
 )
 
-STEPS = MASKED
-
-Answer = bytes | dict[str, bytes]
-"""What the server answers a step with: the same to all, or to each its own."""
-
-Messages = Iterable[tuple[str, bytes | memoryview]]
-"""Sender and message."""
+if TYPE_CHECKING:  # torch: the server does without
+    from fedfuse_ray.federation.institution.institution import Institution
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """One step of one institution: the lengths of its message and of the answer."""
+class MaskedStep(StrEnum):
+    """The steps of Bonawitz et al., 2017, figure 4."""
 
-    uplink_bytes: int
-    downlink_bytes: int
+    ADVERTISE = "advertise"
+    SHARE_KEYS = "share keys"
+    MASK = "mask"
+    CONFIRM = "confirm"
+    UNMASK = "unmask"
+
+
+@lru_cache(maxsize=4)
+def _public_identities(seed: int, names: tuple[str, ...]) -> dict[str, bytes]:
+    return {name: i.public for name, i in simulation_identities(seed, names).items()}
+
+
+def least_members(terms: PrivacyTerms) -> int:
+    """Return the threshold: how many institutions must stay to the end of a round."""
+    count = len(terms.releases)
+    wanted = math.ceil(terms.config.secure_aggregation.threshold * count)
+    return max(wanted, minimum_threshold(count))
+
+
+def round_terms(plan: Plan, sizes: Mapping[str, int], round: int, released: Released) -> RoundTerms:
+    """Return the terms that every party of a round derives from the plan.
+
+    Args:
+        plan: The federation's plan, with privacy terms.
+        sizes: Number of parameters of each block.
+        round: From 1.
+        released: The round's terms that change: the policy's choices of bits.
+    """
+    terms, grid = plan.terms, grid_of(plan, round, released)
+    names = tuple(plan.by_name)
+    session = hashlib.blake2b(plan.experiment.model_dump_json().encode(), digest_size=16)
+    coordinates = {n: plan.coding.coordinates(n, size) for n, size in sizes.items()} | {COUNT: 1}
+    # All count unclipped records, where the clipping norm follows them.
+    owners = plan.owners | ({COUNT: names} if terms.adaptive else {})
+    return RoundTerms(
+        session=session.hexdigest(),
+        round=round,
+        threshold=least_members(terms),
+        modulus_bits=WIDEST_MODULUS,
+        identities=_public_identities(plan.experiment.seed, names),
+        blocks={
+            name: BlockTerms(
+                size=coordinates[name],
+                owners=whose,
+                minimum_survivors=terms.shares(name),
+                modulus_bits=grid.bits(name),
+            )
+            for name, whose in owners.items()
+        },
+    )
+
+
+class MaskedMember:
+    """An institution's side.
+
+    Args:
+        institution: Whose side.
+        turn: The first turn.
+    """
+
+    def __init__(self, institution: Institution, turn: Turn) -> None:
+        self._institution = institution
+        name, seed = institution.name, institution.plan.experiment.seed
+        broadcast = turn.broadcast
+        self._terms = round_terms(institution.plan, broadcast.sizes, turn.round, broadcast.released)
+        self._client = Client(
+            self._terms,
+            name,
+            simulation_identities(seed, (name,))[name],
+            simulation_randomness(seed, name, turn.round),
+        )
+
+    def take(self, step: str, turn: Turn) -> Reply:
+        """Take one step."""
+        answer = turn.answer.to(self._institution.name)
+        match as_step(MaskedStep, step):
+            case MaskedStep.ADVERTISE:
+                return Reply(self._client.advertise())
+            case MaskedStep.SHARE_KEYS:
+                return Reply(self._client.share_keys(answer))
+            case MaskedStep.MASK:
+                return self._mask(answer, turn)
+            case MaskedStep.CONFIRM:
+                return Reply(self._client.confirm(answer))
+            case MaskedStep.UNMASK:
+                return Reply(self._client.unmask(answer))
+            case never:
+                assert_never(never)
+
+    def _mask(self, answer: bytes, turn: Turn) -> Reply:
+        began = time.perf_counter()
+        me, seed = self._institution, self._institution.plan.experiment.seed
+        received = me.receive(turn.broadcast, turn.behind)
+        result = me.joint_step(turn.round, received)
+        grid = grid_of(me.plan, turn.round, received.released)
+        words = noisy_words(result.update.weights, me.name, grid, seed)
+        message = self._client.mask(answer, words)
+        lengths = {n: packed_bytes(w.size, self._terms.bits(n)) for n, w in words.items()}
+        record = me.record(result, turn.round, received.nbytes, len(message), began)
+        sizes = {n: turn.broadcast.sizes.get(n, 1) for n in lengths}
+        return Reply(message, with_payload(record, lengths, sizes))
 
 
 @dataclass(frozen=True)
@@ -59,215 +159,121 @@ class Revealed:
         owners: Block name to these survivors.
         withheld: Blocks with too few survivors, whose sums stay masked.
         dropouts: Institutions that were lost on the way.
-        traffic: By step and institution, what it sent and what it was answered.
-        refused: Sender, as far as known, and reason of each message turned away.
-        steps: Local optimizer steps of each institution, where it tells them.
     """
 
-    sums: dict[str, npt.NDArray[np.int64]]
+    sums: dict[str, Integers]
     owners: dict[str, tuple[str, ...]]
     withheld: tuple[str, ...]
     dropouts: tuple[str, ...]
-    traffic: dict[str, dict[str, Exchange]]
-    refused: tuple[tuple[str, str], ...]
-    steps: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def sent(self) -> dict[str, int]:
-        """Bytes sent by each institution, over all steps."""
-        return total_bytes(self.traffic)[0]
 
 
-def total_bytes(
-    traffic: Mapping[str, Mapping[str, Exchange]],
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Return bytes sent and bytes received by each institution, over all steps."""
-    sent: dict[str, int] = {}
-    received: dict[str, int] = {}
-    for exchanges in traffic.values():
-        for who, exchange in exchanges.items():
-            sent[who] = sent.get(who, 0) + exchange.uplink_bytes
-            received[who] = received.get(who, 0) + exchange.downlink_bytes
-    return sent, received
-
-
-@lru_cache(maxsize=4)
-def _public_identities(seed: int, names: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: i.public for name, i in simulation_identities(seed, names).items()}
-
-
-def least_members(plan: Plan) -> int:
-    """Return the threshold: how many institutions must stay to the end of a round."""
-    count = len(plan.participants)
-    wanted = math.ceil(terms_of(plan).config.secure_aggregation.threshold * count)
-    return max(wanted, minimum_threshold(count))
-
-
-def round_terms(
-    plan: Plan, sizes: Mapping[str, int], round: int, extra: Mapping[str, Vector]
-) -> RoundTerms:
-    """Return the terms that every party of a round derives from the plan.
+class MaskedGathering:
+    """The server's side; it adds masked vectors up as they come and keeps none.
 
     Args:
-        plan: The federation's plan, with privacy terms.
-        sizes: Number of parameters of each block.
+        server: Whose side.
         round: From 1.
-        extra: The broadcast's vectors: the policy's choices of bits.
-    """
-    terms = terms_of(plan)
-    names = tuple(p.name for p in plan.participants)
-    session = hashlib.blake2b(plan.experiment.model_dump_json().encode(), digest_size=16)
-    coordinates = {n: plan.coding.coordinates(n, size) for n, size in sizes.items()} | {COUNT: 1}
-    return RoundTerms(
-        session=session.hexdigest(),
-        round=round,
-        threshold=least_members(plan),
-        modulus_bits=WIDEST_MODULUS,
-        identities=_public_identities(plan.experiment.seed, names),
-        blocks={
-            name: BlockTerms(
-                size=coordinates[name],
-                owners=owners,
-                minimum_survivors=terms.shares(name),
-                modulus_bits=modulus_bits(plan, name, extra),
-            )
-            for name, owners in _secure_owners(plan).items()
-        },
-    )
-
-
-def _secure_owners(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Return the owners of every block that is summed; all count unclipped records."""
-    if not terms_of(plan).adaptive:
-        return plan.owners
-    return plan.owners | {COUNT: tuple(p.name for p in plan.participants)}
-
-
-class Member:
-    """An institution's side of one round.
-
-    Args:
-        plan: The federation's plan.
-        institution: Who this is.
-        sizes: Number of parameters of each block.
-        round: From 1.
-        extra: The broadcast's vectors.
-
-    Attributes:
-        gone: It was late, and takes no further step.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        institution: str,
-        sizes: Mapping[str, int],
-        round: int,
-        extra: Mapping[str, Vector],
-    ) -> None:
-        identities = simulation_identities(plan.experiment.seed, (institution,))
-        self.terms = round_terms(plan, sizes, round, extra)
-        self.round = round
-        self._client = Client(
-            self.terms,
-            institution,
-            identities[institution],
-            simulation_randomness(plan.experiment.seed, institution, round),
-        )
-        self._name = institution
-        self.gone = False
-
-    def step(self, step: str, answer: Answer, words: Mapping[str, Words] | None = None) -> bytes:
-        """Take one step and return the message for the server."""
-        own = answer.get(self._name, b"") if isinstance(answer, dict) else answer
-        if step == "advertise":
-            return self._client.advertise()
-        if step == "share keys":
-            return self._client.share_keys(own)
-        if step == MASK:
-            return self._client.mask(own, words or {})
-        if step == "confirm":
-            return self._client.confirm(own)
-        return self._client.unmask(own)
-
-
-class Gathering:
-    """The server's side of one round; it adds masked vectors up as they come and keeps none.
-
-    Args:
-        plan: The federation's plan.
-        sizes: Number of parameters of each block.
-        round: From 1.
-        extra: The server's state, with the policy's choices.
-    """
-
-    def __init__(
-        self, plan: Plan, sizes: Mapping[str, int], round: int, extra: Mapping[str, Vector]
-    ) -> None:
-        self.round = round
-        self._terms = round_terms(plan, sizes, round, extra)
+    def __init__(self, server: ParameterServer, round: int) -> None:
+        self._parameters, self._round = server, round
+        released = server.state.released
+        self._terms = round_terms(server.plan, server.sizes, round, released)
+        self._grid = grid_of(server.plan, round, released)
         self._server = Server(self._terms)
         self._traffic: dict[str, dict[str, Exchange]] = {}
         self._refused: list[tuple[str, str]] = []
 
-    def step(self, step: str, messages: Messages) -> Answer | None:
+    def close(self, step: str, messages: Messages) -> Answer | None:
         """Take the members' messages of a step before the last; return what they get.
 
         None says that fewer members are left than the threshold.
         """
-        self._receive(step, messages)
+        closed = as_step(MaskedStep, step)
+        self._receive(closed, messages)
         try:
-            answer = self._answer(step)
+            answer = self._answer(closed)
         except TooFewError:
             return None
-        exchanges = self._traffic[step]
+        exchanges = self._traffic[closed]
         for who in self._server.expected:
-            told = len(answer.get(who, b"") if isinstance(answer, dict) else answer)
-            exchanges[who] = replace(exchanges[who], downlink_bytes=told)
+            exchanges[who] = replace(exchanges[who], downlink_bytes=len(answer.to(who)))
         return answer
 
-    def _answer(self, step: str) -> Answer:
-        if step == "advertise":
-            return self._server.roster()
-        if step == "share keys":
-            return self._server.deliveries()
-        if step == MASK:
-            return self._server.survivors()
-        if step == "confirm":
-            return self._server.confirmations()
-        raise NotReadyError(f"no answer follows the step {step!r}")
+    def _answer(self, step: MaskedStep) -> Answer:
+        match step:
+            case MaskedStep.ADVERTISE:
+                return Answer(self._server.roster())
+            case MaskedStep.SHARE_KEYS:
+                return Answer(apart=self._server.deliveries())
+            case MaskedStep.MASK:
+                return Answer(self._server.survivors())
+            case MaskedStep.CONFIRM:
+                return Answer(self._server.confirmations())
+            case MaskedStep.UNMASK:
+                raise ProtocolError("the last step ends the round; no answer follows it")
+            case never:
+                assert_never(never)
 
     def reveal(self, messages: Messages) -> Revealed:
-        """Take the messages of the last step and return the sums."""
-        self._receive(STEPS[-1], messages)
+        """Take the messages of the last step and return the sums, which change nothing yet."""
+        self._receive(MaskedStep.UNMASK, messages)
         try:
-            aggregate = self._server.aggregate()
+            unmasked = self._server.unmask()
         except TooFewError:
-            return self.lost()
+            return self._nothing()
         bits = self._terms.bits
-        lost = {name for names in aggregate.dropouts.values() for name in names}
+        lost = {name for names in unmasked.dropouts.values() for name in names}
         return Revealed(
-            sums={name: from_modular(words, bits(name)) for name, words in aggregate.sums.items()},
-            owners=dict(aggregate.owners),
-            withheld=aggregate.withheld,
+            sums={name: from_modular(words, bits(name)) for name, words in unmasked.sums.items()},
+            owners=dict(unmasked.owners),
+            withheld=unmasked.withheld,
             dropouts=tuple(name for name in self._terms.identities if name in lost),
-            traffic=self._traffic,
-            refused=tuple(self._refused),
         )
 
-    def lost(self) -> Revealed:
-        """Return what is revealed when too few members are left: nothing."""
-        return Revealed(
-            sums={},
-            owners={},
-            withheld=tuple(self._terms.blocks),
-            dropouts=tuple(self._terms.identities),
-            traffic=self._traffic,
-            refused=tuple(self._refused),
-        )
+    def _nothing(self) -> Revealed:
+        """What a round reveals of which too few members are left."""
+        return Revealed({}, {}, tuple(self._terms.blocks), tuple(self._terms.identities))
 
-    def _receive(self, step: str, messages: Messages) -> None:
-        exchanges = self._traffic[step] = {}
+    def finish(self, messages: Messages) -> Closed:
+        """Unmask the sums, and step along them."""
+        return self._stepped(self.reveal(messages))
+
+    def lost(self) -> Closed:
+        """Step without a sum."""
+        return self._stepped(self._nothing())
+
+    def _stepped(self, revealed: Revealed) -> Closed:
+        server, sums, owners = self._parameters, revealed.sums, revealed.owners
+        self._check_noise(owners)
+        means = mean_gradients(sums, owners, self._grid, server.sizes)
+        everyone = server.plan.owners
+        aggregate = Aggregate(
+            mean=means,
+            steps=dict.fromkeys(means, 1.0),
+            participation={n: len(owners[n]) / len(everyone[n]) for n in means},
+        )
+        state = after_round(server.state, sums, owners, self._grid, server.adaptation)
+        server.advance(self._round, aggregate, state)
+        sent = total_bytes(self._traffic)[0]
+        return Closed(Aggregation(sent, tuple(self._refused)), self._traffic, revealed.dropouts)
+
+    def _check_noise(self, owners: Owners) -> None:
+        """Check that every revealed sum has the noise that the ledger was charged for.
+
+        Raises:
+            ProtocolError: A block was revealed with too few shares.
+        """
+        terms, planned = self._grid.terms, self._grid.terms.common_sigma(self._round)
+        blocks = {name: self._terms.blocks[name].owners for name in owners}
+        missing = {name: len(whose) - len(owners[name]) for name, whose in blocks.items()}
+        tolerated = terms.config.tolerated_dropouts
+        counts = {name: len(whose) for name, whose in blocks.items()}
+        if realised_noise_multiplier(planned, counts, tolerated, missing) < planned:
+            raise ProtocolError(f"round {self._round} revealed sums with too little noise")
+
+    def _receive(self, step: MaskedStep, messages: Messages) -> None:
+        exchanges = self._traffic[step.value] = {}
         for sender, message in messages:
             try:
                 self._server.receive(message)
@@ -275,3 +281,8 @@ class Gathering:
                 self._refused.append((sender, str(error)))
                 continue
             exchanges[sender] = Exchange(len(message), 0)
+
+
+MODE = Mode(
+    steps=MaskedStep, update=MaskedStep.MASK, member=MaskedMember, gathering=MaskedGathering
+)

@@ -14,10 +14,12 @@ from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.data import PhantomData
 from fedfuse_ray.config.settings.network import LinkConfig
 from fedfuse_ray.data.dataset import DatasetIndex
+from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.messages.coding import Coding
 from fedfuse_ray.federation.messages.downlink import Downlink
-from fedfuse_ray.federation.modes.steps import ENCRYPTED, MASKED
+from fedfuse_ray.federation.messages.transforms import Transforms
 from fedfuse_ray.federation.plan import feasibility
+from fedfuse_ray.federation.plan.chain import transforms_of
 from fedfuse_ray.federation.plan.participants import Participant, who_trains
 from fedfuse_ray.federation.plan.terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
@@ -38,6 +40,7 @@ class Plan:
         classes: Class names by domain.
         privacy: The terms under which the run is private, if it is.
         shapes: Each block's parameter tensors, where a codec sees matrices.
+        mode: How a round exchanges updates: a key of `modes.MODES`.
     """
 
     experiment: Experiment
@@ -47,6 +50,18 @@ class Plan:
     classes: dict[str, tuple[str, ...]]
     privacy: PrivacyTerms | None = None
     shapes: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    mode: str = "plain"
+
+    @property
+    def terms(self) -> PrivacyTerms:
+        """The privacy terms, which the federation must have.
+
+        Raises:
+            ProtocolError: Nothing is private.
+        """
+        if self.privacy is None:
+            raise ProtocolError("this federation has no privacy terms")
+        return self.privacy
 
     @cached_property
     def by_name(self) -> dict[str, Participant]:
@@ -103,6 +118,11 @@ class Plan:
         return fractions
 
     @cached_property
+    def transforms(self) -> Transforms:
+        """What institutions do to their updates, and the server to the sums."""
+        return transforms_of(self.fractions, self.privacy, self.experiment.seed)
+
+    @cached_property
     def coding(self) -> Coding:
         """How updates are encoded."""
         e = self.experiment
@@ -121,19 +141,12 @@ class Plan:
     @property
     def asynchronous(self) -> bool:
         """Whether the server steps with whatever has arrived."""
-        return self.experiment.network.aggregation.kind == "buffered-async"
+        return self.mode == "buffered"
 
     @property
     def weighs_by_loss(self) -> bool:
         """Whether institutions tell the server their training loss, and count by it."""
         return self.experiment.strategy.weighting == "loss"
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps of a round in which the server learns sums alone; none of a plain round."""
-        if self.coding.secure:
-            return MASKED
-        return ENCRYPTED if self.coding.encrypted else ()
 
     @property
     def key_holder(self) -> str:
@@ -144,7 +157,7 @@ class Plan:
     def keeps_state(self) -> bool:
         """Whether institutions keep something between rounds.
 
-        SCAFFOLD's control variates, or what error feedback owes.
+        SCAFFOLD's control variates, or the memory of error feedback.
         """
         return self.experiment.strategy.kind == "scaffold" or self.coding.feedback != "none"
 
@@ -197,12 +210,20 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     feasibility.check(experiment, index.domains, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
-    plan = Plan(experiment, spec, participants, dict(index.test), classes)
+    plan = Plan(experiment, spec, participants, dict(index.test), classes, mode=_mode(experiment))
     compression = experiment.compression
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
     return replace(plan, privacy=terms)
+
+
+def _mode(experiment: Experiment) -> str:
+    if experiment.privacy.mode == "record-distributed":
+        return "masked"
+    if experiment.compression.encryption != "none":
+        return "encrypted"
+    return "buffered" if experiment.network.aggregation.kind == "buffered-async" else "plain"
 
 
 def _origins(experiment: Experiment) -> dict[str, tuple[str, str]]:

@@ -13,7 +13,7 @@
 
 A choice is a pure function of the plan, the round, and who can be reached: a resumed run repeats it
 without keeping anything. Domains take turns side by side, since nothing but the fusion is shared
-between them. An institution that can't be reached in its turn is stood in for by the next in line.
+between them. Where an institution can't be reached in its turn, the next one in line takes part.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 from fedfuse_ray import rng
 from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
 
 
 def selected(plan: Plan, round: int, reached: Sequence[str]) -> tuple[str, ...]:
@@ -39,6 +40,14 @@ def selected(plan: Plan, round: int, reached: Sequence[str]) -> tuple[str, ...]:
     config = plan.experiment.selection
     chosen = _SELECTIONS[config.kind](config, plan, round, reached)
     return tuple(name for name in reached if name in chosen)
+
+
+def in_sample(terms: PrivacyTerms, seed: int, institution: str, round: int) -> bool:
+    """Whether the server's Poisson sample of a round, under `client`, holds an institution."""
+    if terms.config.mode != "client":
+        return True
+    rate = terms.config.sampling_rate
+    return rate >= 1 or rng.generator(seed, "institutions", institution, round).random() < rate
 
 
 def _all(config: Any, plan: Plan, round: int, reached: Sequence[str]) -> Collection[str]:

@@ -8,21 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-from fedfuse_ray.config import Experiment, PrivacyConfig
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.config import Experiment
+from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.federation.plan.audited import after_audit
+from fedfuse_ray.federation.plan.noise_shape import COUNT, NoiseShape, Release
 from fedfuse_ray.federation.plan.participants import Participant
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
-from fedfuse_ray.privacy.mechanisms.adaptive_clipping import gradient_noise_multiplier
-from fedfuse_ray.privacy.mechanisms.clipping import JOINT, assign_groups
-from fedfuse_ray.privacy.mechanisms.gaussian import effective_tolerance, group_noise_stds
-from fedfuse_ray.privacy.mechanisms.integers import IntegerScale, concentrated_terms, integer_scale
 from fedfuse_ray.privacy.mechanisms.sampling import sampling_rate, steps_per_epoch
-
-COUNT = "clipping/count"
-"""The pseudo-block in which the unclipped records are counted, under adaptive clipping."""
 
 MOST_GROWTH = 4
 """How far the adaptive clipping norm may leave its first value, either way."""
@@ -31,86 +24,16 @@ _WIDEST_MODULUS = 32
 
 
 @dataclass(frozen=True)
-class Release:
-    """What one institution releases in every round.
-
-    Attributes:
-        noise_multiplier: sigma, before the schedule's factor.
-        sampling_rate: Poisson rate of its records (of the institution itself under `client`).
-        steps: Noisy steps a round.
-    """
-
-    noise_multiplier: float
-    sampling_rate: float
-    steps: int = 1
-
-
-@dataclass(frozen=True)
-class PrivacyTerms:
+class PrivacyTerms(NoiseShape):
     """The privacy of a run.
 
     Attributes:
-        config: The privacy config, its target as an audit left it.
-        factors: Each round's factor on the noise multiplier.
         releases: By institution.
-        owners: Each block's owners.
-        dimension: Coordinates of the largest release; for integer mechanisms.
         audit: What an audit of an earlier run changed, and why; None without one.
     """
 
-    config: PrivacyConfig
-    factors: tuple[float, ...]
     releases: Mapping[str, Release]
-    owners: Mapping[str, tuple[str, ...]]
-    dimension: int
     audit: str | None = None
-
-    @property
-    def distributed(self) -> bool:
-        """Whether a round is one joint step under secure aggregation."""
-        return self.config.mode == "record-distributed"
-
-    @property
-    def local(self) -> bool:
-        """Whether institutions run DP-SGD by themselves."""
-        return self.config.mode == "record-local"
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the clipping norm follows a quantile."""
-        return self.config.adaptive_clipping.enabled
-
-    @property
-    def spends_adaptively(self) -> bool:
-        """Whether each round's noise is chosen from what was released before."""
-        return self.config.noise_schedule == "adaptive"
-
-    @property
-    def largest_factor(self) -> float:
-        """The largest factor on the noise multiplier that a round may have."""
-        spread = self.config.adaptive_budget.spread if self.spends_adaptively else 1.0
-        return max(self.factors) * spread
-
-    def adaptive_stds(self, sigma: float) -> tuple[float, float]:
-        """Return the gradients' noise multiplier and the count's noise, which together are sigma.
-
-        Andrew et al., 2021, arXiv 1905.03871, theorem 1.
-        """
-        count_std = self.config.adaptive_clipping.count_noise * sigma
-        return gradient_noise_multiplier(sigma, count_std), count_std
-
-    @cached_property
-    def clip_norms(self) -> dict[str, float]:
-        """C by clipping group."""
-        groups = self.config.groups
-        if not groups:
-            return {JOINT: self.config.clip_norm}
-        return {name: group.clip_norm for name, group in groups.items()}
-
-    def groups(self, blocks: Sequence[str]) -> dict[str, str]:
-        """Return the clipping group of each block; the count of unclipped records is in none."""
-        assigned = assign_groups(list(self.owners), list(self.config.groups))
-        return {block: assigned[block] for block in blocks if block != COUNT}
 
     def sigma(self, institution: str, round: int) -> float:
         """Return the noise multiplier of an institution's release in a round.
@@ -118,6 +41,20 @@ class PrivacyTerms:
         Under an adaptive schedule the round's broadcast has a further factor.
         """
         return self.releases[institution].noise_multiplier * self.factors[round - 1]
+
+    def common_sigma(self, round: int) -> float:
+        """Return the noise multiplier of a round in which all institutions have the same.
+
+        Raises:
+            FedfuseError: They differ: there is no noise on their sum that has one.
+        """
+        multipliers = {release.noise_multiplier for release in self.releases.values()}
+        if len(multipliers) != 1:
+            raise FedfuseError(
+                f"privacy.mode {self.config.mode!r} sums the noise of all institutions, but their "
+                f"noise multipliers differ: {sorted(multipliers)}"
+            )
+        return multipliers.pop() * self.factors[round - 1]
 
     def as_charged(self, events: Iterable[PrivacyEvent]) -> PrivacyTerms:
         """Return the terms with the noise of a finished run's ledger as their schedule."""
@@ -127,23 +64,9 @@ class PrivacyTerms:
             factors[event.round - 1] = event.noise_multiplier / planned
         return replace(self, factors=tuple(factors))
 
-    def noise_stds(self, sigma: float) -> dict[str, float]:
-        """Return the noise's standard deviation on the sum, by clipping group."""
-        if not self.config.groups:
-            return {JOINT: sigma * self.config.clip_norm}
-        groups = {n: (g.clip_norm, g.noise_scale) for n, g in self.config.groups.items()}
-        return group_noise_stds(sigma, groups)
-
     def shares(self, block: str) -> int:
-        """Return K_b - t_b: of how many shares the noise of a block is made."""
-        owners = len(self.releases if block == COUNT else self.owners[block])
-        return owners - effective_tolerance(owners, self.config.tolerated_dropouts)
-
-    @cached_property
-    def scale(self) -> IntegerScale:
-        """Integer units of gradients, and what rounding adds to the sensitivity."""
-        clip = math.hypot(*self.clip_norms.values())
-        return integer_scale(clip, self.dimension)
+        """Return K_b - t_b: of how many shares the noise of a block, or of the count, is made."""
+        return self.shares_among(len(self.releases if block == COUNT else self.owners[block]))
 
     def broadcast_sigma(self, sigma: float) -> float:
         """Return the noise multiplier that a broadcast needs where few uploads are seen.
@@ -153,6 +76,12 @@ class PrivacyTerms:
         """
         seen = self.config.uplink_exposures or len(self.factors)
         return sigma * math.sqrt(len(self.factors) / seen)
+
+    def lacking_std(self, owners: int, round: int) -> float:
+        """Return what the noise of so many owners' sum lacks for its broadcast; 0 if nothing."""
+        sigma = self.common_sigma(round)
+        lacking = self.broadcast_sigma(sigma) ** 2 - self.shares_among(owners) * sigma**2
+        return self.config.clip_norm * math.sqrt(max(0.0, lacking))
 
     def events(
         self, institution: str, blocks: tuple[str, ...], round: int, factor: float = 1.0
@@ -170,7 +99,7 @@ class PrivacyTerms:
         """
         release = self.releases[institution]
         sigma, seen = release.noise_multiplier * factor, self.config.uplink_exposures
-        event = self._event(institution, blocks, round, release, sigma)
+        event = self.event(institution, blocks, round, release, sigma)
         if seen is None:
             return [event]
         broadcast = replace(
@@ -178,28 +107,6 @@ class PrivacyTerms:
         )
         uploads = [replace(event, observer="uplink")] if round <= seen else []
         return [*uploads, broadcast]
-
-    def _event(
-        self, who: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
-    ) -> PrivacyEvent:
-        sigma *= self.factors[round - 1]
-        mechanism = self.config.mechanism
-        rho = xi = None
-        if mechanism != "gaussian":
-            shares = max(self.shares(block) for block in self.owners)
-            rho, xi = concentrated_terms(mechanism, sigma, self.scale, shares)
-        return PrivacyEvent(
-            round=round,
-            institution=who,
-            blocks=blocks,
-            mechanism=mechanism,
-            noise_multiplier=sigma,
-            sampling_rate=release.sampling_rate,
-            count=release.steps,
-            unit=self.config.unit,
-            rho=rho,
-            xi=xi,
-        )
 
     def modulus_bits(self, records: int) -> int:
         """Return the width of the modulus in which no sum wraps around.
@@ -244,23 +151,22 @@ def make_terms(
         return None
     config, audit = after_audit(experiment.privacy, experiment.paradigm)
     rounds = experiment.training.rounds
-    terms = PrivacyTerms(
+    shape = NoiseShape(
         config=config,
         factors=config.noise_factors(rounds),
-        releases={},
         owners=owners,
         dimension=dimension() if config.mode == "record-distributed" else 1,
-        audit=audit,
     )
-    terms.groups(())  # a group without blocks, or a block without a group, is said before training
-    releases = {p.name: _release(experiment, p, terms) for p in participants}
-    return replace(terms, releases=releases)
+    shape.groups(())  # a group without blocks, or a block without a group, is said before training
+    releases = {p.name: _release(experiment, p, shape) for p in participants}
+    parts = (shape.config, shape.factors, shape.owners, shape.dimension)
+    return PrivacyTerms(*parts, releases=releases, audit=audit)
 
 
-def _release(experiment: Experiment, participant: Participant, terms: PrivacyTerms) -> Release:
-    config, training = terms.config, experiment.training
+def _release(experiment: Experiment, participant: Participant, shape: NoiseShape) -> Release:
+    config, training = shape.config, experiment.training
     rate, steps = config.sampling_rate, 1
-    if terms.local:
+    if shape.local:
         rate = sampling_rate(participant.batch_size, participant.specimens)
         per_epoch = steps_per_epoch(participant.batch_size, participant.specimens)
         steps = training.local_epochs * per_epoch
@@ -276,13 +182,13 @@ def _release(experiment: Experiment, participant: Participant, terms: PrivacyTer
             config.delta,
             rate,
             steps * seen,
-            terms.factors[:seen],
+            shape.factors[:seen],
             config.accountant,
         )
     else:
-        shape = Release(1.0, rate, steps)
+        whose = Release(1.0, rate, steps)
         rounds = range(1, training.rounds + 1)
         sigma = calibrate(
-            lambda s: [terms._event("any", (), r, shape, s) for r in rounds], target, config.delta
+            lambda s: [shape.event("any", (), r, whose, s) for r in rounds], target, config.delta
         )
     return Release(sigma, rate, steps)

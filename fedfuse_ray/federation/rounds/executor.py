@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from fedfuse_ray.federation.messages.metrics import Scores, View
-from fedfuse_ray.federation.messages.records import Alone, TrainRecord
+from fedfuse_ray.federation.messages.records import Alone
+from fedfuse_ray.federation.modes.outcome import EVERYONE, Attendance, RoundOutcome
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.rounds.timeline import EVERYONE, Attendance
-from fedfuse_ray.federation.server.server import Aggregation
-
-
-@dataclass(frozen=True)
-class RoundOutcome:
-    """What a round of training left behind.
-
-    Attributes:
-        records: One for each participant that trained, in participants' order.
-        dropouts: Names of those whose update is not in the sum.
-        aggregation: The server's account.
-        train_seconds: Until the last update had arrived.
-        aggregate_seconds: The server's step.
-        simulated_start: Seconds on the virtual clock when the round began.
-        simulated_seconds: How long it took there.
-        fetched: Whom the broadcast has reached.
-        unselected: Who could be reached, and was not chosen to train.
-    """
-
-    records: tuple[TrainRecord, ...]
-    dropouts: tuple[str, ...]
-    aggregation: Aggregation
-    train_seconds: float
-    aggregate_seconds: float
-    simulated_start: float = 0.0
-    simulated_seconds: float = 0.0
-    fetched: tuple[str, ...] = ()
-    unselected: tuple[str, ...] = ()
 
 
 class Executor(Protocol):

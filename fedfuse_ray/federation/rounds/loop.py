@@ -11,8 +11,9 @@ from pathlib import Path
 
 from fedfuse_ray.errors import BudgetSpentError
 from fedfuse_ray.federation.messages.metrics import Scores, View
+from fedfuse_ray.federation.modes.outcome import RoundOutcome
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.rounds.executor import Executor, RoundOutcome
+from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.federation.rounds.timeline import attend
 
 _MOST_FOR_ALL_SUBSETS = 4

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedfuse_ray.blocks import Blocks
@@ -11,16 +10,80 @@ from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.institution.institution import Institution, NetCache, pin_threads
+from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.metrics import Scores, View
-from fedfuse_ray.federation.messages.records import Alone, Trained, TrainRecord
-from fedfuse_ray.federation.modes.buffered import Buffered
-from fedfuse_ray.federation.modes.masked import Answer
+from fedfuse_ray.federation.messages.records import Alone, Carried, TrainRecord
+from fedfuse_ray.federation.messages.updates import Kept
+from fedfuse_ray.federation.modes.delivery import Sent
+from fedfuse_ray.federation.modes.exchange import Answer, Turn
+from fedfuse_ray.federation.modes.outcome import EVERYONE, Attendance, Closed, RoundOutcome
+from fedfuse_ray.federation.modes.sides import InstitutionSide, ServerSide
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.transfer import first_weights
-from fedfuse_ray.federation.rounds.executor import RoundOutcome
-from fedfuse_ray.federation.rounds.outcomes import buffered_outcome, plain_outcome, secure_outcome
-from fedfuse_ray.federation.rounds.timeline import EVERYONE, Attendance
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.rounds.driver import RoundDriver
+
+Messages = Sequence[tuple[str, bytes]]
+"""Sender and message."""
+
+
+class SerialCalls:
+    """Calls institutions one after the other, and the server, in this process.
+
+    Args:
+        sides: The institutions.
+        server: The server.
+        kept: What institutions keep, by name.
+    """
+
+    def __init__(
+        self, sides: Sequence[InstitutionSide], server: ServerSide, kept: dict[str, Kept]
+    ) -> None:
+        self._sides, self._server, self.kept = sides, server, kept
+        self._broadcast = Broadcast(0, {}, {})
+        self._answer = Answer()
+
+    def begin(self, round: int) -> None:
+        """Have the server broadcast."""
+        self._broadcast, self._answer = self._server.server.broadcast(), Answer()
+
+    def take(
+        self, step: str, round: int, idle: Sequence[str], behind: Sequence[str]
+    ) -> tuple[Sent[Messages], list[TrainRecord]]:
+        """Let all institutions but the idle ones take a step."""
+        messages: list[tuple[str, bytes]] = []
+        records = []
+        for side in self._sides:
+            name = side.institution.name
+            if name in idle:
+                continue
+            kept = self.kept.get(name, Kept())
+            turn = Turn(round, self._answer, self._broadcast, kept, name in behind)
+            reply = side.take(step, turn)
+            if reply.message is not None:
+                messages.append((name, reply.message))
+            if reply.record is not None:
+                records.append(reply.record)
+            if reply.kept:
+                self.kept[name] = reply.kept
+        return [(messages, [name for name, _ in messages])], records
+
+    def close(self, step: str, round: int, sent: Sent[Messages]) -> bool:
+        """Have the server close a step before the last."""
+        answer = self._server.close(step, round, _wanted(sent))
+        self._answer = answer or Answer()
+        return answer is not None
+
+    def finish(self, round: int, sent: Sent[Messages]) -> Closed:
+        """Have the server close the last step, and step itself."""
+        return self._server.finish(round, _wanted(sent))
+
+    def lost(self, round: int) -> Closed:
+        """Have the server end a round that is lost."""
+        return self._server.lost(round)
+
+
+def _wanted(sent: Sent[Messages]) -> list[tuple[str, bytes]]:
+    return [(who, data) for messages, names in sent for who, data in messages if who in names]
 
 
 class SerialExecutor:
@@ -28,138 +91,76 @@ class SerialExecutor:
 
     kind = "serial"
 
-    def __init__(self) -> None:
-        self._states: dict[str, Blocks] = {}
-
     def start(self, plan: Plan, dataset: Path) -> None:
         """Create the participants."""
         pin_threads()
         self._plan = plan
         nets = NetCache(plan)
         data = Dataset(dataset)
-        self._participants = [Institution(plan, p, data, nets) for p in plan.participants]
+        self._sides = [InstitutionSide(Institution(plan, p, data, nets)) for p in plan.participants]
 
     def load(self, path: Path | None) -> None:
         """Set server and institutions to a checkpoint, or to the seeded initial weights."""
         checkpoint = (
             checkpoints.read(path) if path else Checkpoint(0, first_weights(self._plan.spec))
         )
-        self._server = Server(self._plan, checkpoint)
-        self._states = dict(checkpoint.institutions)
-        self._buffered = Buffered(self._plan, dict(checkpoint.carried))
+        self._server = ServerSide(self._plan, checkpoint)
+        self._calls = SerialCalls(self._sides, self._server, dict(checkpoint.institutions))
+        carried: dict[str, Carried[Messages]] = {
+            who: Carried(c.flight, c.record, [(who, c.payload)])
+            for who, c in checkpoint.carried.items()
+        }
+        self._driver = RoundDriver(self._plan, self._calls, carried)
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """What institutions keep, by name."""
+        return self._calls.kept
+
+    @property
+    def weights(self) -> Blocks:
+        """The global weights."""
+        return self._server.server.weights
 
     def noise_factor(self) -> float:
         """Return the factor on the next round's noise."""
-        return self._server.noise_factor
+        return self._server.server.state.released.factor
 
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
         """Run one round."""
-        if self._plan.steps:
-            return self._train_securely(round, attendance)
-        if self._plan.asynchronous:
-            return self._train_buffered(round, attendance)
-        began = time.perf_counter()
-        trained = self._train(round, attendance, attendance.idle)
-        collected = time.perf_counter()
-        sent = [(t.record.institution, t.payload) for t in trained if t.payload]
-        aggregation = self._server.aggregate(round, sent)
-        return plain_outcome(
-            self._plan,
-            round,
-            attendance,
-            [t.record for t in trained],
-            aggregation,
-            (began, collected, time.perf_counter()),
-        )
-
-    def _train(self, round: int, attendance: Attendance, idle: Collection[str]) -> list[Trained]:
-        """Train everybody but the named ones, and keep their states."""
-        broadcast = self._server.broadcast()
-        trained = []
-        for institution in self._participants:
-            name = institution.participant.name
-            if name in idle:
-                continue
-            state, anew = self._states.get(name, {}), name in attendance.anew
-            trained.append(institution.train(round, broadcast, state, anew))
-            if trained[-1].state:
-                self._states[name] = trained[-1].state
-        return trained
-
-    def _train_buffered(self, round: int, attendance: Attendance) -> RoundOutcome:
-        began = time.perf_counter()
-        starting = self._buffered.idle(attendance)
-        others = [p.name for p in self._plan.participants if p.name not in starting]
-        for t in self._train(round, attendance, others):
-            self._buffered.send(round, attendance.now, t.record, t.payload)
-        collected = time.perf_counter()
-        arrived = self._buffered.arrive(round)
-        aggregation = self._server.aggregate(
-            round, [(c.flight.institution, c.payload) for c in arrived]
-        )
-        times = (began, collected, time.perf_counter())
-        return buffered_outcome(self._buffered, round, attendance, arrived, aggregation, times)
-
-    def _train_securely(self, round: int, attendance: Attendance) -> RoundOutcome:
-        began = time.perf_counter()
-        broadcast = self._server.broadcast()
-        answer: Answer = b""
-        records: list[TrainRecord] = []
-        messages: list[tuple[str, bytes | memoryview]] = []
-        present = [i for i in self._participants if i.participant.name not in attendance.absent]
-        for step in self._plan.steps:
-            messages = []
-            for i in present:
-                name = i.participant.name
-                reply = i.secure_step(step, round, answer, broadcast, name in attendance.anew)
-                records += [reply.record] if reply.record is not None else []
-                messages += [(name, reply.message)] if reply.message else []
-            if step == self._plan.steps[-1]:
-                revealed = self._server.reveal(round, messages)
-                break
-            following = self._server.secure_step(step, round, messages)
-            if following is None:
-                revealed = self._server.lost(round)
-                break
-            answer = following
-        collected = time.perf_counter()
-        aggregation = self._server.aggregate_revealed(round, revealed)
-        return secure_outcome(
-            self._plan,
-            round,
-            attendance,
-            records,
-            (revealed.traffic, revealed.dropouts),
-            aggregation,
-            (began, collected, time.perf_counter()),
-        )
+        return self._driver.run(round, attendance)
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model."""
-        weights = self._server.released()
-        return [i.evaluate(weights, views[i.participant.domain]) for i in self._participants]
+        weights = self._server.server.model()
+        institutions = [side.institution for side in self._sides]
+        return [i.evaluate(weights, views[i.participant.domain]) for i in institutions]
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
-        carried = self._buffered.carried
-        checkpoints.save(folder, self._server.checkpoint(self._states, carried))
+        carried = {
+            who: Carried(c.flight, c.record, dict(c.payload)[who])
+            for who, c in self._driver.carried.items()
+        }
+        checkpoints.save(folder, self._server.server.checkpoint(self.kept, carried))
 
     def sha256(self) -> str:
         """Return the digest of the global weights."""
-        return self._server.sha256()
+        return self._server.server.sha256()
 
     def train_alone(
         self, names: Sequence[str], views: dict[str, tuple[View, ...]]
     ) -> Iterator[Alone]:
         """Train the named participants one after the other."""
-        for i in self._participants:
-            if i.participant.name in names:
-                yield i.train_alone(views[i.participant.domain])
+        for side in self._sides:
+            institution = side.institution
+            if institution.name in names:
+                yield institution.train_alone(views[institution.participant.domain])
 
     def block_sizes(self) -> dict[str, int]:
         """Return the number of parameters of each block."""
-        return {name: vector.size for name, vector in self._server.weights.items()}
+        return dict(self._server.server.sizes)
 
     def close(self) -> None:
         """Drop the participants and their data."""
-        self._participants = []
+        self._sides = []

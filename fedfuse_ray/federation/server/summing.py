@@ -1,4 +1,4 @@
-"""From updates that were accepted to block-wise means: decode, weigh, add, undo the chain."""
+"""From updates that were accepted to block-wise means: decode, weigh, add, undo the transforms."""
 
 from __future__ import annotations
 
@@ -10,37 +10,53 @@ import numpy as np
 from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.messages import wire
-from fedfuse_ray.federation.messages.private_transforms import ClipUpdate
-from fedfuse_ray.federation.messages.transforms import build_chain, undo_chain
+from fedfuse_ray.federation.messages.coding import Settings
+from fedfuse_ray.federation.messages.transforms import clipped
+from fedfuse_ray.federation.messages.updates import Update
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.server.strategies import CONTROL, Aggregate
 from fedfuse_ray.federation.server.weighting import correction, loss_factors
+from fedfuse_ray.federation.strategies import Aggregate
 from fedfuse_ray.network import staleness_weight
-
-_TRACKED = "tracked/"
-"""Sum of what EF21's senders have got across so far."""
 
 
 @dataclass
 class Total:
-    """Block-wise sums while they are taken, and who is in them."""
+    """Block-wise sums while they are taken, and who is in them.
 
-    sums: Blocks = field(default_factory=dict)
+    Attributes:
+        sums: The sums.
+        survivors: By block, whose update of it is in the sum.
+        steps: Local optimizer steps, by institution.
+        factors: What each institution's update was weighed by.
+        accepted: Whose updates are in.
+        refused: Sender and reason of each update that could not be decoded.
+    """
+
+    sums: Update = field(default_factory=Update)
     survivors: dict[str, tuple[str, ...]] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     factors: dict[str, float] = field(default_factory=dict)
     accepted: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, message: wire.Message, decoded: Blocks, factor: float) -> None:
+    def add(self, message: wire.Message, update: Update, factor: float) -> None:
         """Add one update, which is weighed by a factor already."""
-        who = message.institution
-        self.factors[who] = factor
-        self.accepted.append(who)
-        self.steps[who] = message.steps
-        for name, vector in decoded.items():
-            self.sums[name] = self.sums[name] + vector if name in self.sums else vector
-            self.survivors[name] = (*self.survivors.get(name, ()), who)
+        sender = message.institution
+        self.factors[sender] = factor
+        self.accepted.append(sender)
+        self.steps[sender] = message.steps
+        self.sums = added(self.sums, update)
+        for name in update.weights:
+            self.survivors[name] = (*self.survivors.get(name, ()), sender)
+
+
+def added(sums: Update, update: Update) -> Update:
+    """Return block-wise sums with one update more."""
+    return Update(_added(sums.weights, update.weights), _added(sums.controls, update.controls))
+
+
+def _added(sums: Blocks, more: Blocks) -> Blocks:
+    return sums | {name: sums[name] + v if name in sums else v for name, v in more.items()}
 
 
 class Summing:
@@ -53,16 +69,15 @@ class Summing:
 
     def __init__(self, plan: Plan, sizes: Mapping[str, int]) -> None:
         self._plan, self._sizes = plan, sizes
-        self._chain = build_chain(plan)
 
-    def add_up(self, messages: Sequence[wire.Message], round: int, state: Blocks) -> Total:
+    def add_up(self, messages: Sequence[wire.Message], round: int, settings: Settings) -> Total:
         """Decode one update after the other and add them up; those that can't be are refused."""
         total = Total()
         factors = self._factors(messages)
         for message in messages:
             factor = factors.get(message.institution, 1.0)
             try:
-                decoded = self._decoded(message, round, state)
+                decoded = self._decoded(message, settings)
             except ProtocolError as error:
                 total.refused.append((message.institution, str(error)))
                 continue
@@ -75,79 +90,83 @@ class Summing:
         losses = {m.institution: m.loss for m in messages if m.loss is not None}
         return loss_factors(losses, strategy.loss_exponent) if self._plan.weighs_by_loss else {}
 
-    def _weighed(self, decoded: Blocks, staleness: int, factor: float) -> Blocks:
+    def _weighed(self, update: Update, staleness: int, factor: float) -> Update:
         """Weigh an update by its age, and by its sender's loss; control variates are not."""
         if staleness:
             exponent = self._plan.experiment.network.aggregation.staleness_exponent
             weight = np.float32(staleness_weight(staleness, exponent))
-            decoded = {name: weight * vector for name, vector in decoded.items()}
+            update = update.map(lambda name, vector: weight * vector)
         if factor == 1.0:
-            return decoded
-        return {
-            name: vector if name.startswith(CONTROL) else np.float32(factor) * vector
-            for name, vector in decoded.items()
-        }
+            return update
+        return update.map(lambda n, v: np.float32(factor) * v, lambda n, v: v)
 
-    def _decoded(self, message: wire.Message, round: int, state: Blocks) -> Blocks:
-        who, coding = message.institution, self._plan.coding
+    def _decoded(self, message: wire.Message, settings: Settings) -> Update:
+        sender, coding = message.institution, self._plan.coding
         decoded: Blocks = {}
         for name, payload in message.blocks.items():
             size = message.sizes[name]
             try:
-                decoded[name] = coding.decode(payload, name, size, message.round, who, state)
+                decoded[name] = coding.decode(payload, name, size, message.round, sender, settings)
             except ProtocolError as error:
                 raise ProtocolError(f"its block {name} can't be decoded: {error}") from None
-        terms = self._plan.privacy
-        if terms is not None and terms.config.mode == "client" and decoded:
+        update, terms = Update.from_wire(decoded), self._plan.privacy
+        if terms is not None and terms.config.mode == "client" and update:
             # What was lost on the way may have lengthened it; this server may look, and clips.
-            decoded = ClipUpdate(terms.config.clip_norm).apply(decoded, who, round)
-        return decoded
+            return Update(clipped(update.weights, terms.config.clip_norm))
+        return update
 
-    def aggregate(self, total: Total, round: int, state: Blocks) -> tuple[Aggregate, Blocks]:
-        """Return the block-wise means, and what the server's state gains by them.
+    def aggregate(self, total: Total, round: int, tracked: Update) -> tuple[Aggregate, Update]:
+        """Return the block-wise means, and what EF21's senders have got across by now.
 
         Args:
             total: The sums.
             round: From 1.
-            state: The server's state.
+            tracked: What EF21's senders had got across before.
         """
-        gained: Blocks = {}
-        sums, survivors = dict(total.sums), dict(total.survivors)
-        if self._plan.privacy is not None and self._plan.privacy.config.mode == "client":
+        plan, sums, survivors = self._plan, total.sums, dict(total.survivors)
+        if plan.privacy is not None and plan.privacy.config.mode == "client":
             # A sample may be empty; the noise is released all the same.
-            sums = {n: np.zeros(size, np.float32) for n, size in self._sizes.items()} | sums
-            survivors = dict.fromkeys(sums, ()) | survivors
+            nothing = {n: np.zeros(size, np.float32) for n, size in self._sizes.items()}
+            sums = Update(nothing | sums.weights)
+            survivors = dict.fromkeys(sums.weights, ()) | survivors
         # Whoever sends nothing under EF21 is still there with what it sent before.
         standing = survivors
-        if self._plan.coding.feedback == "ef21":
-            sums = {n: state.get(_TRACKED + n, np.float32(0)) + v for n, v in sums.items()}
-            gained = {_TRACKED + name: vector for name, vector in sums.items()}
-            standing = {name: self._plan.owners[name.removeprefix(CONTROL)] for name in sums}
-        mean = undo_chain(self._chain, sums, standing, round)
-        if self._plan.weighs_by_loss:
-            mean = {n: self._corrected(n, v, survivors[n], total.factors) for n, v in mean.items()}
+        if plan.coding.feedback == "ef21":
+            before = tracked
+            sums = Update(
+                _over(before.weights, sums.weights), _over(before.controls, sums.controls)
+            )
+            tracked = Update(before.weights | sums.weights, before.controls | sums.controls)
+            standing = {name: plan.owners[name] for name in sums.weights}
+        mean = plan.transforms.means(sums, standing, round)
+        weights = mean.weights
+        if plan.weighs_by_loss:
+            weights = {
+                n: self._corrected(n, v, survivors[n], total.factors) for n, v in weights.items()
+            }
         means = Aggregate(
-            mean=mean,
-            steps={name: self._mean_steps(name, survivors[name], total) for name in mean},
-            participation={
-                name: len(survivors[name]) / len(self._plan.owners[name.removeprefix(CONTROL)])
-                for name in mean
-            },
+            mean=weights,
+            steps={name: self._mean_steps(name, survivors[name], total) for name in weights},
+            participation={n: len(survivors[n]) / len(plan.owners[n]) for n in weights},
+            controls=mean.controls,
         )
-        return means, gained
+        return means, tracked
 
     def _corrected(
-        self, block: str, mean: Vector, who: tuple[str, ...], factors: Mapping[str, float]
+        self, block: str, mean: Vector, owners: tuple[str, ...], factors: Mapping[str, float]
     ) -> Vector:
         """Return the mean by fractions and factors, from that by fractions over weighed updates."""
-        if block.startswith(CONTROL):
-            return mean
-        fractions = {name: self._plan.fractions[block][name] for name in who}
+        fractions = {name: self._plan.fractions[block][name] for name in owners}
         return np.float32(correction(fractions, factors)) * mean
 
-    def _mean_steps(self, block: str, who: tuple[str, ...], total: Total) -> float:
-        fractions = self._plan.fractions[block.removeprefix(CONTROL)]
-        weights = {name: fractions[name] * total.factors[name] for name in who}
+    def _mean_steps(self, block: str, owners: tuple[str, ...], total: Total) -> float:
+        fractions = self._plan.fractions[block]
+        weights = {name: fractions[name] * total.factors[name] for name in owners}
         if not sum(weights.values()):
             return 0.0
-        return sum(weights[name] * total.steps[name] for name in who) / sum(weights.values())
+        return sum(weights[name] * total.steps[name] for name in owners) / sum(weights.values())
+
+
+def _over(before: Blocks, change: Blocks) -> Blocks:
+    """Return what was there before with a change added, block by block."""
+    return {name: before.get(name, np.float32(0)) + vector for name, vector in change.items()}

@@ -38,22 +38,17 @@ def effective_tolerance(owners: int, tolerated: int) -> int:
     return min(tolerated, owners - 1)
 
 
-def noise_share_std(
-    noise_multiplier: float, clip_norm: float, owners: int, tolerated: int
-) -> float:
-    """Return the standard deviation of one owner's noise share, in units of the gradient.
+def share_std(std: float, shares: int) -> float:
+    """Return the standard deviation of one owner's noise share.
 
     Args:
-        noise_multiplier: sigma of the sum.
-        clip_norm: C.
-        owners: K_b, the owners of the block.
-        tolerated: t, cut to K_b - 1.
+        std: Of the noise that the sum has to carry.
+        shares: K_b - t_b, of how many shares it is made.
 
-    >>> noise_share_std(2.0, 1.5, owners=5, tolerated=1)
+    >>> share_std(3.0, shares=4)
     1.5
     """
-    remaining = owners - effective_tolerance(owners, tolerated)
-    return noise_multiplier * clip_norm / math.sqrt(remaining)
+    return std / math.sqrt(shares)
 
 
 def realised_noise_multiplier(

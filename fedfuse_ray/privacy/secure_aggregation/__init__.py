@@ -22,7 +22,7 @@ from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
 from fedfuse_ray.privacy.secure_aggregation.keys import simulation_identities, simulation_randomness
 from fedfuse_ray.privacy.secure_aggregation.quantization import FixedPoint, from_modular, to_modular
 from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
-from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server
+from fedfuse_ray.privacy.secure_aggregation.server import Server, Unmasked
 from fedfuse_ray.privacy.secure_aggregation.terms import (
     BlockTerms,
     RoundTerms,
@@ -31,7 +31,6 @@ from fedfuse_ray.privacy.secure_aggregation.terms import (
 )
 
 __all__ = [
-    "Aggregate",
     "BlockTerms",
     "Client",
     "FixedPoint",
@@ -42,6 +41,7 @@ __all__ = [
     "RoundTerms",
     "Server",
     "Stage",
+    "Unmasked",
     "from_modular",
     "minimum_threshold",
     "run_round",

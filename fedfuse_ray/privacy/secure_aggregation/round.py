@@ -13,7 +13,7 @@ from fedfuse_ray.packing import Modular
 from fedfuse_ray.privacy.identities import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
-from fedfuse_ray.privacy.secure_aggregation.server import Aggregate, Server
+from fedfuse_ray.privacy.secure_aggregation.server import Server, Unmasked
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 
 
@@ -22,14 +22,14 @@ class RoundReport:
     """A round's sums and what they cost.
 
     Attributes:
-        aggregate: What the server ends with.
+        unmasked: What the server ends with.
         seconds: `stage/clients` and `stage/server` to the seconds spent there, all institutions
             one after the other.
         uplink_by_stage: Stage to institution to the bytes that it sent in the stage.
         downlink_by_stage: The same of the server's answer that opens the stage.
     """
 
-    aggregate: Aggregate
+    unmasked: Unmasked
     seconds: Mapping[str, float]
     uplink_by_stage: Mapping[str, Mapping[str, int]]
     downlink_by_stage: Mapping[str, Mapping[str, int]]
@@ -97,9 +97,9 @@ def run_round(
     play.close(Stage.CONSISTENCY_CHECK, play.server.confirmations)
     play.stage(Stage.UNMASKING, lambda _, client, confirmed: client.unmask(confirmed))
     start = perf_counter()
-    aggregate = play.server.aggregate()
+    unmasked = play.server.unmask()
     play.seconds[f"{Stage.UNMASKING.value}/server"] += perf_counter() - start
-    return RoundReport(aggregate, play.seconds, play.uplink, play.downlink)
+    return RoundReport(unmasked, play.seconds, play.uplink, play.downlink)
 
 
 @dataclass

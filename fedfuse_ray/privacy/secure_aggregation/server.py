@@ -39,7 +39,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Aggregate:
+class Unmasked:
     """What a round reveals.
 
     Attributes:
@@ -62,7 +62,7 @@ class Server:
     """The server in one round.
 
     Call `receive` for each message of a stage, then the method that closes the stage: `roster`,
-    `deliveries`, `survivors`, `confirmations`, `aggregate`. A refused message changes nothing; who
+    `deliveries`, `survivors`, `confirmations`, `unmask`. A refused message changes nothing; who
     sent no acceptable message when a stage is closed has dropped out. Each of the five raises
     TooFewError when fewer are left than the threshold: the round is over and revealed nothing.
     """
@@ -83,7 +83,7 @@ class Server:
 
     @property
     def stage(self) -> Stage | None:
-        """The stage whose messages are due; None after the aggregate."""
+        """The stage whose messages are due; None after the last."""
         return self._stage
 
     @property
@@ -158,7 +158,7 @@ class Server:
         self._close(Stage.CONSISTENCY_CHECK, Stage.UNMASKING)
         return self._broadcast(Kind.CONFIRMATIONS)
 
-    def aggregate(self) -> Aggregate:
+    def unmask(self) -> Unmasked:
         """Close stage 4, take the masks out of the sums and return these.
 
         Raises:
@@ -181,7 +181,7 @@ class Server:
             self._sums[block] &= self._sums[block].dtype.type(mask)
             sums[block] = self._sums[block]
         owners = {block: self._terms.owners_among(block, self._survivors) for block in sums}
-        return Aggregate(
+        return Unmasked(
             sums=sums,
             owners=owners,
             withheld=tuple(name for name in sorted(self._terms.blocks) if name not in sums),

@@ -11,7 +11,7 @@ import pytest
 from fedfuse_ray import blocks
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
-from fedfuse_ray.federation.server.strategies import STRATEGIES
+from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.runs.running import resume, run
 from tests.support.federations import plan_of, rows_of, scores_of, tiny

@@ -16,8 +16,8 @@ ANY = {
     # Ray's references and handles have no types.
     "actors.cluster",
     "actors.hosts",
-    "actors.ray_executor",
     "actors.server_handle",
+    "actors.starting",
     "fedfuse_ray.studies.sweeping.on_ray",
     # Values of a setting, and trees of YAML and JSON before they are validated.
     "fedfuse_ray.config.sources",
@@ -53,7 +53,13 @@ ANY = {
     "fedfuse_ray.models.encoders.imagenet",
     "fedfuse_ray.privacy.accounting.epsilon",
     "fedfuse_ray.privacy.mechanisms.homomorphic",
-    "fedfuse_ray.federation",
+    "fedfuse_ray.federation.checkpoints.alone",
+    "fedfuse_ray.federation.checkpoints.archive",
+    "fedfuse_ray.federation.checkpoints.checkpoint",
+    "fedfuse_ray.federation.institution.private_gradients",
+    "fedfuse_ray.federation.modes.integers",
+    "fedfuse_ray.federation.plan.selection",
+    "fedfuse_ray.federation.strategies",
 }
 
 

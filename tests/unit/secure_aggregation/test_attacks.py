@@ -203,4 +203,4 @@ def test_a_wrong_share_of_a_member_never_gives_a_wrong_sum(
     for name in play.server.expected:
         play.server.receive(play.message(Stage.UNMASKING, name, answers[name]))
     with pytest.raises(ProtocolError, match=f"shares .*{target}"):
-        play.server.aggregate()
+        play.server.unmask()

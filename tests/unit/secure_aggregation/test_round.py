@@ -35,7 +35,7 @@ WIDTHS = {"encoder/ct": 2, "encoder/mri": 32, "head/medical": 13}
 def test_sum_is_exact_with_dropouts_at_every_stage(stage: Stage, count: int) -> None:
     terms = make_terms(widths=WIDTHS)
     inputs, lost = make_inputs(terms), NAMES[:count]
-    aggregate = run_round(terms, IDENTITIES, inputs, {stage: lost}).aggregate
+    aggregate = run_round(terms, IDENTITIES, inputs, {stage: lost}).unmasked
     uploaded = stage in (Stage.CONSISTENCY_CHECK, Stage.UNMASKING)
     check_sums(terms, inputs, aggregate, NAMES if uploaded else NAMES[count:])
     assert aggregate.dropouts[stage.value] == lost
@@ -47,7 +47,7 @@ def test_sum_is_exact_for_every_width_of_word(bits: int) -> None:
     terms = make_terms(bits=bits)
     inputs = make_inputs(terms)
     lost = {Stage.SHARE_KEYS: NAMES[6:], Stage.MASKED_INPUT: NAMES[:1], Stage.UNMASKING: NAMES[5:6]}
-    aggregate = run_round(terms, IDENTITIES, inputs, lost).aggregate
+    aggregate = run_round(terms, IDENTITIES, inputs, lost).unmasked
     check_sums(terms, inputs, aggregate, NAMES[1:6])
     assert aggregate.withheld == ()
 
@@ -60,11 +60,11 @@ def test_each_block_travels_and_is_summed_at_its_own_width() -> None:
     masked = play.masked(play.message(Stage.MASKED_INPUT, NAMES[2], answers[NAMES[2]]), NAMES[2])
     for block, words in masked.blocks.items():
         assert len(words) == packed_bytes(terms.blocks[block].size, terms.bits(block))
-    aggregate = run_round(terms, IDENTITIES, play.inputs).aggregate
+    aggregate = run_round(terms, IDENTITIES, play.inputs).unmasked
     assert int(aggregate.sums["encoder/ct"].max()) == 3
     # The control: at the round's width the sum of the same words is another.
     wide = run_round(make_terms(widths=WIDTHS | {"encoder/ct": 8}), IDENTITIES, play.inputs)
-    assert int(wide.aggregate.sums["encoder/ct"].max()) > 3
+    assert int(wide.unmasked.sums["encoder/ct"].max()) > 3
 
 
 def test_who_holds_another_width_for_a_block_is_refused() -> None:
@@ -124,8 +124,8 @@ def test_same_seed_gives_same_bytes_and_other_keys_give_the_same_sum() -> None:
     assert first == again
     seeded = run_round(
         terms, IDENTITIES, inputs, randomness=lambda name: simulation_randomness(3, name, 0)
-    ).aggregate
-    fresh = run_round(terms, IDENTITIES, inputs).aggregate
+    ).unmasked
+    fresh = run_round(terms, IDENTITIES, inputs).unmasked
     for block in terms.blocks:
         np.testing.assert_array_equal(seeded.sums[block], fresh.sums[block])
 
@@ -149,7 +149,7 @@ def test_a_report_counts_every_byte_once() -> None:
 
 def test_a_single_owner_is_reported_as_unprotected() -> None:
     terms = make_terms()
-    aggregate = run_round(terms, IDENTITIES, make_inputs(terms)).aggregate
+    aggregate = run_round(terms, IDENTITIES, make_inputs(terms)).unmasked
     assert aggregate.unprotected == ("head/medical",)
     assert unprotected_blocks(OWNERS) == ("head/medical",)
 
@@ -158,7 +158,7 @@ def test_a_block_with_too_few_survivors_is_withheld_and_the_others_are_revealed(
     terms = make_terms()
     inputs = make_inputs(terms)
     lost = NAMES[:3]  # of the four owners of encoder/ct one is left
-    aggregate = run_round(terms, IDENTITIES, inputs, {Stage.MASKED_INPUT: lost}).aggregate
+    aggregate = run_round(terms, IDENTITIES, inputs, {Stage.MASKED_INPUT: lost}).unmasked
     assert aggregate.withheld == ("encoder/ct", "head/medical")
     check_sums(terms, inputs, aggregate, NAMES[3:])
 
@@ -178,9 +178,9 @@ def test_a_block_with_too_few_survivors_is_withheld_and_the_others_are_revealed(
 
 def test_the_minimum_of_survivors_can_be_raised_to_what_the_noise_assumes() -> None:
     inputs, lost = make_inputs(make_terms()), {Stage.MASKED_INPUT: NAMES[:1]}
-    kept = run_round(make_terms(encoder=3), IDENTITIES, inputs, lost).aggregate
+    kept = run_round(make_terms(encoder=3), IDENTITIES, inputs, lost).unmasked
     assert kept.withheld == ()
-    refused = run_round(make_terms(encoder=4), IDENTITIES, inputs, lost).aggregate
+    refused = run_round(make_terms(encoder=4), IDENTITIES, inputs, lost).unmasked
     assert refused.withheld == ("encoder/ct",)
 
 

@@ -17,7 +17,7 @@ from fedfuse_ray.federation.institution.contrastive import (
     in_round,
 )
 from fedfuse_ray.federation.server.server import Server
-from fedfuse_ray.federation.server.strategies import LocalRule
+from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.runs.running import Silent, resume, run

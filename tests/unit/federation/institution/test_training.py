@@ -9,7 +9,7 @@ import torch
 from fedfuse_ray.federation.institution import training as local
 from fedfuse_ray.federation.institution.alone import train_alone
 from fedfuse_ray.federation.institution.training import batches, predict
-from fedfuse_ray.federation.server.strategies import CONTROL, LocalRule
+from fedfuse_ray.federation.strategies import CONTROL, LocalRule
 from tests.support.local_setup import MODALITIES, SGD, loss_of, run, specimens, training_of
 
 # A round, and what strategies change about it.

@@ -14,7 +14,7 @@ from fedfuse_ray.federation.institution.institution import NetCache
 from fedfuse_ray.federation.institution.tensors import BackboneCache
 from fedfuse_ray.federation.plan import public_encoders
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.server.strategies import LocalRule
+from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.initial import block_sizes, frozen_backbone, initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
 from tests.support.federations import dataset_of, plan_of, spec_of, tiny

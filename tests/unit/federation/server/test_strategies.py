@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.config import load
-from fedfuse_ray.federation.server.strategies import STRATEGIES, Aggregate
+from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate
 
 WEIGHTS = {"a": np.float32([1, 2]), "b": np.float32([3])}
 UPDATE = np.float32([0.5, -1])

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fedfuse_ray.blocks import Blocks, Vector
-from fedfuse_ray.federation.server.strategies.base import PLAIN, Aggregate, LocalRule
+from fedfuse_ray.federation.strategies.base import PLAIN, Aggregate, LocalRule, Standing
 
 _FIRST, _SECOND = "first/", "second/"
 
@@ -33,13 +33,13 @@ class Adaptive:
         floor = np.float32(self.adaptivity**2)
         return state | {_SECOND + name: np.full_like(v, floor) for name, v in weights.items()}
 
-    def broadcast(self, state: Blocks) -> Blocks:
+    def controls(self, state: Blocks) -> Blocks:
         """Institutions need nothing but the weights."""
         return {}
 
-    def apply(self, state: Blocks, weights: Blocks, aggregate: Aggregate) -> tuple[Blocks, Blocks]:
+    def apply(self, before: Standing, aggregate: Aggregate) -> Standing:
         """Update the moments, then step."""
-        weights, state = dict(weights), dict(state)
+        weights, state = dict(before.weights), dict(before.state)
         for name, mean in aggregate.mean.items():
             beta1 = np.float32(self.beta1)
             first = (beta1 * state[_FIRST + name] + (1 - beta1) * mean).astype(np.float32)
@@ -48,7 +48,7 @@ class Adaptive:
             root = np.sqrt(second) + np.float32(self.adaptivity)
             weights[name] = (weights[name] + scale * first / root).astype(np.float32)
             state[_FIRST + name], state[_SECOND + name] = first, second
-        return weights, state
+        return Standing(weights=weights, state=state)
 
     def _second(self, second: Vector, square: Vector) -> Vector:
         keep = np.float32(self.beta2)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedfuse_ray.blocks import Blocks
-
-CONTROL = "control/"
-"""Prefix of SCAFFOLD's control variates, which travel as blocks of their own."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,34 @@ class Aggregate:
         mean: Weighted mean of the updates, block by block over the owners that took part.
         steps: Weighted mean of local steps, block by block.
         participation: Fraction of a block's owners that took part.
+        controls: Mean change of their control variates under SCAFFOLD, block by block.
     """
 
     mean: Blocks
     steps: dict[str, float]
     participation: dict[str, float]
+    controls: Blocks = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a federation stands after a step. Both parts are named: nobody mixes them up.
+
+    Attributes:
+        weights: The global model, by block.
+        state: The strategy's own state, named vectors that a checkpoint keeps.
+    """
+
+    weights: Blocks
+    state: Blocks
 
 
 class Strategy(Protocol):
-    """How averaged updates become new weights. State is explicit and belongs to the caller."""
+    """How averaged updates become new weights. State is explicit, and the strategy's alone.
+
+    What else the server keeps (averages of models, clipping norms, codec settings) a strategy
+    neither sees nor has to hand back.
+    """
 
     @property
     def local(self) -> LocalRule:
@@ -54,13 +70,13 @@ class Strategy(Protocol):
         ...
 
     def init(self, weights: Blocks) -> Blocks:
-        """Return the first server state, named vectors that a checkpoint keeps."""
+        """Return the first state."""
         ...
 
-    def broadcast(self, state: Blocks) -> Blocks:
-        """Return the vectors that institutions need besides the weights, by block name."""
+    def controls(self, state: Blocks) -> Blocks:
+        """Return the control variates that institutions need, by block; empty without any."""
         ...
 
-    def apply(self, state: Blocks, weights: Blocks, aggregate: Aggregate) -> tuple[Blocks, Blocks]:
-        """Return (new weights, new state). Blocks that nobody sent stay as they are."""
+    def apply(self, before: Standing, aggregate: Aggregate) -> Standing:
+        """Step. Blocks that nobody sent stay as they are, and inputs are left unmodified."""
         ...

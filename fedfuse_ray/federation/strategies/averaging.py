@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.federation.server.strategies.base import Aggregate, LocalRule
+from fedfuse_ray.federation.strategies.base import Aggregate, LocalRule, Standing
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Averaging:
             return {}
         return {name: np.zeros_like(vector) for name, vector in weights.items()}
 
-    def broadcast(self, state: Blocks) -> Blocks:
+    def controls(self, state: Blocks) -> Blocks:
         """Institutions need nothing but the weights."""
         return {}
 
-    def apply(self, state: Blocks, weights: Blocks, aggregate: Aggregate) -> tuple[Blocks, Blocks]:
+    def apply(self, before: Standing, aggregate: Aggregate) -> Standing:
         """Step along the mean update."""
-        weights, state = dict(weights), dict(state)
+        weights, state = dict(before.weights), dict(before.state)
         for name, mean in aggregate.mean.items():
             step = mean
             if self.local.normalise:
@@ -46,4 +46,4 @@ class Averaging:
                 step = np.float32(self.server_momentum) * state[name] + step
                 state[name] = step
             weights[name] = weights[name] + np.float32(self.server_learning_rate) * step
-        return weights, state
+        return Standing(weights=weights, state=state)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fedfuse_ray.federation.server.strategies.adaptive import Adaptive
-from fedfuse_ray.federation.server.strategies.averaging import Averaging
-from fedfuse_ray.federation.server.strategies.base import CONTROL, Aggregate, LocalRule, Strategy
-from fedfuse_ray.federation.server.strategies.scaffold import Scaffold
+from fedfuse_ray.federation.strategies.adaptive import Adaptive
+from fedfuse_ray.federation.strategies.averaging import Averaging
+from fedfuse_ray.federation.strategies.base import Aggregate, LocalRule, Standing, Strategy
+from fedfuse_ray.federation.strategies.scaffold import Scaffold
 
 STRATEGIES: dict[str, Callable[[Any], Strategy]] = {
     "fedavg": lambda c: Averaging(LocalRule(), c.server_learning_rate, c.server_momentum),
@@ -23,4 +23,4 @@ STRATEGIES: dict[str, Callable[[Any], Strategy]] = {
     ),
 }
 
-__all__ = ["CONTROL", "STRATEGIES", "Aggregate", "LocalRule", "Strategy"]
+__all__ = ["STRATEGIES", "Aggregate", "LocalRule", "Standing", "Strategy"]

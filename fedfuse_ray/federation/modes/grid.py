@@ -1,0 +1,143 @@
+"""The grid on which a secure sum's integers lie in one round: public, and the same for everybody.
+
+Two grids:
+
+- *Fine*: codec `fp32`, and the mechanisms with a proof for integers. The clipped sum is rounded
+  first, on a grid so fine that rounding raises the sensitivity by 1%, and integer noise is added.
+- *Coarse*: `modint`, `subspace` and `countsketch` with the Gaussian mechanism. The block is rotated
+  at random, so that no coordinate stands out; the institution's share of the noise is added; and
+  the noisy vector is rounded to a grid of `rounding_step` standard deviations of that share.
+
+Why coarse rounding keeps the guarantee: let institution j hold the differing record, n its noise
+share, and R the sum of all the others' integers. Since rounding commutes with adding an integer,
+round(x + n) + R = round(x + n + R): the sum is computed from x + (n + R) alone, and n + R is noise
+that does not depend on the record. R is as wide as the others' shares and their rounding; n smooths
+R's lattice away up to a ripple of relative size 2 exp(-2 pi^2 s^2 (m - 1) / m) at a share of s
+grid steps and m = K - t shares: 1e-4 for two shares at the largest step allowed, 3e-8 for fourteen.
+The others' rounding errors are noise that is not accounted, and outweigh it. The guarantee
+accounted is that of the Gaussian of the shares alone; tests/statistical/test_coarse_rounding.py
+compares the two numerically.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedfuse_ray import rng
+from fedfuse_ray.federation.messages.coding import Coding
+from fedfuse_ray.federation.messages.released import NOTHING_RELEASED, Released
+from fedfuse_ray.federation.plan.noise_shape import COUNT
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.privacy.mechanisms.gaussian import share_std
+
+WIDEST_MODULUS = 32
+
+Rotation = Callable[[str, int], np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One round's grid.
+
+    Attributes:
+        terms: The run's privacy terms.
+        coding: How blocks are encoded.
+        specimens: Public number of training specimens, by institution.
+        round: From 1.
+        released: The round's terms that change.
+        rotation: The stream, by block and round, of the rotation that all its owners share.
+    """
+
+    terms: PrivacyTerms
+    coding: Coding
+    specimens: dict[str, int]
+    round: int
+    released: Released
+    rotation: Rotation
+
+    @property
+    def records(self) -> int:
+        """The public number of all training specimens."""
+        return sum(self.specimens.values())
+
+    def is_coarse(self, block: str) -> bool:
+        """Whether a block's integers lie on the coarse grid; the count of records never does."""
+        gaussian = self.terms.config.mechanism == "gaussian"
+        return gaussian and block != COUNT and self.coding.config.codec != "fp32"
+
+    def bits(self, block: str) -> int:
+        """Return the width of the modulus in which a block, or `COUNT`, is summed."""
+        terms, config = self.terms, self.coding.config
+        if block == COUNT:
+            return terms.modulus_bits(self.records)
+        if config.codec == "fp32":
+            terms.modulus_bits(self.records)  # refuses what 32 bits can't hold
+            return WIDEST_MODULUS
+        if (chosen := self.released.settings.get(block)) is not None:
+            return chosen.bits
+        if config.bits is not None:
+            return config.bits
+        if not self.is_coarse(block):
+            return terms.modulus_bits(self.records)
+        sigma = min(r.noise_multiplier for r in terms.releases.values()) * min(terms.factors)
+        sigma *= self.released.factor
+        step = config.rounding_step
+        signal = self.records * math.sqrt(terms.shares(block)) / (step * sigma)
+        noise = 12.0 * math.sqrt(len(terms.owners[block])) / step
+        return min(math.ceil(math.log2(2.0 * (signal + noise) + 1.0)), WIDEST_MODULUS)
+
+    def std(self, block: str) -> float:
+        """Return the standard deviation of a block's noise on the sum, in units of gradient.
+
+        On the fine grid it is widened by what rounding adds to the sensitivity.
+        """
+        terms, clip_norm = self.terms, self.released.clip_norm
+        scale, sigma = terms.scale, terms.common_sigma(self.round) * self.released.factor
+        if clip_norm is not None:
+            gradient, count = terms.adaptive_stds(sigma)
+            if block == COUNT:
+                return count
+            scale = replace(scale, clip_norm=clip_norm)
+            std = gradient * clip_norm
+        else:
+            std = terms.noise_stds(sigma)[terms.groups((block,))[block]]
+        return std if self.is_coarse(block) else std * scale.l2 / (scale.scale * scale.clip_norm)
+
+    def share_std(self, block: str) -> float:
+        """Return the standard deviation of one owner's share of a block's noise."""
+        return share_std(self.std(block), self.terms.shares(block))
+
+    def units(self, block: str) -> float:
+        """Return the integer units in one unit of gradient."""
+        if not self.is_coarse(block):
+            return self.terms.scale.scale
+        return 1.0 / (self.coding.config.rounding_step * self.share_std(block))
+
+    def expected_batch(self, owners: Iterable[str]) -> float:
+        """Return how many records the owners are expected to sample, from public sizes."""
+        releases = self.terms.releases
+        return math.fsum(releases[who].sampling_rate * self.specimens[who] for who in owners)
+
+
+def grid_of(plan: Plan, round: int, released: Released = NOTHING_RELEASED) -> Grid:
+    """Return a round's grid.
+
+    Args:
+        plan: The federation's plan, with privacy terms.
+        round: From 1.
+        released: The round's terms that change; as the server broadcasts them.
+    """
+    seed = plan.experiment.seed
+    return Grid(
+        terms=plan.terms,
+        coding=plan.coding,
+        specimens={p.name: p.specimens for p in plan.participants},
+        round=round,
+        released=released,
+        rotation=lambda block, round: rng.generator(seed, "secure rotation", block, round),
+    )
