@@ -1,1 +1,1 @@
-"""One experiment from its settings to its sealed folder; several of them belong to `studies`."""
+"""One experiment: read, run, sealed, verified, compared by paradigm; sweeps live in `studies`."""
