@@ -150,15 +150,19 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A round is done, or the trial is."""
-        state = (result["name"], result["round"], result["total"], result["accuracy"])
-        self._tell(TrialState(*state, ended=bool(result["done"])))
+        self._tell(_state(result, ended=bool(result["done"])))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, of itself or stopped by the search."""
         result = trial.last_result or {}
         if "name" in result:
-            state = (result["name"], result["round"], result["total"], result["accuracy"])
-            self._tell(TrialState(*state, ended=True))
+            self._tell(_state(result, ended=True))
+
+
+def _state(result: Mapping[str, Any], *, ended: bool) -> TrialState:
+    return TrialState(
+        result["name"], result["round"], result["total"], result["accuracy"], ended=ended
+    )
 
 
 def run_trials(
@@ -176,14 +180,7 @@ def run_trials(
     Raises:
         ResourceError: No node has room for a trial.
     """
-    # Tune's own tables and per-trial logs would only say again what the trials' folders hold.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    # Only a trial's last report has all objectives.
-    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-    # It misses the very logs that are turned off above.
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    _keep_tune_quiet()
     search = proposing.algorithm(sweep, store, names)
     earlier = set(names) - set(store.missing())
     trackers = reporters(sweep, store, lambda config: named(sweep, store, config), earlier)
@@ -214,6 +211,17 @@ def run_trials(
     )
     tuner.fit()
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
+
+
+def _keep_tune_quiet() -> None:
+    # Tune's own tables and per-trial logs would only say again what the trials' folders hold.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # Only a trial's last report has all objectives.
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    # It misses the very logs that are turned off above.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
 def _tell_nobody(state: TrialState) -> None:
