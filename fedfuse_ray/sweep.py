@@ -68,7 +68,7 @@ def _begin(sweep: Sweep, store: SweepStore) -> None:
 def _run(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
     from fedfuse_ray.studies.sweeping.driving import drive
     from fedfuse_ray.studies.sweeping.live import LiveTable
-    from fedfuse_ray.studies.sweeping.summary import write_folder
+    from fedfuse_ray.studies.sweeping.output import write_folder
 
     began = time.perf_counter()
     # A search that learns is told of ended trials too; they end again at once.
