@@ -18,7 +18,6 @@ from typing import Any, ClassVar, TypeAlias
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from fedfuse_ray.report.theme import is_empty, template
@@ -258,10 +257,10 @@ def _templates() -> Environment:
     # A chart's keys keep their order, and `</script>` in a name can't end the script: the filter
     # writes `<` as `\u003c`.
     found.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    found.globals |= {"asset": _asset, "plotly": lambda: Markup(get_plotlyjs())}
+    found.globals |= {"asset": _asset, "plotly": get_plotlyjs}
     return found
 
 
-def _asset(name: str) -> Markup:
-    """Return a style sheet or script of our own, which is no text to escape."""
-    return Markup((resources.files("fedfuse_ray.report") / "assets" / name).read_text("utf-8"))
+def _asset(name: str) -> str:
+    """Return a style sheet or script of our own."""
+    return (resources.files("fedfuse_ray.report") / "assets" / name).read_text("utf-8")
