@@ -19,7 +19,8 @@ def _write(folder: Path) -> Path:
     from fedfuse_ray.report import write_report
     from fedfuse_ray.studies.related.results import Related
     from fedfuse_ray.studies.reproducing.results import Reproduction
-    from fedfuse_ray.studies.sweeping.summary import is_sweep, rewrite_report
+    from fedfuse_ray.studies.sweeping.output import rewrite_report
+    from fedfuse_ray.studies.sweeping.summary import is_sweep
 
     # A table and a reproduction are laid out as sweeps, so they are looked for first.
     if (folder / Related.FILE).is_file():

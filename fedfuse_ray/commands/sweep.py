@@ -71,7 +71,7 @@ def _begun(source: Path, settings: list[str], folder: Path) -> tuple[Sweep, Swee
 def _run_trials(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
     from fedfuse_ray.studies.sweeping.driving import drive
     from fedfuse_ray.studies.sweeping.live import LiveTable
-    from fedfuse_ray.studies.sweeping.summary import write_folder
+    from fedfuse_ray.studies.sweeping.output import write_folder
 
     began = time.perf_counter()
     # A search that learns is told of ended trials too; they end again at once.

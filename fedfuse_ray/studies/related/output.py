@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfuse_ray.files import write_text
+from fedfuse_ray.studies.pages import write_both
 from fedfuse_ray.studies.related.markdown import document
 from fedfuse_ray.studies.related.page import page
 from fedfuse_ray.studies.related.results import Related
@@ -17,7 +17,4 @@ def write_pages(folder: Path) -> Path:
         InputError: `related.json` is broken.
     """
     found = Related.read(folder / Related.FILE)
-    write_text(folder / "related-work.md", document(found))
-    path = folder / "report.html"
-    write_text(path, page(found))
-    return path
+    return write_both(folder, page(found), "related-work.md", document(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfuse_ray.files import write_text
+from fedfuse_ray.studies.pages import write_both
 from fedfuse_ray.studies.reproducing.markdown import document
 from fedfuse_ray.studies.reproducing.page import page
 from fedfuse_ray.studies.reproducing.results import Reproduction
@@ -17,7 +17,4 @@ def write_pages(folder: Path) -> Path:
         InputError: `reproduction.json` is broken.
     """
     found = Reproduction.read(folder / Reproduction.FILE)
-    write_text(folder / "paper.md", document(found))
-    path = folder / "report.html"
-    write_text(path, page(found))
-    return path
+    return write_both(folder, page(found), "paper.md", document(found))

@@ -15,9 +15,9 @@ from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.runs.verifying import runs_in, verify_run
 from fedfuse_ray.studies.sweeping.loading import validate_sweep
+from fedfuse_ray.studies.sweeping.output import write_folder
 from fedfuse_ray.studies.sweeping.points import expand
 from fedfuse_ray.studies.sweeping.store import DONE, EXPERIMENT, STOPPED, SweepStore
-from fedfuse_ray.studies.sweeping.summary import write_folder
 
 pytestmark = pytest.mark.ray
 
