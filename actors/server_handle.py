@@ -1,7 +1,7 @@
-"""The driver's hold on the parameter server: what it is asked, with a deadline each time.
+"""The driver's calls to the parameter server, each with a deadline.
 
 A server that dies raises `RestartError`, and so does one that was started again and has no state
-yet: the executor then goes back to the last checkpoint and does the round anew, identically.
+yet: the executor then goes back to the last checkpoint and repeats the round, identically.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ServerHandle:
 
     def broadcast(self) -> Ref[Broadcast]:
         """Return a reference to what institutions need for the next round."""
-        # The second answer says that the first, which stays where it is, is there.
+        # The first answer stays in the object store; the second says that it is there.
         broadcast: Ref[Broadcast]
         broadcast, there = self.actor.broadcast.options(name="broadcast", num_returns=2).remote()
         self._get(there, "broadcast")

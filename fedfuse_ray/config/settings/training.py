@@ -18,7 +18,7 @@ class ContrastiveConfig(Config):
     Attributes:
         rounds: The first so many of `training.rounds`; paradigms that train alone begin with as
             many times `local_epochs`.
-        temperature: Divides the cosines; lower ones look at the most similar strangers only.
+        temperature: Divides the cosines; a low one counts only the most similar other specimens.
     """
 
     rounds: int = Field(ge=1)
@@ -32,7 +32,7 @@ class TrainingConfig(Config):
         rounds: Communication rounds.
         local_epochs: Epochs over an institution's own specimens a round.
         batch_size: Specimens a step, where an institution's hardware does not say.
-        optimizer: The local optimizer; its state starts anew each round.
+        optimizer: The local optimizer; its state is reset in each round.
         learning_rate: The optimizer's first learning rate.
         momentum: SGD's momentum.
         weight_decay: Decoupled (AdamW) for Adam, L2 for SGD.

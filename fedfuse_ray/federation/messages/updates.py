@@ -39,7 +39,7 @@ class Update:
         return self.weights | controls_on_wire(self.controls)
 
     def map(self, weights: Change, controls: Change | None = None) -> Update:
-        """Return the update with every vector changed; control variates as weights are, or so."""
+        """Return every vector changed: weights by `weights`, controls by `controls` or the same."""
         other = controls or weights
         return Update(
             {name: weights(name, vector) for name, vector in self.weights.items()},
@@ -56,8 +56,8 @@ class Kept:
 
     Attributes:
         controls: Its own control variates under SCAFFOLD, by block.
-        memory: What error feedback has not sent yet, or what the server already has of it, by
-            name on the wire.
+        memory: Error feedback's memory, by name on the wire: under EF14 what was not sent yet,
+            under EF21 what the server already has.
     """
 
     controls: Blocks = field(default_factory=dict)

@@ -60,8 +60,9 @@ def test_a_file_that_is_gone_is_noticed():
     text = (
         "`federation/modes/plain.py` `config/presets/systems/NAME.yaml` `tests/unit/` `masked.py`\n"
         "`runs/demo` `encoder/MODALITY` `config.yaml` `/tmp/ray/a.py` `tests/unit/project/*.py`\n"
-        "`pytest tests/unit/gone/test_a.py`, `federation/gone.py:12`, `old_name.py`, `modes/gone.py`\n"
-        "`compression/gone/` `docs/gone.md` `gone/presets/NAME.yaml` `benchmarks/results/gone`\n"
+        "`pytest tests/unit/gone/test_a.py`, `federation/gone.py:12`, `old_name.py`\n"
+        "`modes/gone.py` `compression/gone/` `docs/gone.md` `gone/presets/NAME.yaml`\n"
+        "`benchmarks/results/gone`\n"
     )
     assert missing(text) == [
         "tests/unit/gone/test_a.py",
@@ -95,7 +96,9 @@ def test_the_tree_draws_every_room_and_no_other():
 
 
 def test_a_room_that_is_not_there_is_drawn_with_its_path():
-    tree = "```\nfedfuse_ray/ \n  federation/   logic\n    attic/  what is old\n  data/  tables\n```\n"
+    tree = (
+        "```\nfedfuse_ray/ \n  federation/   logic\n    attic/  what is old\n  data/  tables\n```\n"
+    )
     assert [str(room) for room in drawn_rooms(tree)] == [
         "fedfuse_ray",
         "fedfuse_ray/federation",
