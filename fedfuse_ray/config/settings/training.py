@@ -68,7 +68,7 @@ class _Strategy(Config):
         weighting: Weights of the average, block by block over the block's owners: by
             `specimens`, `uniform`, by `domain` (the paper's 0.6 / 0.25 / 0.15 split among a
             domain's owners by specimens), or by `loss` (specimens times the round's training
-            loss to the power of `loss_exponent`: who is worst off counts most; after q-FFL, Li et
+            loss to the power of `loss_exponent`: the largest loss counts most; after q-FFL, Li et
             al., 2020, arXiv 1905.10497).
         domain_weights: A domain's weight under `weighting: domain`.
         loss_exponent: q under `weighting: loss`; 0 weighs by specimens.

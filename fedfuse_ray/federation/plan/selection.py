@@ -1,4 +1,4 @@
-"""Who of those that can be reached takes part in a round.
+"""Which of the institutions that can be reached take part in a round.
 
 - `all`: everybody.
 - `random`: a part of all, uniformly without replacement (McMahan et al., 2017, FedAvg, arXiv
