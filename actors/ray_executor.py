@@ -129,7 +129,7 @@ class RayExecutor:
         return self._steadily(self._server.noise_factor, "noise")
 
     def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
-        """Run one round; an actor that dies is started again, and its call repeated."""
+        """Run one round; an actor that dies is started again and asked again."""
         outcome = self._steadily(lambda: self._driver.run(round, attendance), f"round {round}")
         self._unsaved = (round, attendance)
         return outcome

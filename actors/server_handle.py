@@ -60,7 +60,7 @@ class ServerHandle:
 
     def broadcast(self) -> Ref[Broadcast]:
         """Return a reference to what institutions need for the next round."""
-        # The first answer stays in the object store; the second says that it is there.
+        # The second answer says that the first, which stays where it is, is there.
         broadcast: Ref[Broadcast]
         broadcast, there = self.actor.broadcast.options(name="broadcast", num_returns=2).remote()
         self._get(there, "broadcast")

@@ -45,7 +45,7 @@ class AdaptiveClippingConfig(Config):
         learning_rate: Step of the geometric update, in the logarithm of the norm.
         count_noise: Noise on the count of unclipped records, as a multiple of the noise
             multiplier (sigma_b / sigma). Above 1/2; the closer to it, the more the gradients'
-            noise has to grow, so that both together cost sigma: 5 costs 0.5%.
+            noise has to grow to pay for the count: 5 costs 0.5%.
     """
 
     enabled: bool = False

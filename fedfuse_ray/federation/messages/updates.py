@@ -56,8 +56,8 @@ class Kept:
 
     Attributes:
         controls: Its own control variates under SCAFFOLD, by block.
-        memory: Error feedback's memory, by name on the wire: under EF14 what was not sent yet,
-            under EF21 what the server already has.
+        memory: What error feedback has not sent yet, or what the server already has of it, by
+            name on the wire.
     """
 
     controls: Blocks = field(default_factory=dict)

@@ -149,7 +149,7 @@ class ShareChannel:
         nonce, and here a key has one message: it is derived from the agreement of two key pairs
         drawn afresh for the round, by way of the round's digest, sender and recipient, and a sender
         takes the step that encrypts once, with one message for each recipient. A sender that starts
-        a round again draws new keys. Under `simulation_randomness` it draws the old ones, and
+        a round anew draws new keys. Under `simulation_randomness` it draws the old ones, and
         nothing is protected anyway.
     """
 
