@@ -1,7 +1,7 @@
 """Which link each institution has: its own, or its preset's.
 
-The presets are round figures of the right order, chosen for this simulator; measure your own sites
-and enter them under `network.links` before a decision hangs on them.
+The presets are round figures of the right order, chosen for this simulator. Before you decide by
+them, measure your own sites and enter the figures under `network.links`.
 
 | preset | up | down | one way | jitter | loss | reached | after |
 |---|---|---|---|---|---|---|---|

@@ -35,9 +35,9 @@ class InstitutionSide:
     def take(self, step: str, turn: Turn) -> Reply:
         """Take one step of a round.
 
-        Whoever is late with its update, on the virtual clock, sends nothing from then on, and keeps
-        what it had. A step is only ever taken once: a round that was cut off begins anew, with the
-        same keys, noise and update.
+        An institution whose update is late on the virtual clock sends nothing from then on, and
+        keeps its state. Each step is taken once. A round that was cut off starts again from the
+        first step, with the same keys, noise and update.
 
         Args:
             step: One of the mode's steps, in order.

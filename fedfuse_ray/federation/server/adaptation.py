@@ -1,4 +1,4 @@
-"""What the adaptive policy may choose from, made up from released sums alone.
+"""The options of the adaptive policy, computed from released sums alone.
 
 - Under secure aggregation only bits are chosen. The sum of the rotated, noisy integers is close to
   Gaussian, so the last round's root mean square says how likely a narrower modulus is to overflow.

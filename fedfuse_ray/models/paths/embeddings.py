@@ -73,8 +73,8 @@ class Hybrid(_Encoded):
     """The mean of a joint prediction and a late one, over the same embeddings.
 
     Hybrid fusion as Baltrusaitis et al., 2019, arXiv 1705.09406, section 6.1 name it: the output of
-    a joint model beside that of unimodal ones. Probabilities are averaged, so a part that is sure
-    and right carries a specimen that the other can't tell.
+    a joint model beside that of unimodal ones. Probabilities are averaged, so one confident part
+    decides where the other is unsure.
     """
 
     def __init__(self, owner: Owner) -> None:
