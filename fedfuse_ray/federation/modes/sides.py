@@ -10,7 +10,14 @@ from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.messages.records import Reply
 from fedfuse_ray.federation.modes import mode_of
-from fedfuse_ray.federation.modes.exchange import Answer, Gathering, Member, Messages, Turn
+from fedfuse_ray.federation.modes.exchange import (
+    Answer,
+    Gathering,
+    Member,
+    Messages,
+    Turn,
+    as_step,
+)
 from fedfuse_ray.federation.modes.outcome import Closed
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.server.server import ParameterServer
@@ -44,9 +51,11 @@ class InstitutionSide:
             turn: What it is given.
 
         Raises:
+            ProtocolError: The mode has no such step.
             NotReadyError: The round was begun by a process that is gone.
             InstitutionError: Anything else that went wrong, with the traceback.
         """
+        as_step(self._mode.steps, step)  # whoever asks for another is to blame, not who is asked
         name = self.institution.name
         with blamed(name):
             if step == self._mode.names[0]:
@@ -82,6 +91,7 @@ class ServerSide:
             ProtocolError: `round` is not the next one, or there is no such step.
             NotReadyError: The round was begun by a process that is gone.
         """
+        as_step(self._mode.steps, step)
         return self._gathered(step, round).close(step, messages)
 
     def finish(self, round: int, messages: Messages) -> Closed:
