@@ -33,7 +33,7 @@ class ClipUpdate:
 
     def apply(self, blocks: Blocks, institution: str, round: int) -> Blocks:
         """Clip."""
-        squares = [float(np.dot(v.astype(np.float64), v)) for v in blocks.values()]
+        squares = [float(np.square(v, dtype=np.float64).sum()) for v in blocks.values()]
         norm = np.array([math.sqrt(math.fsum(squares))])
         factor = float(clip_factors(norm, self.clip_norm)[0])
         if factor == 0.0:

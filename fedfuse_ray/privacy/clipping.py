@@ -117,7 +117,8 @@ def clip_and_sum(
             rows = gradients[block]
             weights = factors[name].astype(rows.dtype)
             # 0 * NaN is NaN, so a dropped record has to be left out of the product.
-            total = weights @ rows if finite is None else weights[finite] @ rows[finite]
+            kept = slice(None) if finite is None else finite
+            total = np.einsum("b,bp->p", weights[kept], rows[kept])
             sums[block] = total.astype(np.float32, copy=False)
     return ClippedSum({block: sums[block] for block in gradients}, norms)
 
