@@ -76,7 +76,7 @@ class Adaptation:
     def after_mean(self, mean: Blocks) -> dict[str, Setting]:
         """Return the next round's strengths, from the mean update that a round released."""
         options = {name: self._options(name, vector) for name, vector in mean.items()}
-        energies = {name: float(np.dot(v.astype(np.float64), v)) for name, v in mean.items()}
+        energies = {name: float(np.square(v, dtype=np.float64).sum()) for name, v in mean.items()}
         return self._choose(options, energies)
 
     def _choose(

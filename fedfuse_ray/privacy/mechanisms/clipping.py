@@ -1,7 +1,7 @@
 """Per-record clipping, jointly over all blocks that a record touches.
 
-Per-record gradients come as [B, ...] tensors of each block's parameters, a row for every record. The
-norms are taken over all blocks of a group at once, and the clipped sum is one matrix-vector
+Per-record gradients come as [B, ...] tensors of each block's parameters, a row for every record.
+The norms are taken over all blocks of a group at once, and the clipped sum is one matrix-vector
 product per block: no clipped copy of the [B, P] gradients is ever made.
 
 Formal guarantees: adding or removing one record changes the group's sum by at most its clip norm in

@@ -157,9 +157,7 @@ class EchoGathering:
         messages = list(messages)
         checked = {who: wire.unpack(data) for who, data in messages}
         self.heard.append((self.round, tuple(checked)))
-        self.server.step(
-            self.round, self.server.add_up(checked, self.round), self.server.state
-        )
+        self.server.step(self.round, self.server.add_up(checked, self.round), self.server.state)
         return Closed(Aggregation({who: len(data) for who, data in messages}, ()))
 
     def lost(self):
