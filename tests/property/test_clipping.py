@@ -56,9 +56,7 @@ def test_every_group_holds_its_own_bound(blocks, first, others):
     groups = {name: "first" if i == 0 else "others" for i, name in enumerate(blocks)}
     clip_norms = {"first": first, "others": others}
     for record in range(len(next(iter(blocks.values())))):
-        alone = clipped(
-            {k: v[record : record + 1] for k, v in blocks.items()}, clip_norms, groups
-        )
+        alone = clipped({k: v[record : record + 1] for k, v in blocks.items()}, clip_norms, groups)
         for group, bound in clip_norms.items():
             parts = [alone.sums[k].astype(np.float64) for k in blocks if groups[k] == group]
             assert np.linalg.norm(np.concatenate([*parts, np.zeros(1)])) <= bound

@@ -34,7 +34,10 @@ def test_a_round_repeats_and_another_round_differs():
     for name in first.update.weights:
         np.testing.assert_array_equal(first.update.weights[name], again.update.weights[name])
     assert first.loss == again.loss
-    assert any(not np.array_equal(first.update.weights[n], other.update.weights[n]) for n in first.update.weights)
+    assert any(
+        not np.array_equal(first.update.weights[n], other.update.weights[n])
+        for n in first.update.weights
+    )
 
 
 def test_training_lowers_the_loss():
@@ -59,7 +62,10 @@ def test_fedprox_pulls_towards_the_weights_of_the_start():
     for name, wanted in hand.net.split(hand.net.flat - start).items():
         np.testing.assert_allclose(result.update.weights[name], wanted, rtol=1e-3, atol=1e-6)
     free = run(local_epochs=2, dropout=0.0, **SGD)
-    assert any(not np.allclose(free.update.weights[n], result.update.weights[n], atol=1e-6) for n in free.update.weights)
+    assert any(
+        not np.allclose(free.update.weights[n], result.update.weights[n], atol=1e-6)
+        for n in free.update.weights
+    )
 
 
 def test_a_strong_pull_keeps_the_weights_closer():
@@ -75,7 +81,9 @@ def test_fednova_divides_by_the_steps():
     plain, normalised = run(local_epochs=2), run(LocalRule(normalise=True), local_epochs=2)
     assert normalised.steps == plain.steps == 6
     for name, update in plain.update.weights.items():
-        np.testing.assert_allclose(6 * normalised.update.weights[name], update, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(
+            6 * normalised.update.weights[name], update, rtol=1e-4, atol=1e-7
+        )
 
 
 def controls(net, seed):
@@ -122,7 +130,9 @@ def test_scaffolds_first_round_has_no_control_of_its_own():
     result = training.run_round(1, LocalRule(controls=True), zero, {})
     plain = run(dropout=0.0, **SGD)
     for name in training.net.names:
-        np.testing.assert_allclose(result.update.weights[name], plain.update.weights[name], atol=1e-7)
+        np.testing.assert_allclose(
+            result.update.weights[name], plain.update.weights[name], atol=1e-7
+        )
         np.testing.assert_array_equal(result.update.controls[name], result.controls[name])
 
 

@@ -188,11 +188,7 @@ def test_noise_shares_differ_between_institutions_rounds_and_blocks():
     def words_of(name, round):
         return noisy_words({"fusion": zeros}, name, grid_of(coarse, round), seed)["fusion"]
 
-    drawn = [
-        words_of(name, round)
-        for name in ("med-01", "med-02")
-        for round in (1, 2)
-    ]
+    drawn = [words_of(name, round) for name in ("med-01", "med-02") for round in (1, 2)]
     for one, other in itertools.combinations(drawn, 2):
         assert np.mean(one == other) < 0.5
     again = words_of("med-01", 1)

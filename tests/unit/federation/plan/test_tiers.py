@@ -186,7 +186,10 @@ def test_alone_an_institution_trains_and_is_scored_with_its_own_tier(frozen):
     (alone,) = executor.train_alone(["med-01"], {"medical": (("ct", "mri"),), "materials": ()})
     assert {"encoder/ct@edge", "encoder/mri@edge"} < alone.weights.keys()
     assert "encoder/ct" not in alone.weights
-    assert alone.scores.confusion[("ct", "mri")].sum() == plan_of(tiny(*settings, paradigm="isolated")).test["medical"]
+    assert (
+        alone.scores.confusion[("ct", "mri")].sum()
+        == plan_of(tiny(*settings, paradigm="isolated")).test["medical"]
+    )
 
 
 @pytest.mark.parametrize("frozen", [False, True])
