@@ -15,16 +15,19 @@ from fedfuse_ray.files import write_json, write_text
 from fedfuse_ray.report.page import (
     Card,
     Charts,
-    Details,
-    Heading,
+    Group,
     Page,
-    Panel,
+    Part,
     Section,
     Table,
     Text,
     document,
+    section,
+    texts_of,
 )
 from fedfuse_ray.report.units import human_seconds, percent
+
+_TEXTS = texts_of("fedfuse_ray.audit")
 
 
 def write_audit(found: Audit, folder: Path) -> Path:
@@ -96,11 +99,6 @@ def _last_single(images: ImageAttack) -> ImageLeak:
 
 
 def _canaries(audit: CanaryAudit, charts: Charts) -> Section:
-    caption = (
-        "What each test proves with its part of the 5% error probability. A bar beyond the dashed "
-        "line contradicts the ledger. Bounds of a correct run stay well below its epsilon: one run "
-        "and a few thousand canaries can't prove more."
-    )
     rows = [
         (
             test.group,
@@ -112,33 +110,17 @@ def _canaries(audit: CanaryAudit, charts: Charts) -> Section:
         for test in audit.tests
     ]
     head = ("canaries in", "canaries", "guesses", "correct", "epsilon at least")
-    return Section(
-        "canaries",
-        "One-run audit",
-        "Records of the auditor's choice went through the run's own clipping, noise and sums, each "
-        "with a coin's toss. The attack guesses from the releases which took part; too many right "
-        "guesses refute the claimed epsilon (Steinke, Nasr and Jagielski, 2023).",
-        [
-            charts.add(bounds_chart(audit), caption, wide=True),
-            Details("All tests", [Table(head, rows)]),
-        ],
-    )
+    drawn = charts.add(bounds_chart(audit), _TEXTS["canaries"]["caption"], wide=True)
+    tests = Group([Table(head, rows)], "All tests", "details")
+    return section(_TEXTS, "canaries", [drawn, tests])
 
 
 def _proved(bounds: Mapping[str, float]) -> Section:
     rows = [(attack, f"{bound:.2f}" if bound else "nothing") for attack, bound in bounds.items()]
-    return Section(
-        "proved",
-        "What each attack proves",
-        "The least epsilon under which the attack could have done so well, but for a chance of 5%. "
-        "A later run that is given this audit as privacy.audit is refused where a bound exceeds "
-        "the claim, and gets a smaller budget where one comes close.",
-        [Panel([Table(("attack", "epsilon at least"), rows)])],
-    )
+    return section(_TEXTS, "proved", [Group([Table(("attack", "epsilon at least"), rows)])])
 
 
 def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> Section:
-    head = ("gradient seen", "records", "PSNR", "SSIM", "told from decoys")
     rows = [
         (
             leak.view,
@@ -157,57 +139,30 @@ def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> Section:
         )
         for leak in features
     ]
-    found = Table(("gradient seen", "error of the features", "told from decoys"), shown)
-    return Section(
-        "inversion",
-        "Gradient inversion",
-        f"Images of {images.institution}, reconstructed from gradients of a network whose encoders "
-        "are trained from scratch: the worst case, which frozen encoders avoid. About 7 dB is what "
-        "a grey image with noise gives.",
-        [
-            Panel([pictures.gallery(images.pictures)]),
-            Panel([Table(head, rows)]),
-            Heading("Features of the audited network"),
-            Text(
-                "What an encoder feeds its projection can be read off the gradient of one record "
-                "without any search; noise prevents it."
-            ),
-            Panel([found]),
-        ],
-    )
+    head = ("gradient seen", "records", "PSNR", "SSIM", "told from decoys")
+    parts: list[Part] = [
+        Group([pictures.gallery(images.pictures)]),
+        Group([Table(head, rows)]),
+        Text("Features of the audited network", kind="heading"),
+        Text(_TEXTS["inversion"]["features"]),
+        Group([Table(("gradient seen", "error of the features", "told from decoys"), shown)]),
+    ]
+    return section(_TEXTS, "inversion", parts, institution=images.institution)
 
 
 def _membership(found: Audit, charts: Charts) -> Section:
-    caption = (
-        "Both axes are logarithmic: what counts is how many members are found at very few false "
-        "alarms. On average no attack lies above the limit that epsilon sets; far to the left a "
-        "handful of specimens decide, and chance may lift a curve over it."
-    )
     rows = [(m.target, m.attack, f"{m.auc:.3f}", percent(m.tpr)) for m in found.membership]
     if found.membership_limit is not None:
         rows.append(
             ("limit under the ledger's epsilon", "any", "", percent(found.membership_limit))
         )
-    first = found.membership[0]
     head = ("model", "attack", "AUC", "members found at 1% false alarms")
-    return Section(
-        "membership",
-        "Membership inference",
-        f"Was a specimen trained on? {first.members:,} were, {first.others:,} of the same "
-        "institutions were not. Guessing has an AUC of 0.5, and finds 1% of the members at 1% "
-        "false alarms.",
-        [
-            charts.add(membership_chart(found), caption, wide=True),
-            Panel([Table(head, rows, numbers=2)]),
-        ],
-    )
+    drawn = charts.add(membership_chart(found), _TEXTS["membership"]["caption"], wide=True)
+    parts: list[Part] = [drawn, Group([Table(head, rows, numbers=2)])]
+    first = found.membership[0]
+    return section(_TEXTS, "membership", parts, members=first.members, others=first.others)
 
 
 def _record(found: Audit) -> Section:
     rows = [(name, human_seconds(value)) for name, value in found.seconds.items()]
-    return Section(
-        "record",
-        "Record",
-        "What the audit took, on one core. All numbers are in audit.json.",
-        [Panel([Table(("step", "time"), rows)])],
-    )
+    return section(_TEXTS, "record", [Group([Table(("step", "time"), rows)])])

@@ -5,44 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import plotly.graph_objects as go
 import yaml
 
 from fedfuse_ray.report import figures
-from fedfuse_ray.report.page import Charts, Details, Part, Section, Table
+from fedfuse_ray.report.page import Charts, Group, Part, Section, Table, section, texts_of
 from fedfuse_ray.report.rows import Status
 from fedfuse_ray.report.store import RunResult
 from fedfuse_ray.report.theme import is_empty
 from fedfuse_ray.report.units import human_bytes, human_seconds
 
 _SECONDS = ("download_seconds", "compute_seconds", "upload_seconds")
-_BITS = (
-    "Chosen anew in every round from what was released before. Uncompressed, a parameter takes 32 "
-    "bits."
-)
+_TEXTS = texts_of("fedfuse_ray.report")
 _STATUSES: tuple[Status, ...] = ("sent", "late", "absent", "failed")
 _UNSELECTED: Status = "not selected"
 
 
 def communication(run: RunResult, charts: Charts) -> Section:
     """Return the section, its charts added to `charts`."""
+    told = _TEXTS["communication"]
     sent = figures.bytes_per_round(run.rounds, run.institutions, run.summary)
     chosen = figures.bits_by_block(run.institutions)
     drawn = figures.timeline(run.rounds, run.institutions, _deadline(run.config))
     parts: list[Part] = [charts.add(sent, _sent(run))]
     if is_empty(sent) is None:  # else nothing is left to tell
-        parts.append(
-            charts.add(figures.bytes_by_institution(run.institutions), _by_institution(run))
-        )
-        parts += [charts.add(chosen, _BITS)] if is_empty(chosen) is None else []
-        parts.append(charts.add(drawn, _timeline(drawn), wide=True))
+        measured = run.summary.communication.payload_bytes_per_round
+        caption = told["by_institution"] + (f" {told['protocol']}" if measured else "")
+        parts.append(charts.add(figures.bytes_by_institution(run.institutions), caption))
+        parts += [charts.add(chosen, told["bits"])] if is_empty(chosen) is None else []
+        caption = told["timeline"] + (f" {told['slider']}" if drawn.layout.sliders else "")
+        parts.append(charts.add(drawn, caption, wide=True))
     if is_empty(drawn) is None:
-        parts.append(Details("Institutions on the network", [_institutions(run)]))
-    intro = (
-        "What the federation sends, updates up to the server and the new model down, and how long "
-        "that takes on the simulated links."
-    )
-    return Section("communication", "Communication and network", intro, parts)
+        parts.append(Group([_institutions(run)], "Institutions on the network", "details"))
+    return section(_TEXTS, "communication", parts)
 
 
 def _sent(run: RunResult) -> str:
@@ -58,24 +52,6 @@ def _sent(run: RunResult) -> str:
             f"{min(share, 1.0):.0%} of the uplink."
         )
     return caption
-
-
-def _by_institution(run: RunResult) -> str:
-    caption = "The mean over the run's rounds."
-    if not run.summary.communication.payload_bytes_per_round:
-        return caption
-    return (
-        f"{caption} The protocol is what messages hold beside the encoded update: headers and, "
-        "under secure aggregation, keys and shares."
-    )
-
-
-def _timeline(figure: go.Figure) -> str:
-    caption = (
-        "Every institution receives the model, computes, and sends its update; the round ends when "
-        "the server stops waiting. Simulated seconds: nobody waited for them."
-    )
-    return f"{caption} Move the slider to see later rounds." if figure.layout.sliders else caption
 
 
 def _deadline(config: str) -> float | None:

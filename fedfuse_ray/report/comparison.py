@@ -15,14 +15,16 @@ from fedfuse_ray.report.page import (
     Card,
     Cell,
     Charts,
+    Group,
     Items,
     Page,
-    Panel,
     Part,
     Section,
     Table,
     Text,
     document,
+    section,
+    texts_of,
 )
 from fedfuse_ray.report.run_page import write_run_report
 from fedfuse_ray.report.schema import OVERALL, Summary
@@ -32,15 +34,7 @@ from fedfuse_ray.report.units import ABSENT, epsilon, human_bytes, human_seconds
 REFERENCE = "centralized"
 """The paradigm that the others' accuracy is a percentage of."""
 
-MEANING = {
-    "centralized": "all data in one place, which the federation may not do: the upper bound",
-    "centralized_dp": "all data in one place, whose holder trains with differential privacy",
-    "isolated": "each institution trains alone; the mean over institutions",
-    "federated": "federated averaging, one model per modality, no fusion",
-    "federated_dp": "the same with differential privacy",
-    "fedfuse": "fusion, privacy, secure aggregation and compression",
-    "fedfuse_nonprivate": "cross-modal fusion, without privacy",
-}
+_TEXTS = texts_of("fedfuse_ray.report")
 
 
 def write_comparison_report(
@@ -120,24 +114,12 @@ def comparison_page(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]
 def _sections(
     comparison: Mapping[str, Summary], rounds: Mapping[str, Any], charts: Charts
 ) -> list[Section]:
-    bars = charts.add(
-        figures.accuracy_by_paradigm(comparison),
-        "All paradigms are scored on the same test specimens; overall pools the domains. Isolated "
-        "is the mean over institutions.",
-    )
-    lines = charts.add(
-        figures.convergence_by_paradigm(rounds, comparison),
-        "A dashed level is the final score of a paradigm that is not trained in rounds.",
-    )
-    intro = (
-        "Bold is the best of its column. Epsilon bounds what the result may reveal: smaller "
-        "protects more."
-    )
-    parts = [Panel([_table(comparison, rounds)]), _meanings(comparison)]
+    bars, lines = figures.accuracy_by_paradigm, figures.convergence_by_paradigm
+    drawn = {"accuracy": bars(comparison), "rounds": lines(rounds, comparison)}
+    shown = {name: charts.add(figure, _TEXTS[name]["caption"]) for name, figure in drawn.items()}
     return [
-        Section("table", "The paradigms", intro, parts),
-        Section("accuracy", "Accuracy", "What each paradigm achieves, by domain.", [bars]),
-        Section("learning", "Learning", "How fast each paradigm gets there.", [lines]),
+        section(_TEXTS, "paradigms", [Group([_table(comparison, rounds)]), _meanings(comparison)]),
+        *(section(_TEXTS, name, [chart]) for name, chart in shown.items()),
     ]
 
 
@@ -181,5 +163,6 @@ def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> Tabl
 
 
 def _meanings(comparison: Mapping[str, Summary]) -> Part:
-    known = [Text(f": {MEANING[name]}", strong=name) for name in comparison if name in MEANING]
+    meaning = _TEXTS["paradigms"]
+    known = [Text(f": {meaning[name]}", strong=name) for name in comparison if name in meaning]
     return Items(known, quiet=True) if known else Text(ABSENT)

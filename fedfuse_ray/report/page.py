@@ -9,18 +9,25 @@ policy forbids it to.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import unescape
 from importlib import resources
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import plotly.graph_objects as go
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from fedfuse_ray.report.theme import is_empty, template
+
+Texts: TypeAlias = Mapping[str, Mapping[str, str]]
+"""What a page says in words, from a file: of each section its `title`, `intro` and captions."""
+
+Link: TypeAlias = tuple[str, str]
+"""A text, and the file beside the page that it leads to, quoted for a URL already."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,6 @@ class Card:
     name: str
     value: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Link:
-    """A link to a file beside the page; `href` is quoted for a URL already."""
-
-    text: str
-    href: str
 
 
 @dataclass(frozen=True)
@@ -94,21 +93,13 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Heading:
-    """A heading within a section."""
-
-    kind: ClassVar[str] = "heading"
-    text: str
-
-
-@dataclass(frozen=True)
 class Text:
-    """A paragraph: bold words, plain words, links."""
+    """A paragraph of bold words, plain words and links; or plain words as `heading` or `code`."""
 
-    kind: ClassVar[str] = "text"
     text: str = ""
     strong: str = ""
     links: Sequence[Link] = ()
+    kind: Literal["text", "heading", "code"] = "text"
 
 
 @dataclass(frozen=True)
@@ -118,14 +109,6 @@ class Items:
     kind: ClassVar[str] = "items"
     items: Sequence[Text]
     quiet: bool = False
-
-
-@dataclass(frozen=True)
-class Code:
-    """A file's text, as it is."""
-
-    kind: ClassVar[str] = "code"
-    text: str
 
 
 @dataclass(frozen=True)
@@ -145,31 +128,15 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Parts in a box."""
+class Group:
+    """Parts in a box, side by side as `tiles`, or hidden until a click on the title."""
 
-    kind: ClassVar[str] = "panel"
     parts: Sequence[Part]
+    title: str = ""
+    kind: Literal["panel", "tiles", "details"] = "panel"
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Parts side by side where the window has room."""
-
-    kind: ClassVar[str] = "tiles"
-    parts: Sequence[Part]
-
-
-@dataclass(frozen=True)
-class Details:
-    """Parts that a click on the title shows."""
-
-    kind: ClassVar[str] = "details"
-    title: str
-    parts: Sequence[Part]
-
-
-Part: TypeAlias = Chart | Code | Details | Facts | Heading | Items | Panel | Table | Text | Tiles
+Part: TypeAlias = Chart | Facts | Group | Items | Table | Text
 
 
 @dataclass(frozen=True)
@@ -180,6 +147,17 @@ class Section:
     title: str
     intro: str
     parts: Sequence[Part] = ()
+
+
+def texts_of(package: str) -> Texts:
+    """Read the `texts.yaml` of a package."""
+    found: Texts = yaml.safe_load((resources.files(package) / "texts.yaml").read_text("utf-8"))
+    return found
+
+
+def section(texts: Texts, name: str, parts: Sequence[Part] = (), **values: Any) -> Section:
+    """Return the section `name`, with `values` put into its introduction."""
+    return Section(name, texts[name]["title"], texts[name]["intro"].format(**values), parts)
 
 
 @dataclass(frozen=True)

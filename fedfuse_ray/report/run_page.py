@@ -14,16 +14,16 @@ from fedfuse_ray.report.communication import communication
 from fedfuse_ray.report.page import (
     Card,
     Charts,
-    Code,
-    Details,
     Facts,
+    Group,
     Page,
-    Panel,
     Part,
     Section,
     Table,
-    Tiles,
+    Text,
     document,
+    section,
+    texts_of,
 )
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import RunResult, read_run
@@ -35,6 +35,8 @@ from fedfuse_ray.report.units import (
     plain,
     times_fewer,
 )
+
+_TEXTS = texts_of("fedfuse_ray.report")
 
 
 def write_run_report(folder: Path) -> Path:
@@ -107,60 +109,42 @@ def _lead(run: RunResult) -> str:
 
 
 def _learning(run: RunResult, charts: Charts) -> Section:
-    caption = (
-        "Accuracy on the consortium's test specimens after each round, and the institutions' mean "
-        "training loss. The validation line is measured at the institutions, on specimens of "
-        "their own."
-    )
-    intro = "How the model got better from round to round."
-    drawn = charts.add(figures.convergence(run.rounds), caption)
-    return Section("learning", "Learning", intro, [drawn])
+    caption = _TEXTS["learning"]["caption"]
+    return section(_TEXTS, "learning", [charts.add(figures.convergence(run.rounds), caption)])
 
 
 def _scores(run: RunResult, charts: Charts) -> Section:
-    by_domain = (
-        "Overall pools the test specimens of all domains. Macro-F1 counts every class alike, so a "
-        "gap to accuracy shows that rare classes fare worse."
-    )
-    by_institution = (
-        "Each institution on its whole domain's test set, shown only the modalities that it owns."
-    )
-    drawn = [
-        charts.add(figures.accuracy_by_domain(run.summary), by_domain),
-        charts.add(figures.accuracy_by_institution(run.evaluation), by_institution),
-    ]
-    return Section("scores", "Scores", "What the final model achieves, and for whom.", drawn)
+    drawn = {
+        "by_domain": figures.accuracy_by_domain(run.summary),
+        "by_institution": figures.accuracy_by_institution(run.evaluation),
+    }
+    told = _TEXTS["scores"]
+    return section(_TEXTS, "scores", [charts.add(f, told[name]) for name, f in drawn.items()])
 
 
 def _modalities(run: RunResult, charts: Charts) -> Section:
-    evaluation = run.evaluation
-    shown = "Fusion pays where a longer bar stands above all single modalities."
-    weights = "A row is a set of modalities shown to the model; its weights sum to one."
-    views = [
-        charts.add(figures.accuracy_by_view(domain, evaluation), shown)
-        for domain in evaluation.domains
-    ]
-    attention = [
-        charts.add(figures.attention(domain, evaluation), weights) for domain in evaluation.domains
+    told, evaluation = _TEXTS["modalities"], run.evaluation
+    tiles = {"shown": figures.accuracy_by_view, "weights": figures.attention}
+    parts = [
+        Group(
+            [charts.add(draw(d, evaluation), told[name]) for d in evaluation.domains], "", "tiles"
+        )
+        for name, draw in tiles.items()
     ]
     alone = sorted(run.summary.accuracy_by_modality.items(), key=lambda entry: -entry[1])
-    rows = [(name, percent(value)) for name, value in alone]
-    single = Details("Accuracy by modality, as a table", [Table(("modality", "accuracy"), rows)])
-    return Section(
-        "modalities",
-        "Missing modalities",
-        "What the model knows when a specimen lacks some of its images, and which it trusts.",
-        [Tiles(views), Tiles(attention), *([single] if rows else [])],
-    )
+    if rows := [(name, percent(value)) for name, value in alone]:
+        table = Table(("modality", "accuracy"), rows)
+        parts.append(Group([table], "Accuracy by modality, as a table", "details"))
+    return section(_TEXTS, "modalities", parts)
 
 
 def _errors(run: RunResult, charts: Charts) -> Section:
-    blocks = []
+    parts = []
     for domain, entry in run.evaluation.domains.items():
         shown = " + ".join(entry.widest.modalities) if entry.widest else "nothing"
         caption = f"{entry.specimens:,} test specimens, the model shown {shown}."
-        blocks.append(charts.add(figures.confusion_matrix(domain, run.evaluation), caption))
-    return Section("errors", "Errors", "Which classes are taken for which.", [Tiles(blocks)])
+        parts.append(charts.add(figures.confusion_matrix(domain, run.evaluation), caption))
+    return section(_TEXTS, "errors", [Group(parts, kind="tiles")])
 
 
 def _time(run: RunResult, charts: Charts) -> Section:
@@ -171,31 +155,23 @@ def _time(run: RunResult, charts: Charts) -> Section:
     )
     if time.simulated_seconds:
         caption += f" On the simulated links it takes {human_seconds(time.simulated_seconds)}."
-    chart = charts.add(figures.seconds_per_round(run.rounds), caption)
-    return Section("time", "Time", "Where the time goes.", [chart])
+    return section(_TEXTS, "time", [charts.add(figures.seconds_per_round(run.rounds), caption)])
 
 
 def _privacy(run: RunResult, charts: Charts) -> Section:
-    privacy = run.summary.privacy
+    privacy, told = run.summary.privacy, _TEXTS["privacy"]
     if not privacy.private:
-        return Section(
-            "privacy",
-            "Privacy",
-            "This run is not private: no noise was added, and the result may reveal the training "
-            "data. It is the upper bound that a private run is measured against.",
-        )
+        return Section("privacy", told["title"], told["none"])
     figure = figures.epsilon_by_round(run.rounds, run.institutions, run.summary)
-    caption = "The ledger's epsilon over everything released so far. Smaller protects more."
     pairs = [
         (name.replace("_", " "), plain(value))
         for name, value in privacy.model_dump(exclude={"epsilon_by_institution"}).items()
     ]
-    parts: list[Part] = [charts.add(figure, caption), Panel([Facts(pairs)])]
+    parts: list[Part] = [charts.add(figure, told["caption"]), Group([Facts(pairs)])]
     if own := [(name, f"{e:.3f}") for name, e in privacy.epsilon_by_institution.items()]:
         table = Table(("institution", "epsilon"), own)
-        parts.append(Details("Epsilon by institution", [table]))
-    intro = "What the result may reveal about one unit of the training data."
-    return Section("privacy", "Privacy", intro, parts)
+        parts.append(Group([table], "Epsilon by institution", "details"))
+    return section(_TEXTS, "privacy", parts)
 
 
 def _record(run: RunResult) -> Section:
@@ -205,12 +181,12 @@ def _record(run: RunResult) -> Section:
     ]
     environment.append(("weights sha256", run.summary.weights_sha256))
     parts = [
-        Details("Configuration", [Code(run.config)]),
-        Details("Environment", [Facts(environment)]),
+        Group([Text(run.config, kind="code")], "Configuration", "details"),
+        Group([Facts(environment)], "Environment", "details"),
     ]
     if run.institutions.num_rows:
-        parts.insert(0, Details("Institutions", [_institutions(run)]))
-    return Section("record", "Record", "All that is needed to repeat this run.", parts)
+        parts.insert(0, Group([_institutions(run)], "Institutions", "details"))
+    return section(_TEXTS, "record", parts)
 
 
 def _institutions(run: RunResult) -> Table:

@@ -8,12 +8,20 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report.page import Card, Charts, Facts, Link, Page, Part, Section, document
+from fedfuse_ray.report.page import (
+    Card,
+    Charts,
+    Facts,
+    Link,
+    Page,
+    Part,
+    Section,
+    Texts,
+    document,
+    section,
+)
 from fedfuse_ray.report.provenance import machine, machine_facts
 from fedfuse_ray.report.units import human_seconds
-
-Texts = Mapping[str, tuple[str, str]]
-"""Title and introduction of each section, by its name."""
 
 
 class Found(Protocol):
@@ -34,11 +42,7 @@ class Found(Protocol):
 
 def sections_of(texts: Texts, parts: Mapping[str, Sequence[Part]]) -> list[Section]:
     """Return the sections that have parts, in the order of their texts."""
-    return [
-        Section(name, title, intro, parts[name])
-        for name, (title, intro) in texts.items()
-        if parts.get(name)
-    ]
+    return [section(texts, name, parts[name]) for name in texts if parts.get(name)]
 
 
 def study_page(found: Found, kicker: str, title: str, lead: str, cards: Sequence[Card],
@@ -61,7 +65,7 @@ def study_page(found: Found, kicker: str, title: str, lead: str, cards: Sequence
 
 def run_links(runs: Mapping[str, str]) -> list[Link]:
     """Return links to runs' own reports, from their folders by name."""
-    return [Link(name, f"{quote(folder)}/report.html") for name, folder in runs.items()]
+    return [(name, f"{quote(folder)}/report.html") for name, folder in runs.items()]
 
 
 def measured_by(found: Found) -> str:
@@ -74,9 +78,9 @@ def measured_by(found: Found) -> str:
 def markdown_sections(texts: Texts, parts: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the sections that have parts as blocks of a document."""
     blocks = []
-    for name, (title, intro) in texts.items():
+    for name, told in texts.items():
         if parts.get(name):
-            blocks += [f"## {title}", f"{intro}\n", *parts[name]]
+            blocks += [f"## {told['title']}", f"{told['intro']}\n", *parts[name]]
     return blocks
 
 

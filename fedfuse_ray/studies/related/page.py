@@ -6,18 +6,7 @@ from collections.abc import Iterator
 
 from fedfuse_ray.config.sources.systems import COLUMNS
 from fedfuse_ray.report.grids import Grid, as_part
-from fedfuse_ray.report.page import (
-    Card,
-    Cell,
-    Charts,
-    Details,
-    Facts,
-    Heading,
-    Panel,
-    Part,
-    Table,
-    Text,
-)
+from fedfuse_ray.report.page import Card, Cell, Charts, Facts, Group, Part, Table, Text
 from fedfuse_ray.report.provenance import machine
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import ABSENT, human_seconds, percent
@@ -34,13 +23,13 @@ def page(found: Related) -> str:
     """Return the page, self-contained; each system links the runs behind it."""
     charts = Charts()
     differences = tables.differences(found)
-    defined = Details("When a cell is yes", [_words(tables.definitions())])
+    defined = Group([_words(tables.definitions())], "When a cell is yes", "details")
     sections = sections_of(
         SECTIONS,
         {
-            "columns": [Panel([_columns(found)]), defined],
-            "differences": [Panel([_words(differences)])] if differences.rows else [],
-            "measured": [Panel([as_part(tables.measures(found))])],
+            "columns": [Group([_columns(found)]), defined],
+            "differences": [Group([_words(differences)])] if differences.rows else [],
+            "measured": [Group([as_part(tables.measures(found))])],
             "variants": [*_variants(found, charts)],
             "systems": [_system(row) for row in found.rows],
         },
@@ -104,15 +93,15 @@ def _variants(found: Related, charts: Charts) -> Iterator[Part]:
             yield charts.add(
                 figure, "Overall accuracy bold; none is the system's own row.", wide=True
             )
-        parts: list[Part] = [Heading(f"{row.system}: {tables.about(row).title}")]
+        parts: list[Part] = [Text(f"{row.system}: {tables.about(row).title}", kind="heading")]
         if row.variants:
             parts.append(as_part(tables.variants(row, found.domains)))
         if weights is not None:
             parts.append(_words(weights))
-        yield Panel(parts)
+        yield Group(parts)
 
 
-def _system(row: Row) -> Details:
+def _system(row: Row) -> Group:
     told = tables.about(row)
     runs = {"the system": row.measured, **row.variants}
     links = run_links({name: m.run for name, m in runs.items() if m is not None})
@@ -123,7 +112,7 @@ def _system(row: Row) -> Details:
         _words(tables.evidence(row)),
         Text("Runs: " if links else f"Runs: {ABSENT}", links=links),
     ]
-    return Details(f"{row.system}: {told.title}", parts)
+    return Group(parts, f"{row.system}: {told.title}", "details")
 
 
 def _words(grid: Grid) -> Table:

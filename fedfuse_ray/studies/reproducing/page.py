@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedfuse_ray.report.grids import as_part
-from fedfuse_ray.report.page import Card, Charts, Details, Items, Panel, Part, Text
+from fedfuse_ray.report.page import Card, Charts, Group, Items, Part, Text
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import human_seconds, percent, plain
 from fedfuse_ray.studies.pages import run_links, sections_of, study_page
@@ -41,9 +41,9 @@ def _parts(name: str, found: Reproduction, charts: Charts) -> list[Part]:
     if name in _FIGURES:
         draw, caption = _FIGURES[name]
         parts.append(charts.add(draw(found), f"{caption} {SPREAD}", wide=True))
-    parts.append(Panel([as_part(grid)]))
+    parts.append(Group([as_part(grid)]))
     if rows := found.studies.get(name):
-        parts.append(Details("The runs behind this", [_runs(rows)]))
+        parts.append(Group([_runs(rows)], "The runs behind this", "details"))
     return parts
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report.page import Card, Charts, Page, Section, Tiles, document
+from fedfuse_ray.report.page import Card, Charts, Group, Page, Section, document, section, texts_of
 from fedfuse_ray.report.units import human_bytes, percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.curves import privacy_utility
@@ -17,6 +17,8 @@ from fedfuse_ray.studies.sweeping.report.settings import SEED
 from fedfuse_ray.studies.sweeping.report.table import trials_table
 from fedfuse_ray.studies.sweeping.store import DONE, FAILED, MISSING, STOPPED, Row
 from fedfuse_ray.studies.sweeping.summary import Selection, best, pareto
+
+_TEXTS = texts_of("fedfuse_ray.studies.sweeping.report")
 
 
 def write_sweep_report(
@@ -32,16 +34,12 @@ def sweep_page(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> str:
     """Return the page, self-contained; each trial links to its own report."""
     charts = Charts()
     front = {row.trial for row in pareto(rows, sweep.objectives)}
-    chosen = (
-        "Bold is on the Pareto front. The best of many scores is a little lucky: train it again "
-        "with other seeds before relying on its number. A column's name sorts by it."
-    )
     sections = [
         _front(sweep, rows, front, charts),
         *_privacy(sweep, rows, charts),
         _settings(sweep, rows, front, charts),
-        Section("selection", "What choosing costs", selection.text),
-        Section("trials", "The trials", chosen, [trials_table(sweep, rows, front)]),
+        section(_TEXTS, "selection", told=selection.text),
+        section(_TEXTS, "trials", [trials_table(sweep, rows, front)]),
     ]
     base = Path(sweep.base).stem
     page = Page(
@@ -58,19 +56,15 @@ def sweep_page(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> str:
 
 def _front(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Charts) -> Section:
     *some, last = sweep.objectives
+    told = _TEXTS["front"]
     weighed = f"{', '.join(some)} and {last}, and better in one of them" if some else last
-    intro = (
-        f"{len(front)} of {len(rows)} trials are on the front: no other is at least as good in "
-        f"{weighed}."
-        if some
-        else f"The front is the best in {last}."
-    )
-    caption = "The dotted stair is the best accuracy at this cost or less."
+    intro = told["intro" if some else "one"]
     drawn = [
-        charts.add(against_epsilon(rows, front), f"Further left protects more. {caption}"),
-        charts.add(against_bytes(rows, front), f"Further left sends less. {caption}"),
+        charts.add(against_epsilon(rows, front), told["epsilon"]),
+        charts.add(against_bytes(rows, front), told["bytes"]),
     ]
-    return Section("front", "The Pareto front", intro, drawn)
+    shown = intro.format(front=len(front), trials=len(rows), weighed=weighed)
+    return Section("front", told["title"], shown, drawn)
 
 
 def _privacy(sweep: Sweep, rows: Sequence[Row], charts: Charts) -> list[Section]:
@@ -78,34 +72,22 @@ def _privacy(sweep: Sweep, rows: Sequence[Row], charts: Charts) -> list[Section]
     curves = privacy_utility(sweep, rows)
     if not curves.figures:
         return []
+    told = _TEXTS["privacy"]
     over = ", ".join("seeds" if label == SEED else label for label in curves.over)
-    intro = (
-        f"What each epsilon buys. A line is the mean over {over}; its band reaches from the "
-        "lowest trial to the highest."
-        if over
-        else "What each epsilon buys. A point is one trial; a sweep over seeds shows the spread."
-    )
-    caption = f"Mean over {over}, lowest to highest." if over else "One trial a point."
-    drawn = Tiles([charts.add(figure, caption) for figure in curves.figures])
-    return [Section("privacy", "Privacy and utility", intro, [drawn])]
+    intro, caption = ("intro", "caption") if over else ("one", "point")
+    drawn = [charts.add(figure, told[caption].format(over=over)) for figure in curves.figures]
+    tiles = Group(drawn, kind="tiles")
+    return [Section("privacy", told["title"], told[intro].format(over=over), [tiles])]
 
 
 def _settings(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Charts) -> Section:
+    told = _TEXTS["settings"]
     lines, maps = parallel(sweep, rows, front), heat_maps(sweep, rows)
-    fanned = (
-        "A line is a trial. Lines through one value of a setting are fanned out, the most accurate "
-        "on top."
-    )
-    drawn = charts.add(lines, fanned, wide=True)
-    title = "What the settings do"
+    drawn = charts.add(lines, told["lines"], wide=True)
     if not maps:
-        return Section("settings", title, "Every trial across its settings.", [drawn])
-    intro = (
-        "Every trial across its settings, then each pair of listed settings: the mean accuracy "
-        "over all else, seeds among it, in the same colours on every map."
-    )
-    tiles = Tiles([charts.add(figure, "Mean accuracy over all else.") for figure in maps])
-    return Section("settings", title, intro, [drawn, tiles])
+        return Section("settings", told["title"], told["one"], [drawn])
+    tiles = Group([charts.add(figure, told["map"]) for figure in maps], kind="tiles")
+    return section(_TEXTS, "settings", [drawn, tiles])
 
 
 def _key_numbers(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> list[Card]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
-from fedfuse_ray.report.page import Cell, Panel, Table
+from fedfuse_ray.report.page import Cell, Group, Table
 from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.points import value_text
@@ -13,7 +13,7 @@ from fedfuse_ray.studies.sweeping.report.settings import labels
 from fedfuse_ray.studies.sweeping.store import DONE, Row
 
 
-def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> Panel:
+def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> Group:
     """Return the table, which a script sorts; without the script it is a plain table.
 
     Args:
@@ -44,7 +44,7 @@ def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> P
         for place, row in enumerate(rows)
     ]
     head = ("trial", "status", *settings, *results)
-    return Panel([Table(head, body, numbers=2 + len(words), sortable=True)])
+    return Group([Table(head, body, numbers=2 + len(words), sortable=True)])
 
 
 def _link(place: int, row: Row) -> Cell:
