@@ -27,7 +27,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import Context, Setting, checked, floats, read_floats
 from fedfuse_ray.compression.projection import SparseProjection, num_coordinates, random_signs
 
@@ -64,9 +64,7 @@ class Subspace:
         values = checked(vector)[0]
         return floats(self.projection(values.size, setting, context).project(values))
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return P^T of the coordinates; see `Codec.decode`."""
         projection = self.projection(size, setting, context)
         return projection.lift(read_floats(payload, projection.coordinates))
