@@ -15,6 +15,8 @@ import numpy.typing as npt
 Vector = npt.NDArray[np.float32]
 Blocks = dict[str, Vector]
 """Block name (`encoder/ct`, `fusion`, `head/medical`) to its flat float32 parameters."""
+Payload = bytes | memoryview
+"""A block, or anything else, as it crosses the network."""
 
 
 def sha256(blocks: Mapping[str, Vector]) -> str:

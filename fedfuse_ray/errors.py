@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FedfuseError(Exception):
     """Base of all errors that fedfuse_ray raises on purpose. The CLI exits with status 1."""
@@ -86,3 +89,13 @@ class ResourceError(FedfuseError):
 
 class BudgetSpentError(FedfuseError):
     """The next release would spend more privacy budget than was granted."""
+
+
+def did_you_mean(name: object, allowed: Iterable[str], otherwise: str = "") -> str:
+    """Return what ends a remedy: the closest of the allowed names to a misspelt one, if any.
+
+    >>> did_you_mean("fedprx", ("fedavg", "fedprox"))
+    "; did you mean 'fedprox'?"
+    """
+    close = difflib.get_close_matches(str(name), list(allowed), 1)
+    return f"; did you mean {close[0]!r}?" if close else otherwise

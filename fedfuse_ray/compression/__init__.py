@@ -7,32 +7,14 @@ from fedfuse_ray.compression.fp16 import Fp16
 from fedfuse_ray.compression.fp32 import Fp32
 from fedfuse_ray.compression.modint import ModInt
 from fedfuse_ray.compression.powersgd import PowerSGD
-from fedfuse_ray.compression.projection import SparseProjection
 from fedfuse_ray.compression.rot1bit import RotOneBit
 from fedfuse_ray.compression.subspace import Subspace
 from fedfuse_ray.compression.topk import TopK
 
 CODECS: dict[str, Codec] = {
-    codec.name: codec
-    for codec in (
-        Fp32(),
-        Fp16(),
-        ModInt(),
-        Subspace(),
-        CountSketch(),
-        RotOneBit(),
-        TopK(),
-        PowerSGD(),
-    )
+    kind.name: kind()
+    for kind in (Fp32, Fp16, ModInt, Subspace, CountSketch, RotOneBit, TopK, PowerSGD)
 }
 """Codec by the name that the config gives it."""
 
-__all__ = [
-    "CODECS",
-    "Codec",
-    "Context",
-    "Setting",
-    "SparseProjection",
-    "ef14",
-    "ef21",
-]
+__all__ = ["CODECS", "Codec", "Context", "Setting", "ef14", "ef21"]

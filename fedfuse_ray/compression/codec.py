@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from fedfuse_ray import rng
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.errors import InputError, ProtocolError
 
 LARGEST = 1e30
@@ -51,9 +51,8 @@ class Context:
 
     def of_sender(self, purpose: str) -> np.random.Generator:
         """Return a stream of this institution in this round and block."""
-        return rng.generator(
-            self.seed, f"codec/{purpose}", self.round, self.block, self.institution
-        )
+        keys = self.round, self.block, self.institution
+        return rng.generator(self.seed, f"codec/{purpose}", *keys)
 
     def lasting(self, purpose: str) -> np.random.Generator:
         """Return a stream that is shared and the same in every round."""
@@ -112,17 +111,10 @@ class Codec(Protocol):
         paper: Where the construction is from.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def linear(self) -> bool: ...  # noqa: D102
-
-    @property
-    def unbiased(self) -> bool: ...  # noqa: D102
-
-    @property
-    def paper(self) -> str: ...  # noqa: D102
+    name: str
+    linear: bool
+    unbiased: bool
+    paper: str
 
     def encode(self, vector: Vector, setting: Setting, context: Context) -> bytes:
         """Return the payload.
@@ -137,9 +129,7 @@ class Codec(Protocol):
         """
         ...
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the vector that a payload stands for, float32 [size].
 
         Raises:
@@ -161,13 +151,10 @@ def checked(vector: Vector) -> tuple[Vector, float]:
         flat = np.ascontiguousarray(vector, dtype=np.float32)
     if vector.ndim != 1 or flat.size == 0:
         raise InputError("update", f"shape {vector.shape}", "must be flat, with one entry or more")
-    peak = max(float(flat.max()), -float(flat.min()))  # NaN stays NaN
+    peak = _peak(flat)
     if not peak <= LARGEST:
-        raise InputError(
-            "update",
-            f"an entry of {peak:g}",
-            f"entries must be finite and below {LARGEST:g}: lower the learning rate",
-        )
+        remedy = f"entries must be finite and below {LARGEST:g}: lower the learning rate"
+        raise InputError("update", f"an entry of {peak:g}", remedy)
     return flat, peak
 
 
@@ -176,7 +163,7 @@ def floats(vector: Vector) -> bytes:
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
 
 
-def read_floats(payload: bytes | memoryview, count: int) -> Vector:
+def read_floats(payload: Payload, count: int) -> Vector:
     """Return `count` float32 values, in memory of their own.
 
     Raises:
@@ -185,7 +172,7 @@ def read_floats(payload: bytes | memoryview, count: int) -> Vector:
     if len(payload) != 4 * count:
         raise ProtocolError(f"{len(payload)} bytes do not hold {count} float32 values")
     values = np.frombuffer(payload, dtype="<f4").astype(np.float32)
-    if count and not max(float(values.max()), -float(values.min())) <= _LARGEST_ON_THE_WIRE:
+    if count and not _peak(values) <= _LARGEST_ON_THE_WIRE:
         raise ProtocolError("a payload holds NaN, infinity or an absurd value")
     return values
 
@@ -195,7 +182,7 @@ def header(value: float) -> bytes:
     return np.array(value, dtype="<f4").tobytes()
 
 
-def read_header(payload: bytes | memoryview) -> tuple[float, memoryview]:
+def read_header(payload: Payload) -> tuple[float, memoryview]:
     """Return the scale that opens a payload, and the rest.
 
     Raises:
@@ -222,7 +209,7 @@ def halves(vector: Vector) -> bytes:
     return header(scale) + (values * np.float32(1 / scale)).astype("<f2").tobytes()
 
 
-def read_halves(payload: bytes | memoryview, count: int) -> Vector:
+def read_halves(payload: Payload, count: int) -> Vector:
     """Return what `halves` wrote, float32 [count].
 
     Raises:
@@ -232,7 +219,12 @@ def read_halves(payload: bytes | memoryview, count: int) -> Vector:
     if len(rest) != 2 * count:
         raise ProtocolError(f"{len(payload)} bytes do not hold {count} half floats and a scale")
     values = np.frombuffer(rest, dtype="<f2").astype(np.float32)
-    if count and not max(float(values.max()), -float(values.min())) <= 1.0:
+    if count and not _peak(values) <= 1.0:
         raise ProtocolError("a half float lies beyond its scale")
     values *= np.float32(scale)
     return values
+
+
+def _peak(values: Vector) -> float:
+    """Return the largest absolute entry; NaN stays NaN."""
+    return max(float(values.max()), -float(values.min()))

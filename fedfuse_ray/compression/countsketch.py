@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import Context, Setting, checked, floats, read_floats
 from fedfuse_ray.compression.projection import (
     SparseProjection,
@@ -56,9 +56,7 @@ class CountSketch:
     def lift(self, coordinates: Vector, projection: SparseProjection) -> Vector:
         """Return the median over rows of what each says about every entry, float32 [size].
 
-        Args:
-            coordinates: float32 [rows * width], of one sketch or of a sum of them.
-            projection: The map that they were made with.
+        The coordinates, float32 [rows * width], are those of one sketch or of a sum of them.
         """
         table = coordinates.reshape(-1, projection.width) * np.float32(len(projection.index))
         said: list[Vector] = [
@@ -76,9 +74,7 @@ class CountSketch:
         values = checked(vector)[0]
         return floats(self.projection(values.size, setting, context).project(values))
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the medians; see `Codec.decode`."""
         width = _width(size, setting)
         coordinates = read_floats(payload, size if width == size else ROWS * width)

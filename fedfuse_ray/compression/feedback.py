@@ -39,12 +39,7 @@ def ef21(
 ) -> tuple[bytes, Vector]:
     """Encode the difference to what the receiver already holds for this institution.
 
-    Args:
-        codec: A contraction.
-        vector: float32 [size].
-        memory: What the receiver holds, float32 [size]; None is zero.
-        setting: Strength.
-        context: Streams.
+    The codec has to be a contraction; the memory is what the receiver holds, as in `ef14`.
 
     Returns:
         The payload, and the memory after it, which is the receiver's estimate of `vector` too: it

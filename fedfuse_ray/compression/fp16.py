@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import Context, Setting, halves, read_halves
 
 
@@ -24,8 +24,6 @@ class Fp16:
         """Return 4 + 2 * size bytes; see `Codec.encode`."""
         return halves(vector)
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the vector; see `Codec.decode`."""
         return read_halves(payload, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import Context, Setting, checked, floats, read_floats
 
 
@@ -18,8 +18,6 @@ class Fp32:
         """Return 4 * size bytes; see `Codec.encode`."""
         return floats(checked(vector)[0])
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the vector; see `Codec.decode`."""
         return read_floats(payload, size)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import TINY, Context, Setting, checked, header, read_header
 from fedfuse_ray.compression.rotation import rotate, unrotate
 from fedfuse_ray.errors import InputError
@@ -64,9 +64,7 @@ class ModInt:
             words = to_words(turned, reach / levels, setting.bits, context.of_sender("rounding"))
         return b"".join((opening, pack(words, setting.bits)))
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the vector; see `Codec.decode`."""
         levels = most_levels(setting.bits)
         reach, body = setting.reach, memoryview(payload)
@@ -141,10 +139,7 @@ def to_words(
 def from_words(words: Modular, step: float, bits: int) -> Vector:
     """Return the representative in [-2^(bits-1), 2^(bits-1)) of each word times `step` (float32).
 
-    Args:
-        words: Of the type `word_dtype(bits)`, one vector or a sum modulo 2^bits.
-        step: Distance between grid points.
-        bits: Of the modulus.
+    The words, of the type `word_dtype(bits)`, are one vector or a sum modulo 2^bits.
     """
     spare = 8 * words.itemsize - bits
     signed = words.view(_signed(words.dtype))

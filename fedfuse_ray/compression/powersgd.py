@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import TINY, Context, Setting, checked, halves, read_halves
 from fedfuse_ray.errors import InputError, ProtocolError
 
@@ -62,9 +62,7 @@ class PowerSGD:
             payload += [halves(factor.reshape(-1)) for factor in factors]
         return b"".join(payload)
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the products of the factors; see `Codec.decode`."""
         view, parts = memoryview(payload), []
 
@@ -96,18 +94,14 @@ class _Piece:
 
 
 def _pieces(size: int, rank: int, context: Context) -> list[_Piece]:
-    shapes: list[tuple[int, int, int]] = []
-    for shape in context.shapes:
-        entries = math.prod(shape)
-        rows = shape[0] if shape else 1
-        shapes.append((entries, rows, entries // max(rows, 1)))
-    if not shapes:
-        rows = math.ceil(math.sqrt(size))
-        shapes = [(size, rows, -(-size // rows))]
+    square = math.ceil(math.sqrt(size))
+    shapes = [(size, square, -(-size // square))]
+    if context.shapes:
+        sized = [(math.prod(shape), shape[0] if shape else 1) for shape in context.shapes]
+        shapes = [(entries, rows, entries // max(rows, 1)) for entries, rows in sized]
     if sum(entries for entries, _, _ in shapes) != size:
-        raise InputError(
-            "shapes", context.shapes, f"the tensors of block {context.block} hold {size} entries"
-        )
+        remedy = f"the tensors of block {context.block} hold {size} entries"
+        raise InputError("shapes", context.shapes, remedy)
     return [
         _Piece(entries, rows, columns, rank if rank * (rows + columns) < entries else 0)
         for entries, rows, columns in shapes

@@ -70,11 +70,8 @@ def num_coordinates(size: int, setting: Setting) -> int:
 
 def identity(size: int) -> SparseProjection:
     """Return the map that changes nothing, for blocks too small to be sketched."""
-    return SparseProjection(
-        index=np.arange(size, dtype=np.int64)[None],
-        signs=np.ones((1, size), dtype=np.float32),
-        width=size,
-    )
+    index, signs = np.arange(size, dtype=np.int64)[None], np.ones((1, size), dtype=np.float32)
+    return SparseProjection(index, signs, width=size)
 
 
 def random_signs(size: int, generator: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import TINY, Context, Setting, checked, header, read_header
 from fedfuse_ray.compression.rotation import rotate, unrotate
 from fedfuse_ray.packing import Modular, pack, unpack
@@ -55,9 +55,7 @@ class RotOneBit:
         bits: Modular = (sent < 0).view(np.uint8)
         return header(peak * scale) + pack(bits, 1)
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the vector; see `Codec.decode`."""
         scale, body = read_header(payload)
         bits = unpack(body, num_signs(size, setting), 1)

@@ -27,7 +27,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression.codec import Context, Setting, checked, floats, read_floats
 from fedfuse_ray.compression.projection import SparseProjection, num_coordinates, random_signs
 
@@ -64,9 +64,7 @@ class Subspace:
         values = checked(vector)[0]
         return floats(self.projection(values.size, setting, context).project(values))
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return P^T of the coordinates; see `Codec.decode`."""
         projection = self.projection(size, setting, context)
         return projection.lift(read_floats(payload, projection.coordinates))
@@ -77,13 +75,7 @@ _ZERO, _ONE = np.zeros(1, np.int64), np.ones(1, np.float32)
 
 @dataclass(frozen=True)
 class _Dealt:
-    """Entries dealt into buckets.
-
-    Attributes:
-        index: int64 [entries], each one's bucket.
-        signs: float32 [entries], its sign over the root of the bucket's size.
-        width: How many buckets there are.
-    """
+    """Entries dealt into `width` buckets; each one's sign is over the root of its bucket's size."""
 
     index: npt.NDArray[np.int64]
     signs: npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedfuse_ray.blocks import Vector
+from fedfuse_ray.blocks import Payload, Vector
 from fedfuse_ray.compression import rice
 from fedfuse_ray.compression.codec import (
     TINY,
@@ -52,9 +52,7 @@ class TopK:
         kept = largest(values, num_kept(values.size, setting))
         return _encode_values(values[kept], setting.bits) + rice.encode(kept, values.size)
 
-    def decode(
-        self, payload: bytes | memoryview, size: int, setting: Setting, context: Context
-    ) -> Vector:
+    def decode(self, payload: Payload, size: int, setting: Setting, context: Context) -> Vector:
         """Return the kept entries among zeros; see `Codec.decode`."""
         count, view = num_kept(size, setting), memoryview(payload)
         length = 4 + packed_bytes(count, min(setting.bits, _HALF_BITS))

@@ -11,13 +11,14 @@ from typing import Protocol
 import torch
 from torch import nn
 
+Weighted = tuple[torch.Tensor, torch.Tensor]
+"""What was fused or predicted, [B, ...], and the modalities' weights [B, M]."""
+
 
 class Fusion(Protocol):
     """Maps embeddings [B, M, D] and a mask [B, M] to ([B, D], weights [B, M])."""
 
-    def __call__(
-        self, embeddings: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, embeddings: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Fuse. A row of the mask with nothing present gives zeros."""
         ...
 
@@ -40,9 +41,7 @@ class AttentionFusion(nn.Module):
         self.hidden = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(
-        self, embeddings: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, embeddings: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Fuse [B, M, D] under a mask [B, M]."""
         scores = torch.tanh(self.score(embeddings)) @ self.query
         weights = torch.softmax(scores.masked_fill(~mask, -1e9), dim=1) * mask
@@ -53,22 +52,14 @@ class AttentionFusion(nn.Module):
 
 
 class MeanFusion(nn.Module):
-    """Mean over the modalities present; it has no parameters.
-
-    Args:
-        dim: Length of an embedding; not used.
-        slots: Most modalities of a domain; not used.
-    """
+    """Mean over the modalities present; it has no parameters and ignores its arguments."""
 
     def __init__(self, dim: int, slots: int) -> None:
         super().__init__()
 
-    def forward(
-        self, embeddings: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, embeddings: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Fuse [B, M, D] under a mask [B, M]."""
-        shown = mask.to(embeddings.dtype)
-        weights = shown / shown.sum(dim=1, keepdim=True).clamp(min=1)
+        weights = equal_weights(mask, embeddings.dtype)
         return torch.einsum("bm,bmd->bd", weights, embeddings), weights
 
 
@@ -86,15 +77,19 @@ class ConcatFusion(nn.Module):
         self.hidden = nn.Linear(slots * (dim + 1), 2 * dim)
         self.out = nn.Linear(2 * dim, dim)
 
-    def forward(
-        self, embeddings: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, embeddings: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Fuse [B, M, D] under a mask [B, M]."""
         shown = mask.to(embeddings.dtype)
         joined = torch.cat([embeddings * shown[..., None], shown[..., None]], dim=2)
         padded = nn.functional.pad(joined, (0, 0, 0, self.slots - mask.shape[1]))
         fused = self.out(torch.relu(self.hidden(padded.flatten(1))))
-        return fused, shown / shown.sum(dim=1, keepdim=True).clamp(min=1)
+        return fused, equal_weights(mask, embeddings.dtype)
+
+
+def equal_weights(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return each present modality's equal share [B, M]; zeros where nothing is present."""
+    shown = mask.to(dtype)
+    return shown / shown.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {

@@ -60,9 +60,8 @@ def _initial(spec: ModelSpec, name: str) -> Vector:
     if name.startswith(ENCODER) and modality in spec.shapes and not spec.frozen(modality, tier):
         config = spec.config.encoder_for(modality, tier)
         backbone = block.backbone if isinstance(block, Encoder) else block
-        load_backbone_weights(
-            backbone, config, modality, spec.shapes[modality], spec.origin(modality)
-        )
+        shape, origin = spec.shapes[modality], spec.origin(modality)
+        load_backbone_weights(backbone, config, modality, shape, origin)
     flat = torch.cat([p.detach().reshape(-1) for p in block.parameters()])
     values: Vector = flat.numpy()
     return values

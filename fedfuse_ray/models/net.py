@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.models.fusion import Weighted
 from fedfuse_ray.models.modules import build_block
 from fedfuse_ray.models.paths import Inputs, Owner, path_of
 from fedfuse_ray.models.spec import ModelSpec, encoder_block
@@ -43,9 +44,7 @@ class CrossModalNet(nn.Module):
         """Compute what does not depend on what is shown: embeddings [B, M, D], or maps."""
         return self._path.embed(inputs)
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Classify what `embed` returned, shown only the modalities in the mask [B, M].
 
         Returns:
@@ -81,19 +80,15 @@ class CrossModalNet(nn.Module):
         return self
 
     def _flatten(self) -> None:
-        parameters = [list(self.blocks[name].parameters()) for name in self.names]
-        self.offsets: dict[str, tuple[int, int]] = {}
-        offset = 0
-        for name, group in zip(self.names, parameters, strict=True):
-            size = sum(p.numel() for p in group)
-            self.offsets[name] = (offset, offset + size)
-            offset += size
-        every = [p for group in parameters for p in group]
-        self.flat = torch.cat([p.detach().reshape(-1) for p in every])
+        parameters = {name: list(self.blocks[name].parameters()) for name in self.names}
+        self.flat = torch.cat([p.detach().reshape(-1) for ps in parameters.values() for p in ps])
         self.gradient = torch.zeros_like(self.flat)
-        offset = 0
-        for p in every:
-            end = offset + p.numel()
-            p.data = self.flat[offset:end].view(p.shape)
-            p.grad = self.gradient[offset:end].view(p.shape)
-            offset = end
+        self.offsets: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name, group in parameters.items():
+            first = end
+            for p in group:
+                start, end = end, end + p.numel()
+                p.data = self.flat[start:end].view(p.shape)
+                p.grad = self.gradient[start:end].view(p.shape)
+            self.offsets[name] = (first, end)

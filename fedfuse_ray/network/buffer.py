@@ -14,13 +14,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Flight:
-    """An update on its way.
+    """An update on its way, of the model that had seen `version` server steps when it was fetched.
 
-    Attributes:
-        institution: Who trains it.
-        version: Server steps that the model had seen when the institution fetched it.
-        started: Simulated seconds since the run began, when it was fetched.
-        arrives: When the update reaches the server.
+    It was fetched and arrives so many simulated seconds after the run began.
     """
 
     institution: str

@@ -60,12 +60,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Closing:
-    """The end of a round.
-
-    Attributes:
-        seconds: How long the server waited.
-        late: Who had not answered by then, in the order in which they were given.
-    """
+    """How long the server waited, and who had not answered by then, in the order given."""
 
     seconds: float
     late: tuple[str, ...]
@@ -75,14 +70,7 @@ def timing(link: LinkConfig | None, work: Work, *, seed: int, name: str, round: 
     """Return the institution's seconds in a round.
 
     On the ideal link, None, receiving and sending take no time; computing still does. Seed, name
-    and round alone name the jitter's stream, so the result is the same on any executor.
-
-    Args:
-        link: The institution's link.
-        work: What it receives, computes and sends.
-        seed: The run's seed.
-        name: The institution.
-        round: From 1.
+    and round (from 1) alone name the jitter's stream, so the result is the same on any executor.
     """
     generator = rng.generator(seed, "network", name, round)
     down, up = _bandwidths(link)
@@ -117,14 +105,7 @@ def exchange_seconds(
 ) -> float:
     """Return the seconds of one step of a protocol: the institution's message, then the answer.
 
-    Args:
-        link: The institution's link.
-        seed: The run's seed.
-        name: The institution.
-        round: From 1.
-        step: Tells the steps of a round apart; each has a jitter stream of its own.
-        uplink_bytes: Length of the message.
-        downlink_bytes: Length of the server's answer.
+    Each `step` of a round (from 1) has a jitter stream of its own.
     """
     if link is None:
         return 0.0

@@ -16,12 +16,11 @@ institution is reached are assumptions.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from fedfuse_ray.config.settings.network import LinkConfig, NetworkConfig
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.errors import InputError, did_you_mean
 
 CAMPUS = LinkConfig(
     up_mbps=1000.0, down_mbps=1000.0, latency_ms=2.0, jitter_ms=0.2, loss=1e-5, availability=0.999
@@ -62,16 +61,10 @@ def resolve(config: NetworkConfig, names: Sequence[str]) -> dict[str, LinkConfig
     """
     for name in config.links:
         if name not in names:
-            raise InputError("network.links", name, _unknown(name, names))
+            shown = f"; there are {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
+            remedy = f"no institution has this name{did_you_mean(name, names, shown)}"
+            raise InputError("network.links", name, remedy)
     dealt = PRESETS[config.preset]
     return {
         name: config.links.get(name, dealt[index % len(dealt)]) for index, name in enumerate(names)
     }
-
-
-def _unknown(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, 1)
-    if close:
-        return f"no institution has this name; did you mean {close[0]!r}?"
-    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    return f"no institution has this name; there are {shown}"

@@ -9,7 +9,7 @@ import torch
 
 from fedfuse_ray.config import FusionKind
 from fedfuse_ray.config.settings.model import CNN_STAGES, EncoderConfig
-from fedfuse_ray.models.encoders.cnn import first_stages, grid_after, image_cnn, last_stages
+from fedfuse_ray.models.encoders.cnn import first_stages, grid_after, last_stages, small_cnn
 from fedfuse_ray.models.fusion import FUSIONS
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
@@ -244,7 +244,7 @@ def test_intermediate_fusion_averages_the_maps_of_what_is_shown(depth):
 
 
 def test_the_stages_before_and_after_the_depth_are_those_of_one_cnn():
-    cnn = image_cnn(EncoderConfig(width=4), (1, 16, 16))
+    cnn = small_cnn(EncoderConfig(width=4), (1, 16, 16))
     assert len(cnn.convolutions) == CNN_STAGES
     whole = sum(p.numel() for p in cnn.parameters())
     for depth in range(1, CNN_STAGES + 1):

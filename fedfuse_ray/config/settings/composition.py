@@ -1,4 +1,4 @@
-"""Which settings go together, and why others do not."""
+"""Which settings go together, and why others do not: a ValueError names field and reason."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from fedfuse_ray.config.settings.training import StrategyConfig, TrainingConfig
 
 
 def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) -> None:
-    """Refuse a composition that breaks the guarantee, or the sum under masks.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse a composition that breaks the guarantee, or the sum under masks."""
     codec, mode = compression.codec, privacy.mode
     down, default = compression.downlink, 0.1
     if down.codec == "subspace" and (codec, compression.fraction or default) != (
@@ -61,11 +57,7 @@ def check_compression(compression: CompressionConfig, privacy: PrivacyConfig) ->
 
 
 def check_exposures(privacy: PrivacyConfig, compression: CompressionConfig, rounds: int) -> None:
-    """Refuse more seen uploads than there are, and codecs under which noise does not add up.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse more seen uploads than there are, and codecs under which noise does not add up."""
     seen = privacy.uplink_exposures
     if seen is None:
         return
@@ -93,11 +85,7 @@ def check_encryption(
     strategy: StrategyConfig,
     selection: str,
 ) -> None:
-    """Refuse what sums on ciphertexts can't follow.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse what sums on ciphertexts can't follow."""
     if compression.encryption == "none":
         return
     reason = None
@@ -123,11 +111,7 @@ def check_encryption(
 def check_aggregation(
     network: NetworkConfig, privacy: PrivacyConfig, compression: CompressionConfig, strategy: str
 ) -> None:
-    """Refuse an aggregation that the privacy mode or the strategy can't follow.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse an aggregation that the privacy mode or the strategy can't follow."""
     if network.aggregation.kind != "buffered-async":
         return
     if privacy.enabled:
@@ -155,11 +139,7 @@ def check_aggregation(
 
 
 def check_selection(kind: str, network: NetworkConfig, privacy: PrivacyConfig) -> None:
-    """Refuse to choose who takes part where the accounting or the schedule has fixed it.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse to choose who takes part where the accounting or the schedule has fixed it."""
     if kind == "all":
         return
     if privacy.enabled:
@@ -178,11 +158,7 @@ def check_selection(kind: str, network: NetworkConfig, privacy: PrivacyConfig) -
 def check_weighting(
     weighting: str, network: NetworkConfig, privacy: PrivacyConfig, compression: CompressionConfig
 ) -> None:
-    """Refuse weights by loss where losses can't be shown, or don't compare.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse weights by loss where losses can't be shown, or don't compare."""
     if weighting != "loss":
         return
     if privacy.enabled:
@@ -203,11 +179,7 @@ def check_weighting(
 
 
 def check_fusion_depth(model: ModelConfig) -> None:
-    """Refuse a depth that nothing uses, and encoders whose feature maps can't be averaged.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse a depth that nothing uses, and encoders whose feature maps can't be averaged."""
     depth = model.fusion_depth
     if model.fusion != "intermediate":
         if depth is not None:
@@ -227,8 +199,7 @@ def check_fusion_depth(model: ModelConfig) -> None:
         if encoder.kind != "cnn":
             raise ValueError(
                 f"{field}.kind: {encoder.kind!r} can't be cut in two for "
-                "model.fusion=intermediate; "
-                "use cnn, or another fusion"
+                "model.fusion=intermediate; use cnn, or another fusion"
             )
         if not encoder.trainable:
             raise ValueError(
@@ -245,11 +216,7 @@ def check_fusion_depth(model: ModelConfig) -> None:
 def check_contrastive(
     training: TrainingConfig, model: ModelConfig, privacy: PrivacyConfig, strategy: str
 ) -> None:
-    """Refuse contrastive rounds that leave no others, or that break what their run rests on.
-
-    Raises:
-        ValueError: Names the field and the reason.
-    """
+    """Refuse contrastive rounds that leave no others, or that break what their run rests on."""
     if training.contrastive is None:
         return
     field, rounds = "training.contrastive", training.contrastive.rounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import ValidationError
 from fedfuse_ray.config.settings.experiment import Experiment, Paradigm
 from fedfuse_ray.config.sources.narrowing import narrowed
 from fedfuse_ray.config.sources.trees import anchor, drop_unknown, preset_names, read
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.errors import InputError, did_you_mean
 
 _DEFAULT_KINDS = {"data": "phantoms", "selection": "all", "strategy": "fedavg"}
 
@@ -161,11 +160,8 @@ def _one_line(error: ValidationError) -> InputError:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and ": " in message and not field:
         field, _, message = message.partition(": ")
-        return (
-            InputError(field, first["ctx"]["error"].args[0].split("'")[1], message)
-            if ("'" in message)
-            else InputError(field, "", message)
-        )
+        named = first["ctx"]["error"].args[0].split("'")[1] if "'" in message else ""
+        return InputError(field, named, message)
     value = first["input"]
     if first["type"] == "extra_forbidden":
         value = first["loc"][-1]
@@ -176,8 +172,7 @@ def _one_line(error: ValidationError) -> InputError:
 def _closest(location: tuple[int | str, ...]) -> str:
     names: set[str] = set()
     _collect(Experiment.model_json_schema(), names)
-    close = difflib.get_close_matches(str(location[-1]), sorted(names), 1)
-    return f"; did you mean {close[0]!r}?" if close else "; see docs/configuration.md"
+    return did_you_mean(location[-1], sorted(names), "; see docs/configuration.md")
 
 
 def _collect(schema: Any, into: set[str]) -> None:

@@ -18,16 +18,12 @@ from fedfuse_ray.config.settings.data import DataConfig
 from fedfuse_ray.config.settings.experiment import Experiment, Paradigm
 from fedfuse_ray.config.settings.selection import SelectionConfig
 from fedfuse_ray.config.settings.training import StrategyConfig
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.errors import InputError, did_you_mean
 
 SYSTEMS = "systems/"
 """What the names of the related work's systems begin with."""
 
-_UNIONS: dict[str, Any] = {
-    "data": DataConfig,
-    "selection": SelectionConfig,
-    "strategy": StrategyConfig,
-}
+_UNIONS: dict[str, Any] = dict(data=DataConfig, selection=SelectionConfig, strategy=StrategyConfig)
 _PATHS = (
     ("data", "path"),
     ("data", "forward_models"),
@@ -104,14 +100,13 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         if key == "institutions" and isinstance(value, dict) and isinstance(old, list):
             merged[key] = _merge_named(old, value)
-            continue
-        if not (isinstance(value, dict) and isinstance(old, dict)):
+        elif isinstance(value, dict) and isinstance(old, dict):
+            if "kind" in value:
+                old["kind"] = value["kind"]
+                drop_unknown(key, old)
+            merged[key] = merge(old, value)
+        else:
             merged[key] = copy.deepcopy(value)
-            continue
-        if "kind" in value:
-            old["kind"] = value["kind"]
-            drop_unknown(key, old)
-        merged[key] = merge(old, value)
     return merged
 
 
@@ -151,9 +146,7 @@ def nearest(name: object, allowed: Sequence[str]) -> str:
     >>> nearest("fedprx", ("fedavg", "fedprox"))
     "choose among fedavg, fedprox; did you mean 'fedprox'?"
     """
-    close = difflib.get_close_matches(str(name), allowed, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"choose among {', '.join(allowed)}{hint}"
+    return f"choose among {', '.join(allowed)}{did_you_mean(name, allowed)}"
 
 
 def _anchored(folder: Path, path: str) -> str:

@@ -74,10 +74,7 @@ def codewords(classes: int) -> F32:
     """Return the class centres, float32 [classes, 3] with entries -1 and +1.
 
     With 2, 4, 6 and 8 classes every factor is high in half of them. Six leave out the two corners
-    where all factors agree, so that no two factors decide the class.
-
-    Args:
-        classes: 2 to 8.
+    where all factors agree, so that no two factors decide the class. There may be 2 to 8.
     """
     rows = _SPECIAL.get(classes, tuple(range(classes)))
     return _CODEWORDS[list(rows)]
@@ -94,13 +91,7 @@ def class_names(family: Family, classes: int) -> tuple[str, ...]:
 def draw_factors(
     labels: npt.NDArray[np.int64], classes: int, rng: np.random.Generator, drift: F32 | None = None
 ) -> F32:
-    """Draw the factors of specimens with given labels.
-
-    Args:
-        labels: Class indices, [N].
-        classes: Number of classes.
-        rng: The stream.
-        drift: Displacement of each specimen's factors, [N, 3]; none when omitted.
+    """Draw the factors of specimens with given labels [N], each displaced by its drift [N, 3].
 
     Returns:
         float32 [N, 3]: the class's codeword plus Gaussian spread plus drift.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +14,7 @@ from fedfuse_ray.data.phantoms.factors import ENVIRONMENTAL, MATERIALS, MEDICAL,
 from fedfuse_ray.data.phantoms.fields import F32
 from fedfuse_ray.data.phantoms.scanner import Scanner
 from fedfuse_ray.data.specimens import Shape
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.errors import InputError, did_you_mean
 
 Physics = Callable[[F32, Shape, np.random.Generator], F32]
 """From factors [N, 3], a shape and a stream to the scene as an ideal instrument sees it."""
@@ -63,11 +62,7 @@ class ForwardModel(Protocol):
 class PhysicalModel:
     """A forward model made of a scene's physics and an instrument; see `ForwardModel`.
 
-    Attributes:
-        modality: Its name.
-        family: The factors that it is about.
-        strong: Index of the factor that it shows clearly.
-        weak: Index of the factor that it shows with much variation.
+    Attributes beside those of `ForwardModel`:
         physics: The scene.
         channels: Channels of an image or a signal.
         signal: Whether it is one-dimensional.
@@ -117,10 +112,8 @@ def forward_model(
     """
     if modality in models:
         return models[modality]
-    close = difflib.get_close_matches(modality, models, 1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    names = ", ".join(models)
-    raise InputError(field, modality, f"no forward model; known are {names}{hint}")
+    names = ", ".join(models) + did_you_mean(modality, models)
+    raise InputError(field, modality, f"no forward model; known are {names}")
 
 
 def domain_family(
@@ -140,10 +133,9 @@ def domain_family(
     for modality in config.modalities[1:]:
         other = forward_model(modality, models, field).family
         if other != family:
-            raise InputError(
-                field,
-                modality,
+            remedy = (
                 f"images {other.name} specimens and {config.modalities[0]!r} {family.name} ones; "
-                "a specimen is one of them, so put it in a domain of its own",
+                "a specimen is one of them, so put it in a domain of its own"
             )
+            raise InputError(field, modality, remedy)
     return family

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fedfuse_ray.config.settings.model import EncoderConfig
-from fedfuse_ray.models.encoders.cnn import image_cnn, signal_cnn
+from fedfuse_ray.models.encoders.cnn import small_cnn
 from fedfuse_ray.models.encoders.pretrained import load_backbone_weights, public_weights_path
 from fedfuse_ray.models.encoders.reader import FactorReader
 
@@ -28,21 +28,18 @@ class Backbone(Protocol):
         ...
 
 
-def _torchvision(name: str) -> Callable[[EncoderConfig, tuple[int, ...]], nn.Module]:
-    def build(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
-        from fedfuse_ray.models.encoders.imagenet import build_backbone  # torchvision: 3 s
+def _torchvision(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
+    from fedfuse_ray.models.encoders.imagenet import build_backbone  # torchvision: 3 s
 
-        frozen_imagenet = config.weights == "torchvision" and not config.trainable
-        return build_backbone(name, shape[0], batch_norm=frozen_imagenet)
-
-    return build
+    frozen_imagenet = config.weights == "torchvision" and not config.trainable
+    return build_backbone(config.kind, shape[0], batch_norm=frozen_imagenet)
 
 
 BACKBONES: dict[str, Callable[[EncoderConfig, tuple[int, ...]], nn.Module]] = {
-    "cnn": image_cnn,
-    "resnet50": _torchvision("resnet50"),
-    "vgg16": _torchvision("vgg16"),
-    "efficientnet_b0": _torchvision("efficientnet_b0"),
+    "cnn": small_cnn,
+    "resnet50": _torchvision,
+    "vgg16": _torchvision,
+    "efficientnet_b0": _torchvision,
 }
 
 
@@ -55,9 +52,7 @@ def build_backbone(config: EncoderConfig, shape: tuple[int, ...]) -> nn.Module:
         config: The encoder's config.
         shape: [C, H, W], or [C, L] for a signal, which always gets the one-dimensional CNN.
     """
-    backbone = (
-        signal_cnn(config, shape) if len(shape) == 2 else BACKBONES[config.kind](config, shape)
-    )
+    backbone = BACKBONES["cnn" if len(shape) == 2 else config.kind](config, shape)
     reads_factors = config.weights == "public" and not config.trainable
     return FactorReader(backbone, feature_count(backbone)) if reads_factors else backbone
 

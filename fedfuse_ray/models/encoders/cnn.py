@@ -16,11 +16,7 @@ _BINS = 16
 
 
 class _Stages(nn.Module):
-    """Convolution, GroupNorm and ReLU, some times.
-
-    Args:
-        convolutions: A stage's convolution each.
-    """
+    """Convolution, GroupNorm and ReLU, once for each of some convolutions."""
 
     def __init__(self, convolutions: list[nn.Module]) -> None:
         super().__init__()
@@ -36,13 +32,7 @@ class _Stages(nn.Module):
 
 
 class SmallCnn(_Stages):
-    """Convolutions of stride 2 over an image or a signal, then a pooled grid.
-
-    Args:
-        convolutions: The three convolutions.
-        pool: Pools to the grid.
-        cells: Cells of the grid.
-    """
+    """Three convolutions over an image or a signal, then a pooled grid of so many cells."""
 
     def __init__(self, convolutions: list[nn.Module], pool: nn.Module, cells: int) -> None:
         super().__init__(convolutions)
@@ -63,12 +53,7 @@ class FirstStages(_Stages):
 
 
 class LastStages(_Stages):
-    """The two-dimensional CNN's stages after a depth, and the pooled grid; possibly no stage.
-
-    Args:
-        convolutions: A stage's convolution each.
-        features: Length of the feature vector.
-    """
+    """The two-dimensional CNN's stages after a depth, and the pooled grid; possibly no stage."""
 
     def __init__(self, convolutions: list[nn.Module], features: int) -> None:
         super().__init__(convolutions)
@@ -82,13 +67,12 @@ class LastStages(_Stages):
 
 def first_stages(config: EncoderConfig, shape: tuple[int, ...], depth: int) -> FirstStages:
     """Return the stages before the fusion, for [C, H, W] or [C, L]."""
-    whole = signal_cnn(config, shape) if len(shape) == 2 else image_cnn(config, shape)
-    return FirstStages(list(whole.convolutions[:depth]))
+    return FirstStages(list(small_cnn(config, shape).convolutions[:depth]))
 
 
 def last_stages(config: EncoderConfig, depth: int) -> LastStages:
     """Return the stages after the fusion, over feature maps that `depth` stages have made."""
-    whole = image_cnn(config, (1, _GRID, _GRID))
+    whole = small_cnn(config, (1, _GRID, _GRID))
     return LastStages(list(whole.convolutions[depth:]), whole.features)
 
 
@@ -98,32 +82,18 @@ def grid_after(grid: tuple[int, int], depth: int) -> tuple[int, int]:
     return -(-grid[0] // halvings), -(-grid[1] // halvings)
 
 
-def image_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> SmallCnn:
-    """Return the two-dimensional form for [C, H, W]."""
-    width = config.width
-    return SmallCnn(
-        [
-            nn.Conv2d(shape[0], width, 5, stride=2, padding=2),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.Conv2d(2 * width, 4 * width, 3, padding=1),
-        ],
-        nn.AdaptiveAvgPool2d(_GRID),
-        _GRID * _GRID,
-    )
-
-
-def signal_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> SmallCnn:
-    """Return the one-dimensional form for [C, L]."""
-    width = config.width
-    return SmallCnn(
-        [
-            nn.Conv1d(shape[0], width, 9, stride=2, padding=4),
-            nn.Conv1d(width, 2 * width, 5, stride=2, padding=2),
-            nn.Conv1d(2 * width, 4 * width, 3, padding=1),
-        ],
-        nn.AdaptiveAvgPool1d(_BINS),
-        _BINS,
-    )
+def small_cnn(config: EncoderConfig, shape: tuple[int, ...]) -> SmallCnn:
+    """Return the two-dimensional form for [C, H, W], or the one-dimensional one for [C, L]."""
+    width, signal = config.width, len(shape) == 2
+    kind, (first, second) = (nn.Conv1d, (9, 5)) if signal else (nn.Conv2d, (5, 3))
+    convolutions: list[nn.Module] = [
+        kind(shape[0], width, first, stride=2, padding=first // 2),
+        kind(width, 2 * width, second, stride=2, padding=second // 2),
+        kind(2 * width, 4 * width, 3, padding=1),
+    ]
+    if signal:
+        return SmallCnn(convolutions, nn.AdaptiveAvgPool1d(_BINS), _BINS)
+    return SmallCnn(convolutions, nn.AdaptiveAvgPool2d(_GRID), _GRID * _GRID)
 
 
 def _groups(channels: int) -> int:

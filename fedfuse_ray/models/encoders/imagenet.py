@@ -144,6 +144,5 @@ def _conv_like(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     kernel: Any = conv.kernel_size
     stride: Any = conv.stride
     padding: Any = conv.padding
-    return nn.Conv2d(
-        channels, conv.out_channels, kernel, stride, padding, bias=conv.bias is not None
-    )
+    bias = conv.bias is not None
+    return nn.Conv2d(channels, conv.out_channels, kernel, stride, padding, bias=bias)

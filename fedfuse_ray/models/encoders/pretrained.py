@@ -61,11 +61,9 @@ def load_backbone_weights(
     else:
         state = _from_file(Path(config.weights), field)
     expected = backbone.state_dict()
-    missing = [name for name in expected if name not in state]
-    if missing:
-        raise InputError(
-            field, config.weights, f"has no tensor {missing[0]!r}; it fits another encoder"
-        )
+    if missing := [name for name in expected if name not in state]:
+        remedy = f"has no tensor {missing[0]!r}; it fits another encoder"
+        raise InputError(field, config.weights, remedy)
     fitted = {name: _fit(state[name], expected[name], name, field) for name in expected}
     backbone.load_state_dict(fitted)
 
@@ -78,20 +76,16 @@ def _from_torchvision(config: EncoderConfig, field: str) -> dict[str, torch.Tens
     try:
         return torchvision_state(config.kind)
     except OSError as error:
-        raise InputError(
-            field,
-            "torchvision",
-            f"the download failed ({error}); put the file into $TORCH_HOME/hub/checkpoints",
-        ) from None
+        remedy = f"the download failed ({error}); put the file into $TORCH_HOME/hub/checkpoints"
+        raise InputError(field, "torchvision", remedy) from None
 
 
 def _from_file(path: Path, field: str) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(
-            field, path, "no such file; use random, public, torchvision or a file's path"
-        ) from None
+        remedy = "no such file; use random, public, torchvision or a file's path"
+        raise InputError(field, path, remedy) from None
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         raise InputError(field, path, f"is not a state dict that torch can load: {error}") from None
     if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
@@ -107,6 +101,5 @@ def _fit(loaded: torch.Tensor, expected: torch.Tensor, name: str, field: str) ->
         channels = expected.shape[1]
         mean = loaded.mean(dim=1, keepdim=True) * (loaded.shape[1] / channels)
         return mean.expand(expected.shape).clone()
-    raise InputError(
-        field, name, f"has shape {list(loaded.shape)} where {list(expected.shape)} is needed"
-    )
+    remedy = f"has shape {list(loaded.shape)} where {list(expected.shape)} is needed"
+    raise InputError(field, name, remedy)

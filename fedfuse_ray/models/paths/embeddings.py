@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from fedfuse_ray.models.fusion import FUSIONS
-from fedfuse_ray.models.paths.owner import Inputs, Owner, equal_weights
+from fedfuse_ray.models.fusion import FUSIONS, Weighted, equal_weights
+from fedfuse_ray.models.paths.owner import Inputs, Owner
 from fedfuse_ray.models.spec import FUSION
 
 
@@ -33,9 +33,7 @@ class Joint(_Encoded):
         self._by_place = kind == "concat"
         self._places = [owner.siblings.index(m) for m in owner.modalities]
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Classify the fused embeddings."""
         if self._by_place:
             embedded, mask = self._placed(embedded), self._placed(mask)
@@ -58,9 +56,7 @@ class Joint(_Encoded):
 class Late(_Encoded):
     """A head for each modality; the predicted probabilities are averaged: `late`, `none`."""
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Average the modalities' predicted probabilities."""
         logits = [self.owner.head(m)(embedded[:, i]) for i, m in enumerate(self.owner.modalities)]
         predictions = torch.log_softmax(torch.stack(logits, dim=1), dim=2)
@@ -81,9 +77,7 @@ class Hybrid(_Encoded):
         super().__init__(owner)
         self._joint, self._late = Joint(owner), Late(owner)
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Average both parts' predicted probabilities; the weights are the joint part's."""
         joint, weights = self._joint.classify(embedded, mask)
         late, _ = self._late.classify(embedded, mask)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from fedfuse_ray.models.encoders.cnn import grid_after
-from fedfuse_ray.models.paths.owner import Inputs, Owner, equal_weights
+from fedfuse_ray.models.fusion import Weighted, equal_weights
+from fedfuse_ray.models.paths.owner import Inputs, Owner
 from fedfuse_ray.models.spec import ModelSpec, early_block, shared_block
 
 
@@ -21,17 +22,15 @@ class Early:
     def embed(self, inputs: Inputs) -> torch.Tensor:
         """Stack raw inputs on one grid, zeros where nothing is owned: [B, sum of C, H, W]."""
         some = next(iter(inputs.values()))
-        planes = []
-        for modality, channels in self._channels.items():
-            if modality in self.owner.modalities:
-                planes.append(on_grid(inputs[modality], self._grid))
-            else:
-                planes.append(some.new_zeros(len(some), channels, *self._grid))
+        planes = [
+            on_grid(inputs[modality], self._grid)
+            if modality in self.owner.modalities
+            else some.new_zeros(len(some), channels, *self._grid)
+            for modality, channels in self._channels.items()
+        ]
         return torch.cat(planes, dim=1)
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Encode the planes of what is shown, and classify."""
         shown = mask.to(embedded.dtype)
         by_plane = []
@@ -62,9 +61,7 @@ class Intermediate:
         maps = [self.owner.encoder(m)(inputs[m]) for m in self.owner.modalities]
         return torch.stack([on_grid(each, self._grid) for each in maps], dim=1)
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Average the maps of what is shown, and classify."""
         weights = equal_weights(mask, embedded.dtype)
         fused = torch.einsum("bm,bmchw->bchw", weights, embedded)

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from fedfuse_ray.models.fusion import Weighted
 from fedfuse_ray.models.spec import HEAD, ModelSpec, encoder_block
 
 Inputs = Mapping[str, torch.Tensor]
@@ -22,9 +23,7 @@ class Path(Protocol):
         """Compute what each modality gives on its own, whatever is shown: [B, ...]."""
         ...
 
-    def classify(
-        self, embedded: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
         """Classify what `embed` returned, shown only the modalities in the mask [B, M].
 
         Returns:
@@ -35,15 +34,7 @@ class Path(Protocol):
 
 @dataclass(frozen=True)
 class Owner:
-    """An owner of `modalities` in `domain`, and its blocks.
-
-    Attributes:
-        spec: The federation's network.
-        domain: The owner's domain.
-        modalities: The modalities that it owns, in its domain's order.
-        tier: The tier that its encoders are of; "" for the default ones.
-        blocks: Its modules by block.
-    """
+    """An owner of `modalities` in `domain`, and its modules by block; see `CrossModalNet`."""
 
     spec: ModelSpec
     domain: str
@@ -63,9 +54,3 @@ class Owner:
     def head(self, modality: str = "") -> nn.Module:
         """Return the domain's head, or that of one modality."""
         return self.blocks[HEAD + self.domain + (f"/{modality}" if modality else "")]
-
-
-def equal_weights(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return each present modality's equal share [B, M]; zeros where nothing is present."""
-    shown = mask.to(dtype)
-    return shown / shown.sum(dim=1, keepdim=True).clamp(min=1)

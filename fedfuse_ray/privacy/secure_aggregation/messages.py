@@ -13,7 +13,7 @@ Each is written and read by the round's terms (see `fields`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedfuse_ray.errors import ProtocolError
@@ -85,13 +85,8 @@ class EncryptedShares:
 
     def to_bytes(self, terms: RoundTerms, sender: str) -> bytes:
         """Return the message's body."""
-        return b"".join(
-            (
-                *(self.commitments[block] for block in terms.owned_by(sender)),
-                bitmap(terms.names, self.ciphertexts),
-                *(self.ciphertexts[name] for name in terms.names if name in self.ciphertexts),
-            )
-        )
+        commitments = (self.commitments[block] for block in terms.owned_by(sender))
+        return b"".join((*commitments, *_records(terms.names, self.ciphertexts)))
 
     @classmethod
     def from_bytes(cls, data: Buffer, terms: RoundTerms, sender: str) -> EncryptedShares:
@@ -119,13 +114,8 @@ class Delivery:
 
     def to_bytes(self, terms: RoundTerms) -> bytes:
         """Return the message's body."""
-        return b"".join(
-            (
-                bitmap(terms.names, self.partners),
-                bitmap(terms.names, self.ciphertexts),
-                *(self.ciphertexts[name] for name in terms.names if name in self.ciphertexts),
-            )
-        )
+        partners = bitmap(terms.names, self.partners)
+        return b"".join((partners, *_records(terms.names, self.ciphertexts)))
 
     @classmethod
     def from_bytes(cls, data: Buffer, terms: RoundTerms) -> Delivery:
@@ -151,9 +141,7 @@ class MaskedInput:
 
     def to_bytes(self, terms: RoundTerms, sender: str) -> bytes:
         """Return the message's body."""
-        owned = terms.owned_by(sender)
-        words = (self.blocks[block] for block in owned if block in self.blocks)
-        return b"".join((self.partners, bitmap(owned, self.blocks), *words))
+        return b"".join((self.partners, *_records(terms.owned_by(sender), self.blocks)))
 
     @classmethod
     def from_bytes(cls, data: Buffer, terms: RoundTerms, sender: str) -> MaskedInput:
@@ -205,8 +193,7 @@ class UnmaskingShares:
     seeds: Mapping[str, Mapping[str, bytes]]
 
     def __post_init__(self) -> None:
-        both = sorted(set(self.mask_keys) & set(self.seeds))
-        if both:
+        if both := sorted(set(self.mask_keys) & set(self.seeds)):
             raise ProtocolError(f"shares of both secrets of {', '.join(both)} must never be given")
 
     def to_bytes(self, terms: RoundTerms) -> bytes:
@@ -229,6 +216,12 @@ class UnmaskingShares:
         seeds = {name: reader.table(due[name], SHARE_BYTES) for name in survivors}
         reader.end()
         return cls(mask_keys, seeds)
+
+
+def _records(order: Sequence[str], records: Mapping[str, Buffer]) -> Iterator[Buffer]:
+    """Yield the subset of `order` that has a record, then the records."""
+    yield bitmap(order, records)
+    yield from (records[name] for name in order if name in records)
 
 
 def _ciphertext_bytes(terms: RoundTerms, sender: str) -> int:
