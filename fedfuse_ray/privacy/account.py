@@ -15,15 +15,7 @@ from fedfuse_ray.privacy.mechanisms.sampling import sampling_rate, steps_per_epo
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How often a record may take part, and with which probability.
-
-    Args:
-        sampling_rate: q.
-        steps_per_round: Releases a round.
-        rounds: Communication rounds.
-        delta: The guarantee's delta.
-        accountant: `pld` or `rdp`.
-    """
+    """How often a record may take part, and with which probability; `pld` or `rdp` accounts it."""
 
     sampling_rate: float
     steps_per_round: int
@@ -72,13 +64,8 @@ def epsilon_after(plan: Schedule, noise_multiplier: float, rounds: int | None = 
 
 def noise_for(plan: Schedule, target_epsilon: float) -> float:
     """Return the noise multiplier that keeps the whole schedule within `target_epsilon`."""
-    return calibrate_noise_multiplier(
-        target_epsilon,
-        plan.delta,
-        plan.sampling_rate,
-        plan.steps,
-        accountant=plan.accountant,
-    )
+    given = target_epsilon, plan.delta, plan.sampling_rate, plan.steps
+    return calibrate_noise_multiplier(*given, accountant=plan.accountant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +88,8 @@ def answer(
         InputError: Both or neither were given.
     """
     if (noise_multiplier is None) == (target_epsilon is None):
-        raise InputError(
-            "account",
-            {"noise_multiplier": noise_multiplier, "epsilon": target_epsilon},
-            "give either the noise multiplier or the epsilon",
-        )
+        given = {"noise_multiplier": noise_multiplier, "epsilon": target_epsilon}
+        raise InputError("account", given, "give either the noise multiplier or the epsilon")
     sigma = noise_for(plan, target_epsilon) if target_epsilon is not None else noise_multiplier
     if sigma is None or not 0.0 < sigma < math.inf:
         raise InputError("privacy.noise_multiplier", noise_multiplier, "use a positive number")

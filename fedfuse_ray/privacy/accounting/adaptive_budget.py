@@ -28,11 +28,9 @@ _TOLD_FROM_NOISE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """How much of a signal a round has released.
+    """What a round has released: an unbiased estimate of the mean gradient's squared norm.
 
-    Args:
-        energy: An unbiased estimate of the squared norm of the mean gradient.
-        error: Its standard error, where there is nothing but noise.
+    The error is its standard error, where there is nothing but noise.
     """
 
     energy: float
@@ -41,12 +39,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """How a budget is spread over rounds.
-
-    Args:
-        rounds: T, the rounds of the run.
-        spread: How far a factor may lie from 1, either way.
-    """
+    """How a budget is spread over T rounds; `spread` is how far a factor may lie from 1."""
 
     rounds: int
     spread: float
@@ -57,9 +50,7 @@ class Spending:
         The rest of the budget is divided among the rounds to come, in proportion to the signal that
         is expected of each: it goes on to change as it did so far. The last round gets the rest.
 
-        Args:
-            factors: Of all rounds before it.
-            signals: What these released.
+        Factors and signals are those of all rounds before it.
 
         Returns:
             A number that float32 holds, so that it costs the same wherever it is computed.

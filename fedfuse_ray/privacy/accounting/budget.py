@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fedfuse_ray.errors import BudgetSpentError
-from fedfuse_ray.privacy.accounting.epsilon import Observed, largest, observe, worst
+from fedfuse_ray.privacy.accounting.epsilon import Observed, grouped, largest, observe, worst
 from fedfuse_ray.privacy.accounting.ledger import Ledger, PrivacyEvent
 
 
@@ -72,9 +72,7 @@ class Account:
         )
 
     def _composed(self, events: tuple[PrivacyEvent, ...]) -> dict[str, Observed]:
-        by_name: dict[str, list[PrivacyEvent]] = {}
-        for event in events:
-            by_name.setdefault(event.institution, []).append(event)
+        by_name = grouped(events, lambda event: event.institution)
         return {name: observe(own, self.compositions.get(name)) for name, own in by_name.items()}
 
     def _check(self, epsilons: Mapping[str, float], changed: Iterable[str]) -> None:

@@ -47,11 +47,8 @@ def calibrate(
 
     bracket = _bracket(excess)
     if bracket is None:
-        raise InputError(
-            "privacy.target_epsilon",
-            target_epsilon,
-            "no noise reaches it; grant more, or train less",
-        )
+        remedy = "no noise reaches it; grant more, or train less"
+        raise InputError("privacy.target_epsilon", target_epsilon, remedy)
     return math.exp(_narrow(excess, *bracket))
 
 
@@ -104,15 +101,9 @@ def calibrate_noise_multiplier(
     factors: tuple[float, ...] = (1.0,),
     accountant: str = "pld",
 ) -> float:
-    """Return sigma for `steps` Gaussian releases at `sampling_rate`; see `calibrate`.
+    """Return sigma for `steps` Gaussian releases at a Poisson `sampling_rate`; see `calibrate`.
 
-    Args:
-        target_epsilon: The budget.
-        delta: The guarantee's delta.
-        sampling_rate: Poisson sampling rate.
-        steps: Releases in all.
-        factors: Schedule of multiples of sigma over the steps, in equal shares of `steps`.
-        accountant: `pld` or `rdp`.
+    The factors are a schedule of multiples of sigma, in equal shares of `steps`.
 
     Raises:
         InputError: A value out of bounds, or `steps` is no multiple of the schedule's length.

@@ -35,21 +35,13 @@ class BrokenChainError(FedfuseError):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The end of a chain.
-
-    Attributes:
-        entries: How many there are.
-        head: The digest of the last one, hex.
-    """
+    """The end of a chain: how many entries there are, and the digest of the last one, hex."""
 
     entries: int = 0
     head: str = START
 
     def extend(self, contents: Iterable[str]) -> tuple[list[str], Chain]:
-        """Return JSON objects as chained lines, and the longer chain's end.
-
-        Args:
-            contents: Each a JSON object on one line, not an empty one, without a key `chain`.
+        """Return JSON objects, not empty and without `chain`, as lines, and the chain's new end.
 
         >>> lines, chain = Chain().extend(['{"round": 1}'])
         >>> chain.entries, lines[0][:22]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -39,12 +39,18 @@ _GRID_POINTS = 3e5
 
 def compose(events: Iterable[PrivacyEvent], onto: Composition = ()) -> Composition:
     """Fold events into distinct releases and counts, after those of `onto`."""
+    return _added(onto, ((_release(event), event.count) for event in events))
+
+
+def _release(event: PrivacyEvent) -> Release:
+    sigma = event.noise_multiplier if event.mechanism == "gaussian" else 0.0
+    return sigma, event.rho or 0.0, event.xi or 0.0, event.sampling_rate
+
+
+def _added(onto: Composition, releases: Iterable[tuple[Release, int]]) -> Composition:
     counts = dict(onto)
-    for event in events:
-        gaussian = event.mechanism == "gaussian"
-        sigma = event.noise_multiplier if gaussian else 0.0
-        release = (sigma, event.rho or 0.0, event.xi or 0.0, event.sampling_rate)
-        counts[release] = counts.get(release, 0) + event.count
+    for release, count in releases:
+        counts[release] = counts.get(release, 0) + count
     return tuple(counts.items())
 
 
@@ -54,20 +60,23 @@ Observed = Mapping[str, Composition]
 
 def observe(events: Iterable[PrivacyEvent], onto: Observed | None = None) -> Observed:
     """Fold events by observer, after those of `onto`."""
-    before = onto or {}
+    before, apart = onto or {}, grouped(events, lambda event: event.observer or "")
+    return {**before, **{who: compose(own, before.get(who, ())) for who, own in apart.items()}}
+
+
+def grouped(
+    events: Iterable[PrivacyEvent], key: Callable[[PrivacyEvent], str]
+) -> dict[str, list[PrivacyEvent]]:
+    """Return events by a key, in order of first appearance."""
     apart: dict[str, list[PrivacyEvent]] = {}
     for event in events:
-        apart.setdefault(event.observer or "", []).append(event)
-    return {**before, **{who: compose(own, before.get(who, ())) for who, own in apart.items()}}
+        apart.setdefault(key(event), []).append(event)
+    return apart
 
 
 def seen_by(observed: Observed, observer: str) -> Composition:
     """Return what an observer sees: its own releases, after those that everybody sees."""
-    counts = dict(observed.get("", ()))
-    if observer:
-        for release, count in observed.get(observer, ()):
-            counts[release] = counts.get(release, 0) + count
-    return tuple(counts.items())
+    return _added(observed.get("", ()), observed.get(observer, ()) if observer else ())
 
 
 def observers(observed: Observed) -> list[str]:
@@ -83,10 +92,7 @@ def worst(observed: Observed, delta: float, accountant: str = "pld") -> float:
 def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld") -> float:
     """Return the epsilon of all events together, which must concern one and the same data set.
 
-    Args:
-        events: The releases.
-        delta: The guarantee's delta.
-        accountant: `pld`, or `rdp` for Renyi DP throughout.
+    The accountant is `pld`, or `rdp` for Renyi DP throughout.
 
     Formal guarantees: an upper bound on the epsilon of (epsilon, delta)-DP under adaptive
     composition, for adding or removing one unit, against each observer by itself. No events cost 0.
@@ -185,9 +191,7 @@ def epsilon_by_institution(
     A record lives at one institution, so institutions compose in parallel: the federation's
     epsilon is the maximum.
     """
-    by_name: dict[str, list[PrivacyEvent]] = {}
-    for event in events:
-        by_name.setdefault(event.institution, []).append(event)
+    by_name = grouped(events, lambda event: event.institution)
     return {name: epsilon(by_name[name], delta, accountant) for name in sorted(by_name)}
 
 

@@ -64,11 +64,8 @@ class Kind(IntEnum):
 class Envelope:
     """A message whose frame and signature were found to be in order.
 
-    Attributes:
-        kind: What it is.
-        sender: The institution, or `SERVER`.
-        body: Without header and signature.
-        record: Body and signature, as they stand in a list.
+    Its sender is an institution or `SERVER`; the body is without header and signature, the record
+    is body and signature, as they stand in a list.
     """
 
     kind: Kind
@@ -100,12 +97,7 @@ def sign(kind: Kind, body: Buffer, terms: RoundTerms, sender: str, identity: Ide
 
 
 def unseal(data: Buffer, kind: Kind, terms: RoundTerms) -> Envelope:
-    """Check a message and return its parts, without copying the body.
-
-    Args:
-        data: The message.
-        kind: What it has to be.
-        terms: The round that it has to belong to; they name the senders and their keys.
+    """Check that a message is of a kind and a round; return its parts, without copying the body.
 
     Raises:
         ProtocolError: It is truncated, altered, of another kind or round, or its sender takes no

@@ -13,7 +13,7 @@ Each is written and read by the round's terms (see `fields`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedfuse_ray.errors import ProtocolError
@@ -50,9 +50,7 @@ class Advertisement:
 class Shares:
     """One sender's shares for one recipient: the plaintext of a stage 1 ciphertext.
 
-    Attributes:
-        mask_key: Share of the secret behind the pairwise masks.
-        seeds: Block name to the share of that block's self-mask seed.
+    One is of the secret behind the pairwise masks, and one of each block's self-mask seed.
     """
 
     mask_key: bytes
@@ -73,11 +71,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class EncryptedShares:
-    """Stage 1.
+    """Stage 1: commitments to blocks' seeds (see `round_secrets.commit`), and encrypted `Shares`.
 
-    Attributes:
-        commitments: Block name to the commitment to its seed (see `round_secrets.commit`).
-        ciphertexts: Recipient to `Shares`, encrypted for it alone.
+    Each ciphertext is for its recipient alone.
     """
 
     commitments: Mapping[str, bytes]
@@ -85,13 +81,8 @@ class EncryptedShares:
 
     def to_bytes(self, terms: RoundTerms, sender: str) -> bytes:
         """Return the message's body."""
-        return b"".join(
-            (
-                *(self.commitments[block] for block in terms.owned_by(sender)),
-                bitmap(terms.names, self.ciphertexts),
-                *(self.ciphertexts[name] for name in terms.names if name in self.ciphertexts),
-            )
-        )
+        commitments = (self.commitments[block] for block in terms.owned_by(sender))
+        return b"".join((*commitments, *_records(terms.names, self.ciphertexts)))
 
     @classmethod
     def from_bytes(cls, data: Buffer, terms: RoundTerms, sender: str) -> EncryptedShares:
@@ -108,10 +99,8 @@ class EncryptedShares:
 class Delivery:
     """The server's answer to stage 1, for one recipient.
 
-    Attributes:
-        partners: All who shared their keys, the recipient among them.
-        ciphertexts: Sender to what it encrypted for the recipient; who lets it derive its shares
-            sends none.
+    Partners are all who shared their keys, the recipient among them; a sender that lets the
+    recipient derive its shares has no ciphertext.
     """
 
     partners: tuple[str, ...]
@@ -119,13 +108,8 @@ class Delivery:
 
     def to_bytes(self, terms: RoundTerms) -> bytes:
         """Return the message's body."""
-        return b"".join(
-            (
-                bitmap(terms.names, self.partners),
-                bitmap(terms.names, self.ciphertexts),
-                *(self.ciphertexts[name] for name in terms.names if name in self.ciphertexts),
-            )
-        )
+        partners = bitmap(terms.names, self.partners)
+        return b"".join((partners, *_records(terms.names, self.ciphertexts)))
 
     @classmethod
     def from_bytes(cls, data: Buffer, terms: RoundTerms) -> Delivery:
@@ -139,11 +123,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class MaskedInput:
-    """Stage 2.
+    """Stage 2: by block the packed masked words.
 
-    Attributes:
-        partners: A signed record of `Kind.PARTNERS`: the institutions whose masks the sender used.
-        blocks: Block name to the packed masked words.
+    The signed record of `Kind.PARTNERS` names the institutions whose masks the sender used.
     """
 
     partners: Buffer
@@ -151,9 +133,7 @@ class MaskedInput:
 
     def to_bytes(self, terms: RoundTerms, sender: str) -> bytes:
         """Return the message's body."""
-        owned = terms.owned_by(sender)
-        words = (self.blocks[block] for block in owned if block in self.blocks)
-        return b"".join((self.partners, bitmap(owned, self.blocks), *words))
+        return b"".join((self.partners, *_records(terms.owned_by(sender), self.blocks)))
 
     @classmethod
     def from_bytes(cls, data: Buffer, terms: RoundTerms, sender: str) -> MaskedInput:
@@ -205,8 +185,7 @@ class UnmaskingShares:
     seeds: Mapping[str, Mapping[str, bytes]]
 
     def __post_init__(self) -> None:
-        both = sorted(set(self.mask_keys) & set(self.seeds))
-        if both:
+        if both := sorted(set(self.mask_keys) & set(self.seeds)):
             raise ProtocolError(f"shares of both secrets of {', '.join(both)} must never be given")
 
     def to_bytes(self, terms: RoundTerms) -> bytes:
@@ -229,6 +208,12 @@ class UnmaskingShares:
         seeds = {name: reader.table(due[name], SHARE_BYTES) for name in survivors}
         reader.end()
         return cls(mask_keys, seeds)
+
+
+def _records(order: Sequence[str], records: Mapping[str, Buffer]) -> Iterator[Buffer]:
+    """Yield the subset of `order` that has a record, then the records."""
+    yield bitmap(order, records)
+    yield from (records[name] for name in order if name in records)
 
 
 def _ciphertext_bytes(terms: RoundTerms, sender: str) -> int:

@@ -118,10 +118,8 @@ class _Play:
         """Let each client that is left take a step, and the server receive its message."""
         for name in self.lost.get(stage, ()):
             self.clients.pop(name, None)
-        up, down = (
-            self.uplink.setdefault(stage.value, {}),
-            self.downlink.setdefault(stage.value, {}),
-        )
+        up = self.uplink.setdefault(stage.value, {})
+        down = self.downlink.setdefault(stage.value, {})
         for name in self.server.expected:
             if name not in self.clients:
                 continue

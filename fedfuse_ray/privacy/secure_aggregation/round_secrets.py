@@ -10,14 +10,9 @@ from functools import cached_property
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import Modular, pack
 from fedfuse_ray.privacy.identities import KEY_BYTES, Randomness
+from fedfuse_ray.privacy.secure_aggregation import masking
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
 from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair, ShareChannel
-from fedfuse_ray.privacy.secure_aggregation.masking import (
-    add_streams,
-    pair_sign,
-    pair_stream,
-    self_stream,
-)
 from fedfuse_ray.privacy.secure_aggregation.messages import COMMITMENT_BYTES, Advertisement, Shares
 from fedfuse_ray.privacy.secure_aggregation.shamir import SECRET_BYTES, complete
 from fedfuse_ray.privacy.secure_aggregation.sharing import derived_shares, derivers
@@ -80,11 +75,8 @@ class RoundSecrets:
     def split(self, agreed: Mapping[str, bytes]) -> dict[str, Shares]:
         """Return the shares of the mask secret and of every seed that can't be derived.
 
-        Args:
-            agreed: What `agree` gave; names the peers.
-
-        Returns:
-            The owner's own shares, and those of each peer that has to be sent them.
+        They are the owner's own, and those of each peer, named by what `agree` gave, that has to
+        be sent them.
         """
         points, roster = self.terms.points, (self.owner, *agreed)
         derived = {
@@ -93,12 +85,11 @@ class RoundSecrets:
         }
         rest = {name: points[name] for name in roster if points[name] not in derived}
         where = tuple(rest.values())
-        shared = {point: shares.mask_key for point, shares in derived.items()}
-        of_key = complete(self.mask_secret, shared, where)
-        of_seeds = {}
-        for block, seed in self.seeds.items():
-            shared = {point: shares.seeds[block] for point, shares in derived.items()}
-            of_seeds[block] = complete(seed, shared, where)
+        of_key = complete(self.mask_secret, {p: s.mask_key for p, s in derived.items()}, where)
+        of_seeds = {
+            block: complete(seed, {p: s.seeds[block] for p, s in derived.items()}, where)
+            for block, seed in self.seeds.items()
+        }
         return {
             name: Shares(of_key[point], {block: s[point] for block, s in of_seeds.items()})
             for name, point in rest.items()
@@ -114,10 +105,7 @@ class RoundSecrets:
     ) -> dict[str, Shares]:
         """Return the peers' shares for the owner, derived or decrypted.
 
-        Args:
-            agreed: What `agree` gave; names the peers.
-            senders: Each peer that shared its keys, with what it encrypted for the owner, if it
-                did.
+        The senders are the peers that shared their keys, with what each encrypted for the owner.
 
         Raises:
             ProtocolError: A ciphertext is missing, not due, or was altered, or a sender is no peer.
@@ -143,9 +131,7 @@ class RoundSecrets:
     ) -> dict[str, Buffer]:
         """Return the packed masked words of each block that can still be summed.
 
-        Args:
-            inputs: Owned block to its words; not altered.
-            partners: The institutions that shared their keys, the owner among them.
+        Inputs are not altered; the owner is among the partners, all who shared their keys.
         """
         terms, point = self.terms, self.terms.points[self.owner]
         pairs: dict[str, bytes] = {}
@@ -153,15 +139,15 @@ class RoundSecrets:
         for block in terms.summable(partners):
             if block not in self.seeds:
                 continue
-            streams = [self_stream(self.seeds[block], terms.digest, self.owner, block)]
+            streams = [masking.self_stream(self.seeds[block], terms.digest, self.owner, block)]
             for peer in terms.owners_among(block, partners):
                 if peer != self.owner:
                     if peer not in pairs:
                         pairs[peer] = self.mask_keys.agree(partners[peer].mask_key)
-                    sign = pair_sign(point, terms.points[peer])
-                    streams.append(pair_stream(pairs[peer], terms.digest, block, sign))
+                    sign = masking.pair_sign(point, terms.points[peer])
+                    streams.append(masking.pair_stream(pairs[peer], terms.digest, block, sign))
             words = inputs[block].copy()
-            add_streams(words, streams)
+            masking.add_streams(words, streams)
             masked[block] = pack(words, terms.bits(block))
         return masked
 

@@ -37,11 +37,7 @@ def derivers(terms: RoundTerms, roster: Collection[str], sender: str) -> tuple[s
 
     They are the threshold - 1 that follow the sender in the federation's order, the first after the
     last: each member derives shares of as many others, and every one can tell by the roster whose.
-
-    Args:
-        terms: The round's terms.
-        roster: At least a threshold of institutions, the sender among them.
-        sender: Whose secrets are shared.
+    The roster has at least a threshold of institutions, the sender among them.
     """
     ring = [name for name in terms.names if name in roster]
     start = ring.index(sender) + 1
@@ -51,19 +47,13 @@ def derivers(terms: RoundTerms, roster: Collection[str], sender: str) -> tuple[s
 def derived_shares(agreed: bytes, terms: RoundTerms, sender: str, recipient: str) -> Shares:
     """Return a recipient's shares of a sender's secrets, the same on both sides.
 
-    Args:
-        agreed: The secret that the two agreed on to encrypt shares; for this pair and direction it
-            encrypts none.
-        terms: The round's terms.
-        sender: Whose secrets are shared.
-        recipient: Who holds the shares.
+    What the two agreed on is the secret to encrypt shares; for this pair and direction it encrypts
+    none.
     """
 
     def share(label: str, *names: str) -> bytes:
-        random = derive_key(
-            agreed, terms.digest, label, sender, recipient, *names, length=UNIFORM_BYTES
-        )
-        return uniform_share(random)
+        labels = label, sender, recipient, *names
+        return uniform_share(derive_key(agreed, terms.digest, *labels, length=UNIFORM_BYTES))
 
     return Shares(
         mask_key=share("share of mask key"),

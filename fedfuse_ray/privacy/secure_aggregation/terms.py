@@ -71,16 +71,14 @@ class RoundTerms:
     def __post_init__(self) -> None:
         count = len(self.identities)
         if not 2 <= count <= MOST_INSTITUTIONS:
-            raise InputError(
-                "institutions", count, f"secure aggregation takes 2 to {MOST_INSTITUTIONS}"
-            )
+            remedy = f"secure aggregation takes 2 to {MOST_INSTITUTIONS}"
+            raise InputError("institutions", count, remedy)
         if "" in self.identities:
             raise InputError("institutions", "''", "an institution needs a name")
         least = minimum_threshold(count)
         if not least <= self.threshold <= count:
-            raise InputError(
-                "threshold", self.threshold, f"must be from {least} to {count} for {count} members"
-            )
+            remedy = f"must be from {least} to {count} for {count} members"
+            raise InputError("threshold", self.threshold, remedy)
         if self.modulus_bits not in MODULUS_BITS:
             raise InputError("modulus_bits", self.modulus_bits, "must be from 2 to 32")
         if self.round < 0:
@@ -179,6 +177,5 @@ def _check_block(name: str, block: BlockTerms, identities: Collection[str]) -> N
     if block.modulus_bits is not None and block.modulus_bits not in MODULUS_BITS:
         raise InputError(f"{field}.modulus_bits", block.modulus_bits, "must be from 2 to 32")
     if not 1 <= block.minimum <= len(block.owners):
-        raise InputError(
-            f"{field}.minimum_survivors", block.minimum, f"must be 1 to {len(block.owners)}"
-        )
+        remedy = f"must be 1 to {len(block.owners)}"
+        raise InputError(f"{field}.minimum_survivors", block.minimum, remedy)

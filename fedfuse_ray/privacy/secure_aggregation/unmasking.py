@@ -6,13 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.privacy.secure_aggregation import masking
 from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair
-from fedfuse_ray.privacy.secure_aggregation.masking import (
-    Stream,
-    pair_sign,
-    pair_stream,
-    self_stream,
-)
 from fedfuse_ray.privacy.secure_aggregation.messages import Advertisement, UnmaskingShares
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import commit
 from fedfuse_ray.privacy.secure_aggregation.shamir import combine
@@ -23,13 +18,8 @@ from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 class Unmasking:
     """What is needed to take the masks out of the sums.
 
-    Attributes:
-        terms: The round's terms.
-        roster: The advertised keys.
-        partners: Who shared its keys; pairwise masks run among them.
-        survivors: Whose masked input is in the sums.
-        commitments: Institution to block to the commitment of its seed.
-        answers: Respondent to the shares that it revealed, at least a threshold of them.
+    Partners shared their keys, and pairwise masks run among them; survivors' masked inputs are in
+    the sums. At least a threshold of respondents answered with the shares that they revealed.
     """
 
     terms: RoundTerms
@@ -39,7 +29,7 @@ class Unmasking:
     commitments: Mapping[str, Mapping[str, bytes]]
     answers: Mapping[str, UnmaskingShares]
 
-    def streams(self) -> Iterator[tuple[str, list[Stream]]]:
+    def streams(self) -> Iterator[tuple[str, list[masking.Stream]]]:
         """Yield each block that may be revealed with the streams that undo its masks.
 
         Raises:
@@ -48,18 +38,19 @@ class Unmasking:
         dropped = self._recover_dropped()
         for block in self.terms.summable(self.survivors):
             owners = self.terms.owners_among(block, self.survivors)
+            seeds = {owner: self._recover_seed(owner, block) for owner in owners}
             undo = [
-                self_stream(self._recover_seed(owner, block), self.terms.digest, owner, block, -1)
-                for owner in owners
+                masking.self_stream(seed, self.terms.digest, owner, block, -1)
+                for owner, seed in seeds.items()
             ]
             for gone in self.terms.owners_among(block, dropped):
                 undo += [self._undo_pair(block, owner, gone, dropped[gone]) for owner in owners]
             yield block, undo
 
-    def _undo_pair(self, block: str, owner: str, gone: str, keys: KeyPair) -> Stream:
+    def _undo_pair(self, block: str, owner: str, gone: str, keys: KeyPair) -> masking.Stream:
         agreed = keys.agree(self.roster[owner].mask_key)
-        sign = pair_sign(self.terms.points[owner], self.terms.points[gone])
-        return pair_stream(agreed, self.terms.digest, block, -sign)
+        sign = masking.pair_sign(self.terms.points[owner], self.terms.points[gone])
+        return masking.pair_stream(agreed, self.terms.digest, block, -sign)
 
     def _recover_dropped(self) -> dict[str, KeyPair]:
         """Return the mask keys of those who shared their keys and sent no masked input."""
@@ -67,11 +58,7 @@ class Unmasking:
         for gone in self.partners:
             if gone in self.survivors:
                 continue
-            shares = {
-                self.terms.points[name]: answer.mask_keys[gone]
-                for name, answer in self.answers.items()
-            }
-            secret = combine(shares, self.terms.threshold)
+            secret = self._combined({n: a.mask_keys[gone] for n, a in self.answers.items()})
             keys = KeyPair.of_secret(secret, self.terms.digest, gone)
             if keys.public != self.roster[gone].mask_key:
                 raise ProtocolError(f"the shares of {gone!r} do not give the key it advertised")
@@ -79,11 +66,11 @@ class Unmasking:
         return recovered
 
     def _recover_seed(self, owner: str, block: str) -> bytes:
-        shares = {
-            self.terms.points[name]: answer.seeds[owner][block]
-            for name, answer in self.answers.items()
-        }
-        seed = combine(shares, self.terms.threshold)
+        seed = self._combined({n: a.seeds[owner][block] for n, a in self.answers.items()})
         if commit(seed, self.terms.digest, owner, block) != self.commitments[owner][block]:
             raise ProtocolError(f"the shares of {owner!r} do not give its seed of {block!r}")
         return seed
+
+    def _combined(self, shares: Mapping[str, bytes]) -> bytes:
+        points = {self.terms.points[name]: share for name, share in shares.items()}
+        return combine(points, self.terms.threshold)
