@@ -31,11 +31,8 @@ _M_ARENA_MAX = -8  # malloc.h
 def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) -> None:
     """Join the cluster that `RAY_ADDRESS` names, or this process's Ray, or start one here.
 
-    A local Ray has as many logical CPUs as this process may use cores.
-
-    Args:
-        execution: Whether a local Ray has a dashboard.
-        job: What the dashboard says of this process's job; fixed once it has joined.
+    A local Ray has as many logical CPUs as this process may use cores. `job` is what its dashboard
+    says of this process's job; fixed once it has joined.
     """
     if ray.is_initialized():
         return
@@ -86,9 +83,7 @@ def nodes() -> tuple[Node, ...]:
 def wait(refs: Sequence[Any], deadline: float) -> list[Any]:
     """Wait until all are ready, or some are and a second has passed; empty after the deadline.
 
-    Args:
-        refs: Object references.
-        deadline: On the clock of `time.monotonic`.
+    The deadline is on the clock of `time.monotonic`.
     """
     while True:
         left = deadline - time.monotonic()

@@ -27,11 +27,9 @@ _SITE = ("institution", "domain")
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """A gauge is the last value, a counter adds up what this process has seen.
 
-    Attributes:
-        kind: A gauge is the last value; a counter adds up what this process has seen.
-        labels: Those beyond `RUN`.
+    Its labels are those beyond `RUN`.
     """
 
     name: str
@@ -60,20 +58,15 @@ METRICS = (
 
 
 class RayMetrics:
-    """Sets the metrics as a run advances.
-
-    Args:
-        experiment: What runs.
-        run: The result folder's name.
-        trial: The trial's name, where `run` is a sweep.
-    """
+    """Sets the metrics as a run, or the trial of a sweep, advances; both have a folder's name."""
 
     def __init__(self, experiment: Experiment, run: str, trial: str = "") -> None:
         values = (run, trial, experiment.preset, experiment.paradigm)
         self._run = dict(zip(RUN, values, strict=True))
         self._target = experiment.privacy.target_epsilon if experiment.privacy.enabled else None
-        self._gauges = {m.name: _gauge(m) for m in METRICS if m.kind == "gauge"}
-        self._counters = {m.name: _counter(m) for m in METRICS if m.kind == "counter"}
+        given = {m.name: (m.name, m.description, (*RUN, *m.labels)) for m in METRICS}
+        self._gauges = {m.name: Gauge(*given[m.name]) for m in METRICS if m.kind == "gauge"}
+        self._counters = {m.name: Counter(*given[m.name]) for m in METRICS if m.kind == "counter"}
 
     def stage(self, text: str) -> None:
         """Stages are no metric."""
@@ -103,9 +96,8 @@ class RayMetrics:
             self._set("fedfuse_epsilon", row.epsilon, **site)
             self._add("fedfuse_uplink_bytes_total", row.uplink_bytes, **site)
             self._add("fedfuse_downlink_bytes_total", row.downlink_bytes, **site)
-            self._add(
-                "fedfuse_dropouts_total", row.status not in AS_PLANNED, **site, status=row.status
-            )
+            lost = row.status not in AS_PLANNED
+            self._add("fedfuse_dropouts_total", lost, **site, status=row.status)
 
     def _set(self, name: str, value: float | None, **labels: str) -> None:
         if value is not None:
@@ -115,11 +107,3 @@ class RayMetrics:
         # Ray refuses to add nothing.
         if value > 0:
             self._counters[name].inc(float(value), self._run | labels)
-
-
-def _gauge(metric: Metric) -> Gauge:
-    return Gauge(metric.name, metric.description, (*RUN, *metric.labels))
-
-
-def _counter(metric: Metric) -> Counter:
-    return Counter(metric.name, metric.description, (*RUN, *metric.labels))

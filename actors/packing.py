@@ -45,13 +45,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Packing:
-    """Hosts on nodes.
-
-    Attributes:
-        nodes: The nodes.
-        where: The index of each host's node, by the host's name.
-        missing: Why a host found no place, by its name.
-    """
+    """Hosts on nodes: by its name the index of each one's node, or why it found no place."""
 
     nodes: tuple[Node, ...]
     where: dict[str, int]
@@ -104,10 +98,7 @@ def in_order(hosts: Sequence[Host]) -> list[Host]:
 def pack(hosts: Sequence[Host], nodes: Sequence[Node], placement: Placement) -> Packing:
     """Place hosts on empty nodes as Ray would.
 
-    Args:
-        hosts: What is to be placed.
-        nodes: What is there.
-        placement: `PACK` fills one node after the other, `SPREAD` begins with one on each.
+    `PACK` fills one node after the other, `SPREAD` begins with one on each.
     """
     rooms = [_Room(node) for node in nodes]
     where: dict[str, int] = {}
@@ -119,10 +110,8 @@ def pack(hosts: Sequence[Host], nodes: Sequence[Node], placement: Placement) -> 
         elif rooms[index].take(host):
             where[host.name] = index
         else:
-            missing[host.name] = (
-                f"Ray would choose {nodes[index].name}, where no single GPU has "
-                f"{host.num_gpus:g} left"
-            )
+            left = f"no single GPU has {host.num_gpus:g} left"
+            missing[host.name] = f"Ray would choose {nodes[index].name}, where {left}"
     return Packing(tuple(nodes), where, missing)
 
 

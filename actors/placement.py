@@ -22,14 +22,7 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Request:
-    """What a federation asks of a cluster.
-
-    Attributes:
-        participants: Who trains.
-        nodes: The cluster's nodes.
-        per_actor: As `execution.institutions_per_actor`.
-        placement: As `execution.placement`.
-    """
+    """What a federation asks of a cluster, under the settings of `execution`."""
 
     participants: tuple[Participant, ...]
     nodes: tuple[Node, ...]
@@ -53,12 +46,8 @@ class Request:
 def request_of(experiment: Experiment, nodes: tuple[Node, ...]) -> Request:
     """Return what an experiment's federation asks of a cluster, before its specimens are made."""
     experiment = resolve(experiment)
-    index = outline(
-        experiment.data,
-        experiment.institutions,
-        seed=experiment.seed,
-        replicas=experiment.replicas,
-    )
+    seed, replicas = experiment.seed, experiment.replicas
+    index = outline(experiment.data, experiment.institutions, seed=seed, replicas=replicas)
     asked = experiment.execution
     participants = who_trains(experiment, index, pooled=is_pooled(experiment))
     return Request(participants, nodes, asked.institutions_per_actor, asked.placement)
@@ -89,16 +78,14 @@ def lay_out(
     return _shrunk(hosts, nodes, placement)
 
 
-def _shrunk(
-    hosts: tuple[Host, ...], nodes: Sequence[Node], placement: Placement
-) -> tuple[Host, ...]:
+def _shrunk(hosts: tuple[Host, ...], nodes: Sequence[Node], how: Placement) -> tuple[Host, ...]:
     """Ask for fewer CPUs where only these stand in the way, as on a node of many GPUs."""
-    if too_many_gpus(hosts, nodes) or pack(hosts, nodes, placement).fits:
+    if too_many_gpus(hosts, nodes) or pack(hosts, nodes, how).fits:
         return hosts
     cpus = max(host.num_cpus for host in hosts) / 2
     while cpus >= _LEAST_CPUS:
         fewer = tuple(replace(h, num_cpus=min(h.num_cpus, round(cpus, 4))) for h in hosts)
-        if pack(fewer, nodes, placement).fits:
+        if pack(fewer, nodes, how).fits:
             return fewer
         cpus /= 2
     return hosts
@@ -128,10 +115,9 @@ def _balance(participants: Sequence[Participant], count: int) -> list[list[Parti
 
 
 def _host(index: int, group: Sequence[Participant], cpus: float) -> Host:
-    if len(group) == 1:
-        label, name = group[0].label, group[0].name
-    else:
-        label = f"host-{index + 1:02d} [{len(group)} institutions: {group[0].name} ...]"
+    label, name = group[0].label, group[0].name
+    if len(group) > 1:
+        label = f"host-{index + 1:02d} [{len(group)} institutions: {name} ...]"
         name = f"host-{index + 1:02d}"
     return Host(
         label=label,

@@ -19,13 +19,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Change:
-    """One change to a request.
-
-    Attributes:
-        settings: Dotted overrides, as `--set` takes them.
-        nodes: Nodes to add.
-        request: The request after the change.
-    """
+    """One change: dotted overrides, as `--set` takes them, or nodes to add; then the request."""
 
     settings: tuple[str, ...]
     nodes: tuple[Node, ...]
@@ -51,10 +45,7 @@ def remedies(request: Request, own: Collection[str] = ()) -> tuple[Change, ...]:
 
     Kinds come in the order of what they cost: another placement, institutions that share an actor,
     smaller parts of a GPU, more nodes. Each was packed by the function that found the shortage.
-
-    Args:
-        request: What does not fit.
-        own: The institutions that state GPUs of their own, which `execution` does not override.
+    `own` are the institutions that state GPUs of their own, which `execution` does not override.
     """
     if request.fits():
         return ()
@@ -92,18 +83,13 @@ def fractions(request: Request, own: Collection[str] = ()) -> Iterator[Change]:
 
 
 def _limited(request: Request, limit: float, own: Collection[str]) -> Change:
-    changed = replace(
-        request,
-        participants=tuple(
-            replace(p, num_gpus=limit) if granted(p.num_gpus) > limit else p
-            for p in request.participants
-        ),
-    )
     settings: dict[str, None] = {}
-    for participant in request.participants:
+    participants = list(request.participants)
+    for index, participant in enumerate(participants):
         if granted(participant.num_gpus) > limit:
             settings |= dict.fromkeys(_settings(participant, limit, own))
-    return Change(tuple(settings), (), changed)
+            participants[index] = replace(participant, num_gpus=limit)
+    return Change(tuple(settings), (), replace(request, participants=tuple(participants)))
 
 
 def _settings(participant: Participant, limit: float, own: Collection[str]) -> Iterator[str]:
