@@ -56,9 +56,7 @@ class CountSketch:
     def lift(self, coordinates: Vector, projection: SparseProjection) -> Vector:
         """Return the median over rows of what each says about every entry, float32 [size].
 
-        Args:
-            coordinates: float32 [rows * width], of one sketch or of a sum of them.
-            projection: The map that they were made with.
+        The coordinates, float32 [rows * width], are those of one sketch or of a sum of them.
         """
         table = coordinates.reshape(-1, projection.width) * np.float32(len(projection.index))
         said: list[Vector] = [

@@ -139,10 +139,7 @@ def to_words(
 def from_words(words: Modular, step: float, bits: int) -> Vector:
     """Return the representative in [-2^(bits-1), 2^(bits-1)) of each word times `step` (float32).
 
-    Args:
-        words: Of the type `word_dtype(bits)`, one vector or a sum modulo 2^bits.
-        step: Distance between grid points.
-        bits: Of the modulus.
+    The words, of the type `word_dtype(bits)`, are one vector or a sum modulo 2^bits.
     """
     spare = 8 * words.itemsize - bits
     signed = words.view(_signed(words.dtype))

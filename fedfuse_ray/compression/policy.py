@@ -16,13 +16,7 @@ from fedfuse_ray.compression.codec import Setting
 
 @dataclass(frozen=True)
 class Option:
-    """One strength for one block.
-
-    Attributes:
-        setting: The strength.
-        nbytes: Payload over all institutions that send the block.
-        error: Expected squared error over the squared norm.
-    """
+    """One strength for one block: payload over all senders, squared error over squared norm."""
 
     setting: Setting
     nbytes: int

@@ -50,8 +50,7 @@ def rotate(vector: Vector, generator: np.random.Generator) -> Vector:
     """
     if vector.size < _UNIFORM_BELOW:
         return _uniform(vector, generator, inverse=False)
-    rotated = np.array(vector, dtype=np.float32)
-    passes, signs = _passes(rotated, generator), _symmetric_signs(vector.size, generator)
+    rotated, passes, signs = _passes(vector, generator)
     for rows, bits in passes:
         _flip(rows.reshape(-1), bits)
         _transform(rows, signs)
@@ -61,25 +60,25 @@ def rotate(vector: Vector, generator: np.random.Generator) -> Vector:
 def unrotate(vector: Vector, generator: np.random.Generator) -> Vector:
     """Return what `rotate` was given, up to float32 rounding; the inverse and the transpose.
 
-    Args:
-        vector: The rotated one, shape [size].
-        generator: In the state that `rotate` found it in.
+    The generator has to be in the state in which `rotate` found it.
     """
     if vector.size < _UNIFORM_BELOW:
         return _uniform(vector, generator, inverse=True)
-    unrotated = np.array(vector, dtype=np.float32)
-    passes, signs = _passes(unrotated, generator), _symmetric_signs(vector.size, generator)
+    unrotated, passes, signs = _passes(vector, generator)
     for rows, bits in reversed(passes):
         _transform(rows, signs)  # symmetric, so it undoes itself
         _flip(rows.reshape(-1), bits)
     return unrotated
 
 
-def _passes(vector: Vector, generator: np.random.Generator) -> list[tuple[Matrix, bytes]]:
-    """Return the parts to rotate in turn, as views, with their signs.
+def _passes(
+    vector: Vector, generator: np.random.Generator
+) -> tuple[Vector, list[tuple[Matrix, bytes]], Matrix]:
+    """Return a copy, its parts to rotate in turn, as views with signs, and the symmetric signs.
 
     A part of one column is a block; of more, its columns are rotated apart.
     """
+    vector = np.array(vector, dtype=np.float32)
     power = 1 << (vector.size.bit_length() - 1)
     rest = vector.size - power
     parts = [vector[:power].reshape(power, 1)]
@@ -87,7 +86,8 @@ def _passes(vector: Vector, generator: np.random.Generator) -> list[tuple[Matrix
         last = power // 2 if 2 * rest <= power else power
         spread = vector[: vector.size - vector.size % _ROWS].reshape(_ROWS, -1)
         parts = [vector[vector.size - last :].reshape(last, 1), *parts, spread]
-    return [(part, generator.bytes(-(-part.size // 8))) for part in parts]
+    passes = [(part, generator.bytes(-(-part.size // 8))) for part in parts]
+    return vector, passes, _symmetric_signs(vector.size, generator)
 
 
 def _symmetric_signs(size: int, generator: np.random.Generator) -> Matrix:
@@ -109,12 +109,7 @@ def _flip(part: Vector, bits: bytes) -> None:
 
 
 def _transform(rows: Matrix, signs: Matrix) -> None:
-    """Multiply by a symmetric orthogonal matrix of entries of one size, in place.
-
-    Args:
-        rows: Contiguous, shape [a power of two, columns].
-        signs: Of `_symmetric_signs`.
-    """
+    """Multiply contiguous [a power of two, columns] by a symmetric orthogonal matrix, in place."""
     count, columns = rows.shape
     scale = np.float32(count**-0.5)
     cached = min(rows.size, 1 << _CACHED_BITS)

@@ -75,13 +75,7 @@ _ZERO, _ONE = np.zeros(1, np.int64), np.ones(1, np.float32)
 
 @dataclass(frozen=True)
 class _Dealt:
-    """Entries dealt into buckets.
-
-    Attributes:
-        index: int64 [entries], each one's bucket.
-        signs: float32 [entries], its sign over the root of the bucket's size.
-        width: How many buckets there are.
-    """
+    """Entries dealt into `width` buckets; each one's sign is over the root of its bucket's size."""
 
     index: npt.NDArray[np.int64]
     signs: npt.NDArray[np.float32]

@@ -49,14 +49,7 @@ class DomainInfo:
 
 @dataclass(frozen=True)
 class InstitutionInfo:
-    """What is public about an institution's data.
-
-    Attributes:
-        domain: Its domain.
-        modalities: What it owns, in its domain's order.
-        train: Number of training specimens.
-        validation: Number of validation specimens.
-    """
+    """What is public about an institution's data: what it owns, and how many specimens it has."""
 
     domain: str
     modalities: tuple[str, ...]
@@ -81,12 +74,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Part:
-    """One table of a dataset: an institution's train or validation split, or a domain's test set.
+    """A batch of a table: an institution's train or validation split, or a domain's test set.
 
-    Attributes:
-        split: Which split.
-        owner: The institution, or for `test` the domain.
-        specimens: A batch of it; several parts of one split and owner are written in order.
+    Several parts of one split and owner (for `test` the domain) are written in order.
     """
 
     split: Split
@@ -113,9 +103,7 @@ def select(specimens: Specimens, rows: npt.NDArray[np.intp] | slice) -> Specimen
 def concatenate(batches: Sequence[Specimens], modalities: Iterable[str]) -> Specimens:
     """Join batches of one domain, with absent modalities filled in as not present.
 
-    Args:
-        batches: At least one batch.
-        modalities: The modalities of the result, in order, each owned by some batch.
+    Each of the result's modalities must be owned by some batch.
     """
     wanted = tuple(modalities)
     return Specimens(

@@ -14,13 +14,7 @@ _IMAGE = "image/"
 
 
 class TableWriter:
-    """Writes one table, a record batch a call; the file is complete once the writer is closed.
-
-    Args:
-        path: The file to create.
-        domain: The specimens' domain, kept in the schema's metadata.
-        shapes: The shape of each modality in the table, in order.
-    """
+    """Writes one table, a record batch a call; the file is complete once the writer is closed."""
 
     def __init__(self, path: Path, domain: str, shapes: dict[str, Shape]) -> None:
         self._shapes = shapes
@@ -59,9 +53,7 @@ class TableWriter:
 def read_table(path: Path, rows: tuple[int, int] | None = None) -> Specimens:
     """Map a table into memory; images are read-only views of the file where they can be.
 
-    Args:
-        path: The table.
-        rows: First row and the one past the last; all when None.
+    `rows` are the first and the one past the last; all when None.
     """
     with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)

@@ -47,8 +47,7 @@ def import_to_manifest(
         InputError: See `import_medmnist` and `import_folder`.
     """
     source, out = Path(source), Path(out)
-    names = {"domain": domain, "modality": modality}
-    for field, name in names.items():
+    for field, name in (("domain", domain), ("modality", modality)):
         if source.is_dir() and name:
             raise InputError(field, name, "a folder names it itself; leave the option out")
         if not source.is_dir() and not name:
@@ -81,19 +80,8 @@ def import_medmnist(
     """Write a MedMNIST `.npz` as a manifest, its train and val split over institutions.
 
     Institutions are named `<domain>-01` and on; the test set is the consortium's. Images are
-    streamed from the archive, never held as a whole.
-
-    Args:
-        path: Holds {train,val,test}_images, uint8 [N, H, W] or [N, H, W, 3], and _labels [N, 1].
-        out_folder: Gets `images.parquet`.
-        domain: The domain's name.
-        modality: The modality's name.
-        institutions: How many institutions.
-        label_alpha: Concentration of the Dirichlet over institutions, per class; null is IID.
-        seed: Of the split.
-
-    Returns:
-        The manifest's path.
+    streamed from the archive, never held as a whole. It holds {train,val,test}_images, uint8
+    [N, H, W] or [N, H, W, 3], and _labels [N, 1]. For the arguments see `import_to_manifest`.
 
     Raises:
         InputError: The file is no MedMNIST archive of single-label two-dimensional images, or has
@@ -128,17 +116,8 @@ def import_folder(
 
     Files of one domain and label that have the same name without suffix, in several modalities,
     are one specimen. Test specimens are the consortium's; the others are dealt to institutions
-    named `<domain>-01` and on, which own every modality that they got train images of.
-
-    Args:
-        folder: The tree.
-        out_folder: Gets `images.parquet`.
-        institutions: How many institutions each domain gets.
-        label_alpha: Concentration of the Dirichlet over institutions, per class; null is IID.
-        seed: Of the split.
-
-    Returns:
-        The manifest's path.
+    named `<domain>-01` and on, which own every modality that they got train images of. For the
+    arguments see `import_to_manifest`.
 
     Raises:
         InputError: The folder holds no such tree, or a domain has fewer train specimens than

@@ -20,11 +20,7 @@ def draw_shares(
 ) -> Shares:
     """Return each institution's share of each class, [classes, institutions], rows summing to 1.
 
-    Args:
-        classes: How many classes.
-        institutions: How many institutions.
-        alpha: Concentration of the Dirichlet that each class is drawn from; null is even.
-        generator: Source of the draws.
+    Each class is drawn from a Dirichlet of concentration `alpha`; null is even.
 
     Raises:
         InputError: `institutions` or `alpha` is not positive.
@@ -39,12 +35,9 @@ def draw_shares(
 
 
 def deal(labels: Indices, shares: Shares, generator: np.random.Generator) -> Indices:
-    """Return each specimen's institution, [N], so that classes are shared out as `shares` says.
+    """Return the institutions of specimens with labels [N], so that `shares` of each class hold.
 
-    Args:
-        labels: Class index of each specimen, [N].
-        shares: From `draw_shares`.
-        generator: Decides who gets which specimen, and whom rounding favours.
+    The generator decides who gets which specimen, and whom rounding favours.
     """
     owner = np.zeros(len(labels), np.int64)
     for label, share in enumerate(shares):

@@ -25,13 +25,7 @@ _BATCH_BYTES = 32 << 20
 
 
 class EmbeddedImages:
-    """Images inside a Parquet file.
-
-    Args:
-        path: The file.
-        places: Where each row stands, for errors.
-        resolve: Turns (path, place) into a file inside the Parquet's folder, or raises.
-    """
+    """Images inside a Parquet file; `resolve` turns (path, place) into a file beside it."""
 
     def __init__(
         self, path: Path, places: Sequence[str], resolve: Callable[[str, str], Path]

@@ -12,13 +12,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm"}
 
 @dataclass(frozen=True)
 class FolderSpecimen:
-    """One specimen: files of one domain, label and name without suffix.
-
-    Attributes:
-        id: `<label>/<name>`.
-        label: Its class.
-        files: The file of each modality.
-    """
+    """One specimen, `<label>/<name>`: one file of each modality."""
 
     id: str
     label: str

@@ -16,13 +16,7 @@ HELD_OUT = 0.15
 
 @dataclass(frozen=True)
 class Specimen:
-    """One specimen of a part.
-
-    Attributes:
-        id: Its id.
-        label: Its class index in the domain.
-        rows: Modality to the index of its row.
-    """
+    """One specimen of a part: its class index in the domain, and modality to index of row."""
 
     id: str
     label: int
@@ -52,11 +46,8 @@ def arrange(table: Table, seed: int) -> Layout:
     """Group a checked manifest's rows into specimens.
 
     Rows of one (domain, specimen_id, institution, split) are one specimen. An institution without
-    validation rows has 15% of its train specimens held out, chosen by `seed`; see `hold_out`.
-
-    Args:
-        table: Has passed `checks.verify`.
-        seed: Of the run.
+    validation rows has 15% of its train specimens held out, chosen by `seed`; see `hold_out`. The
+    table has passed `checks.verify`.
     """
     domains = {
         name: _domain([row for row in table.rows if row.domain == name])

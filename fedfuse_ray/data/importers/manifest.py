@@ -18,13 +18,7 @@ _PATH = "write paths relative to the manifest's folder, with forward slashes, to
 
 
 class FileImages:
-    """Images in files beside a manifest. A path that leads out of its folder is never opened.
-
-    Args:
-        places: Where each row stands, for errors.
-        paths: Each row's path as written in the manifest.
-        folder: The manifest's folder.
-    """
+    """Images in files beside a manifest. A path that leads out of its folder is never opened."""
 
     def __init__(self, places: Sequence[str], paths: Sequence[str], folder: Path) -> None:
         self._places, self._paths, self._folder = places, paths, folder.resolve()
@@ -51,10 +45,7 @@ class FileImages:
 def resolve(folder: Path, path: str, place: str) -> Path:
     """Return the regular file that a manifest's row names, links followed.
 
-    Args:
-        folder: The manifest's folder, already resolved.
-        path: As written in the manifest.
-        place: Where the row stands, for errors.
+    The manifest's folder is resolved already; `place` tells where the row stands, for errors.
 
     Raises:
         InputError: The path is empty, absolute, holds `..`, leads out of `folder` by a link, or

@@ -52,12 +52,7 @@ def read_labels(path: Path) -> dict[str, npt.NDArray[np.int64]]:
 
 
 def stream_images(path: Path, split: str, count: int) -> Iterator[bytes]:
-    """Yield a split's images as PNG, one at a time.
-
-    Args:
-        path: The archive.
-        split: `train`, `val` or `test`.
-        count: How many there must be: as many as labels.
+    """Yield a split's images as PNG, one at a time; there must be `count`, as many as labels.
 
     Raises:
         InputError: The array is not uint8 [count, H, W] or [count, H, W, 3], or is truncated.

@@ -67,9 +67,7 @@ def channels(shape: tuple[int, ...]) -> int:
 def read_header(file: BinaryIO, limit: int) -> NpyHeader:
     """Read an array's header; nothing is unpickled and nothing large is allocated.
 
-    Args:
-        file: At its start.
-        limit: Elements of the largest array allowed, a channel.
+    The largest array allowed has `limit` elements a channel.
 
     Raises:
         UndecodableError: Object or structured arrays, empty or too large ones, and files shorter

@@ -32,11 +32,7 @@ class Entry:
 
 
 def write_manifest(path: Path, entries: Callable[[], Iterable[Entry]]) -> Path:
-    """Write entries in order, atomically, and return the path.
-
-    Args:
-        path: The manifest's file.
-        entries: Yields the entries, one row group of which is held in memory.
+    """Write entries in order, atomically, and return the path; memory holds one row group.
 
     Raises:
         InputError: Whatever `entries` raises; `path` keeps what it had.

@@ -40,12 +40,9 @@ _SPECIAL = {2: (6, 7), 4: (0, 1, 2, 6)}
 
 @dataclass(frozen=True)
 class Family:
-    """Three factors that a group of modalities shows, each with a word for its low and high end.
+    """Three factors that a group of modalities shows, in the order of the factor axis.
 
-    Attributes:
-        name: What the family images.
-        factors: Names of the factors, in the order of the factor axis.
-        words: For each factor the words for -1 and +1, from which class names are made.
+    Each has words for -1 and +1, from which class names are made.
     """
 
     name: str
@@ -74,10 +71,7 @@ def codewords(classes: int) -> F32:
     """Return the class centres, float32 [classes, 3] with entries -1 and +1.
 
     With 2, 4, 6 and 8 classes every factor is high in half of them. Six leave out the two corners
-    where all factors agree, so that no two factors decide the class.
-
-    Args:
-        classes: 2 to 8.
+    where all factors agree, so that no two factors decide the class. There may be 2 to 8.
     """
     rows = _SPECIAL.get(classes, tuple(range(classes)))
     return _CODEWORDS[list(rows)]
@@ -94,13 +88,7 @@ def class_names(family: Family, classes: int) -> tuple[str, ...]:
 def draw_factors(
     labels: npt.NDArray[np.int64], classes: int, rng: np.random.Generator, drift: F32 | None = None
 ) -> F32:
-    """Draw the factors of specimens with given labels.
-
-    Args:
-        labels: Class indices, [N].
-        classes: Number of classes.
-        rng: The stream.
-        drift: Displacement of each specimen's factors, [N, 3]; none when omitted.
+    """Draw the factors of specimens with given labels [N], each displaced by its drift [N, 3].
 
     Returns:
         float32 [N, 3]: the class's codeword plus Gaussian spread plus drift.

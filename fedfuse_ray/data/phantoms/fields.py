@@ -104,14 +104,8 @@ def paint(image: F32, mask: F32, value: float | F32) -> None:
 def blobs(x: F32, y: F32, radius: F32, size: int, weight: F32 | None = None) -> F32:
     """Sum Gaussian blobs, exp(-r^2 / (2 radius^2)), float32 [N, size, size].
 
-    A Gaussian is the product of one in x and one in y, so this is a sum of outer products.
-
-    Args:
-        x: Centres, [N, K].
-        y: Centres, [N, K].
-        radius: Standard deviations, [N, K].
-        size: Height and width.
-        weight: Heights, [N, K]; 1 when omitted.
+    A Gaussian is the product of one in x and one in y, so this is a sum of outer products. Centres,
+    radius (the standard deviation) and weight (the height, 1 when omitted) are [N, K].
     """
     line = axis(size)[:, None]
     scale = np.sqrt(0.5) / radius[:, None]
@@ -133,11 +127,8 @@ def smooth_field(
 ) -> F32:
     """Return smooth random fields of about unit variance, float32 [count, size, size].
 
-    Args:
-        rng: The stream.
-        count: Number of fields.
-        size: Height and width.
-        cells: Independent values along an axis, or (down, across); 3 or more, larger is rougher.
+    `cells` are the independent values along an axis, or (down, across); 3 or more, larger is
+    rougher.
     """
     down, across = (cells, cells) if isinstance(cells, int) else cells
     coarse = rng.standard_normal((count, down, across), dtype=np.float32)

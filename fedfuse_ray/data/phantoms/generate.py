@@ -44,13 +44,8 @@ class _Site:
 class _Table:
     """One table to generate: an institution's split, or a domain's test set.
 
-    Attributes:
-        split: Which split.
-        owner: The institution, or the domain for `test`.
-        domain: The domain.
-        scanners: For each modality of the table the sites whose instruments took the images.
-        labels: Class indices in order of acquisition, [N].
-        times: Acquisition times, [N].
+    For each modality `scanners` are the sites whose instruments took the images; labels and times
+    are [N], in order of acquisition.
     """
 
     split: Split
@@ -129,18 +124,15 @@ def _sites(
         train, validation, test = skew.split_counts(config.specimens, data.split)
         least = len(members)
         if train < _LEAST_TRAIN * least or validation < _LEAST_VALIDATION * least or test < 1:
-            raise InputError(
-                f"data.domains.{domain}.specimens",
-                config.specimens,
+            remedy = (
                 f"gives {train} train, {validation} validation and {test} test specimens, too few "
                 f"for {least} institutions with {_LEAST_TRAIN} and {_LEAST_VALIDATION} each and "
-                "a test set",
+                "a test set"
             )
-        weights = skew.institution_weights(
-            [i.share for i in members],
-            data.skew.quantity_alpha,
-            generator(seed, "phantoms/quantity", domain),
-        )
+            raise InputError(f"data.domains.{domain}.specimens", config.specimens, remedy)
+        rng = generator(seed, "phantoms/quantity", domain)
+        shares = [i.share for i in members]
+        weights = skew.institution_weights(shares, data.skew.quantity_alpha, rng)
         trains = skew.largest_remainder(train, weights, _LEAST_TRAIN)
         validations = skew.largest_remainder(validation, weights, _LEAST_VALIDATION)
         for member, *counts in zip(members, trains, validations, strict=True):
@@ -153,12 +145,8 @@ def _sites(
     )
 
 
-def _replica_names(name: str, replicas: int) -> Iterator[str]:
-    if replicas == 1:
-        yield name
-        return
-    for number in range(1, replicas + 1):
-        yield f"{name}-{number:04d}"
+def _replica_names(name: str, replicas: int) -> list[str]:
+    return [f"{name}-{n:04d}" for n in range(1, replicas + 1)] if replicas > 1 else [name]
 
 
 def _in_domain_order(data: PhantomData, institution: InstitutionConfig) -> tuple[str, ...]:
@@ -170,22 +158,18 @@ def _parts(
     data: PhantomData, shapes: dict[str, Shape], sites: tuple[_Site, ...], seed: int
 ) -> Parts:
     for site in sites:
-        counts: tuple[tuple[Split, int], ...] = (
-            ("train", site.train),
-            ("validation", site.validation),
-        )
-        for split, count in counts:
-            table = _site_table(data, site, split, count, seed)
-            yield from _table_parts(data, shapes, table, seed)
+        train = _site_table(data, site, "train", site.train, seed)
+        yield from _table_parts(data, shapes, train, seed)
+        validation = _site_table(data, site, "validation", site.validation, seed)
+        yield from _table_parts(data, shapes, validation, seed)
     for domain in data.domains:
         yield from _table_parts(data, shapes, _test_table(data, domain, sites, seed), seed)
 
 
 def _site_table(data: PhantomData, site: _Site, split: Split, count: int, seed: int) -> _Table:
-    classes = data.domains[site.domain].classes
-    alpha = data.skew.label_alpha
     rng = generator(seed, "phantoms/labels", site.name)
-    proportions = skew.class_proportions(classes, alpha, rng)
+    classes = data.domains[site.domain].classes
+    proportions = skew.class_proportions(classes, data.skew.label_alpha, rng)
     stream = generator(seed, "phantoms/table", site.name, split)
     return _Table(
         split=split,
@@ -207,10 +191,8 @@ def _test_table(data: PhantomData, domain: str, sites: tuple[_Site, ...], seed: 
         owner=domain,
         domain=domain,
         scanners={
-            modality: tuple(
-                s.name for s in sites if s.domain == domain and modality in s.modalities
-            )
-            for modality in config.modalities
+            m: tuple(s.name for s in sites if s.domain == domain and m in s.modalities)
+            for m in config.modalities
         },
         labels=skew.draw_labels(count, proportions, stream),
         times=skew.acquisition_times(count, stream, _TEST_START, 1.0),
@@ -238,12 +220,8 @@ def _specimens(
     drift = (_FACTOR_DRIFT * data.skew.temporal * times[:, None] * direction).astype(np.float32)
     factors = draw_factors(labels, classes, generator(seed, "phantoms/factors", *key), drift)
     modalities = tuple(table.scanners)
-    present = skew.draw_presence(
-        len(labels),
-        len(modalities),
-        data.skew.missing_rate,
-        generator(seed, "phantoms/missing", *key),
-    )
+    stream = generator(seed, "phantoms/missing", *key)
+    present = skew.draw_presence(len(labels), len(modalities), data.skew.missing_rate, stream)
     models = known_models(data.forward_models)
     images = {}
     for column, modality in enumerate(modalities):

@@ -22,18 +22,7 @@ _PUBLIC_SCANNERS = 32
 def acquire(
     model: ForwardModel, shape: Shape, factors: F32, scanner: Scanner, rng: np.random.Generator
 ) -> Image:
-    """Image specimens, a cache's worth at a time.
-
-    Args:
-        model: The modality's forward model.
-        shape: The shape of one image.
-        factors: float32 [N, 3].
-        scanner: The instrument for each specimen.
-        rng: The stream.
-
-    Returns:
-        float16 [N, *shape] in [0, 1].
-    """
+    """Image specimens of factors [N, 3], a cache's worth at a time: float16 [N, *shape]."""
     images = np.empty((len(factors), *shape), np.float16)
     step = max(1, _BATCH_VALUES // int(np.prod(shape[1:])))
     for start in range(0, len(factors), step):
@@ -44,12 +33,7 @@ def acquire(
 
 @dataclass(frozen=True)
 class Resolution:
-    """How finely public phantoms are imaged.
-
-    Attributes:
-        image_size: Height and width of images.
-        signal_length: Bins of signals.
-    """
+    """How finely public phantoms are imaged: height and width of images, bins of signals."""
 
     image_size: int = 32
     signal_length: int = 256
@@ -67,15 +51,7 @@ def public(
     """Generate public phantoms of one modality, for pre-training without anyone's data.
 
     Factors are uniform over the space, so nothing of a federation's classes is in them, and the
-    instruments belong to no institution.
-
-    Args:
-        modality: One of `models`.
-        count: Number of images.
-        seed: Root of the streams.
-        resolution: Image size and signal length.
-        feature: Strength of the differences between instruments, 0 to 1.
-        models: The known forward models.
+    instruments belong to no institution; `feature`, 0 to 1, is the strength of their differences.
 
     Returns:
         Images float16 [count, *shape] in [0, 1], and their factors float32 [count, 3].

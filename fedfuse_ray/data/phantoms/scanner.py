@@ -105,11 +105,8 @@ def at_times(
 ) -> Scanner:
     """Return the state of each specimen's instrument when the specimen was acquired.
 
-    Args:
-        settings: The specimens' instruments, float32 [N, 5] of `draw_settings`.
-        times: Acquisition times in [0, 1], [N].
-        feature: Strength of the differences between instruments, 0 to 1.
-        temporal: Strength of the drift, 0 to 1.
+    Settings are those of `draw_settings`, [N, 5], times in [0, 1]; `feature` and `temporal`, 0 to
+    1, are the strengths of the differences between instruments and of the drift.
     """
     age = np.float32(temporal) * times
     drift = np.tanh(settings[:, 0])
