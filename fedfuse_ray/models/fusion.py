@@ -66,9 +66,7 @@ class MeanFusion(nn.Module):
 class ConcatFusion(nn.Module):
     """A layer over the concatenated embeddings, zero where absent, with the mask beside them.
 
-    Args:
-        dim: Length of an embedding.
-        slots: Most modalities of a domain; fewer are padded with zeros.
+    A domain has at most `slots` modalities; fewer are padded with zeros.
     """
 
     def __init__(self, dim: int, slots: int) -> None:

@@ -9,15 +9,10 @@ from fedfuse_ray.config.settings.network import LinkConfig
 
 
 def reachable(link: LinkConfig | None, seed: int, name: str, round: int, now: float) -> bool:
-    """Return whether the institution answers when a round begins.
+    """Return whether the institution answers when a round begins, `now` simulated seconds on.
 
-    Args:
-        link: Its link; the ideal one, None, always answers.
-        seed: The run's seed.
-        name: The institution; with seed and round it names the draw against
-            `link.availability`, so that no institution's luck depends on another's.
-        round: From 1.
-        now: Simulated seconds since the run began.
+    The ideal link, None, always answers. Seed, name and round name the draw against
+    `link.availability`, so that no institution's luck depends on another's.
     """
     if link is None:
         return True
@@ -31,11 +26,8 @@ def back_online(link: LinkConfig | None, now: float) -> float:
     """Return the first moment from `now` on that lies in no offline span.
 
     While everybody is offline no round can run, and a clock that stood still would never bring
-    anybody back. Such a round should begin at the smallest of these moments.
-
-    Args:
-        link: The institution's link.
-        now: Simulated seconds since the run began.
+    anybody back. Such a round should begin at the smallest of these moments. All are simulated
+    seconds since the run began.
 
     Returns:
         `now` itself where the institution is online; infinity where its spans leave no gap.

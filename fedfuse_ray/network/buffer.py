@@ -28,13 +28,8 @@ class Flight:
 def next_buffer(flights: Iterable[Flight], size: int) -> tuple[Flight, ...]:
     """Return the updates of the server's next step, in the order in which they arrive.
 
-    Args:
-        flights: All updates on their way, in the order of the institutions, which decides between
-            simultaneous arrivals.
-        size: Updates a step.
-
-    Returns:
-        The `size` earliest; all of them where fewer are on their way.
+    They are the `size` earliest, or all where fewer are on their way. Flights are in the order of
+    the institutions, which decides between simultaneous arrivals.
 
     Raises:
         ValueError: `size` is below one: the server would never step.
@@ -46,10 +41,6 @@ def next_buffer(flights: Iterable[Flight], size: int) -> tuple[Flight, ...]:
 
 def staleness_weight(staleness: int, exponent: float) -> float:
     """Return the weight (1 + s)^-exponent of an update that is `s` server steps old.
-
-    Args:
-        staleness: Server steps since the institution fetched the model.
-        exponent: Zero weighs all updates alike.
 
     Raises:
         ValueError: The update is newer than the model.

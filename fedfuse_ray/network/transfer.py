@@ -21,13 +21,8 @@ MSS_BYTES = 1460
 def throughput_mbps(mbps: float, link: LinkConfig) -> float:
     """Return what one TCP stream carries, in megabits a second.
 
-    Args:
-        mbps: The link's bandwidth in the direction of the transfer.
-        link: Its delay, which is half the round trip, and its loss.
-
-    Returns:
-        At most `mbps`. Less where packets are lost over a distance: without delay or loss, TCP
-        fills the link.
+    It is at most `mbps`, the bandwidth in the direction of the transfer, and less where packets are
+    lost over a distance: without delay or loss, TCP fills the link.
 
     >>> link = LinkConfig(up_mbps=100.0, down_mbps=100.0, latency_ms=50.0, loss=0.01)
     >>> round(throughput_mbps(100.0, link), 2)

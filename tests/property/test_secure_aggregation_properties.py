@@ -13,7 +13,6 @@ from fedfuse_ray import rng
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
-    FixedPoint,
     RoundTerms,
     Stage,
     from_modular,
@@ -41,6 +40,7 @@ from fedfuse_ray.privacy.secure_aggregation.shamir import (
     complete,
     uniform_share,
 )
+from tests.support.fixed_point import FixedPoint
 
 NAMES = tuple(f"site-{index}" for index in range(6))
 IDENTITIES = simulation_identities(0, NAMES)

@@ -48,13 +48,7 @@ class About(Config):
 
 @dataclass(frozen=True)
 class System:
-    """A system of the related work.
-
-    Attributes:
-        name: `systems/NAME` is its preset.
-        about: What is said of it.
-        variants: Their names; `systems/NAME@VARIANT` is the preset of one.
-    """
+    """A system of the related work: `systems/NAME` is its preset, or `systems/NAME@VARIANT`."""
 
     name: str
     about: About

@@ -83,9 +83,7 @@ def read(data: ManifestData, *, seed: int) -> tuple[Header, Parts]:
     institutions sorted by name within their domain, modalities and classes sorted, specimens by
     first appearance.
 
-    Args:
-        data: The manifest and the sizes.
-        seed: Decides which specimens are held out, and nothing else.
+    The seed decides which specimens are held out, and nothing else.
 
     Returns:
         The header, and parts: train and validation of each institution with the modalities that it

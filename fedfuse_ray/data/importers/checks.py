@@ -58,10 +58,8 @@ def _one_domain(table: Table) -> None:
     for i, row in enumerate(table.rows):
         j = first.setdefault(row.institution, i) if row.institution else i
         if table.rows[j].domain != row.domain:
-            remedy = (
-                f"is in domain {row.domain} here and in {table.rows[j].domain} at "
-                f"{table.unit} {table.numbers[j]}; an institution has one domain"
-            )
+            other = f"in {table.rows[j].domain} at {table.place(j)}"
+            remedy = f"is in domain {row.domain} here and {other}; an institution has one domain"
             raise InputError(f"{table.where(i)}, institution", row.institution, remedy)
 
 
@@ -69,7 +67,7 @@ def _one_split_and_label(table: Table) -> None:
     first: dict[tuple[str, str], int] = {}
     for i, row in enumerate(table.rows):
         j = first.setdefault((row.domain, row.specimen), i)
-        there = f"{table.unit} {table.numbers[j]}"
+        there = table.place(j)
         if split_of(table.rows[j]) != split_of(row):
             remedy = (
                 f"is in {split_of(row)} here and in {split_of(table.rows[j])} at {there}, a leak; "
@@ -90,9 +88,8 @@ def _one_image(table: Table) -> None:
         j = first.setdefault((row.domain, row.specimen, row.institution, row.modality), i)
         if j != i:
             remedy = (
-                f"specimen {row.specimen} has its {row.modality} image at {table.unit} "
-                f"{table.numbers[j]} already; remove the duplicate row, or give the image its own "
-                "specimen_id or modality"
+                f"specimen {row.specimen} has its {row.modality} image at {table.place(j)} already;"
+                " remove the duplicate row, or give the image its own specimen_id or modality"
             )
             raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
 
@@ -147,12 +144,10 @@ def _no_shared_file(table: Table) -> None:
     first: dict[PurePosixPath, int] = {}
     for i, name in enumerate(table.files):
         j = first.setdefault(PurePosixPath(name), i)
-        splits = split_of(table.rows[i]), split_of(table.rows[j])
-        if splits[0] != splits[1]:
-            remedy = (
-                f"the file serves {splits[0]} here and {splits[1]} at {table.unit} "
-                f"{table.numbers[j]}, a leak; keep it in one split"
-            )
+        here, there = split_of(table.rows[i]), split_of(table.rows[j])
+        if here != there:
+            other = f"{there} at {table.place(j)}, a leak"
+            remedy = f"the file serves {here} here and {other}; keep it in one split"
             raise InputError(f"{table.where(i)}, path", name, remedy)
 
 

@@ -37,12 +37,7 @@ _BYTES = (np.arange(256) / 255).astype(np.float16)
 
 @dataclass(frozen=True)
 class Form:
-    """What an encoded image is, known from its header.
-
-    Attributes:
-        kind: An image [C, H, W], or a one-dimensional signal [C, L].
-        channels: 1 (gray) or 3 (colour) of an image, 1 to 4 of a signal.
-    """
+    """What a header tells: an image [C, H, W], gray (1) or in colour (3), or a signal [C, L]."""
 
     kind: Literal["image", "signal"]
     channels: int
@@ -68,13 +63,8 @@ def probe(file: BinaryIO) -> Form:
 def decode(file: BinaryIO, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:
     """Decode a file, scale it to [0, 1] and resize it.
 
-    Args:
-        file: Of the kind that `shape` belongs to, as `probe` tells.
-        shape: [C, size, size] of an image, [C, length] of a signal. A gray image is repeated
-            where C is 3.
-
-    Returns:
-        Float16 of that shape.
+    The result is float16 of the shape, [C, size, size] of an image, [C, length] of a signal. A gray
+    image is repeated where C is 3.
 
     Raises:
         UndecodableError: The file is truncated, damaged, too large, or holds NaN or infinity.

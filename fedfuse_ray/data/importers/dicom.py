@@ -35,11 +35,7 @@ def probe(file: BinaryIO, limit: int) -> int:
 
 
 def read(file: BinaryIO, limit: int) -> Floats:
-    """Return a DICOM image as planes [C, H, W] in [0, 1].
-
-    Args:
-        file: At its start.
-        limit: Pixels of the largest image allowed.
+    """Return a DICOM image of at most `limit` pixels as planes [C, H, W] in [0, 1].
 
     Raises:
         UndecodableError: pydicom is not installed, several frames, no pixels, or too many.

@@ -75,4 +75,8 @@ class Table:
 
     def where(self, row: int) -> str:
         """Return the place of a row as an error names it, such as `scans.csv line 7`."""
-        return f"{self.path} {self.unit} {self.numbers[row]}"
+        return f"{self.path} {self.place(row)}"
+
+    def place(self, row: int) -> str:
+        """Return the place of a row in the file, such as `line 7`."""
+        return f"{self.unit} {self.numbers[row]}"

@@ -40,12 +40,9 @@ _SPECIAL = {2: (6, 7), 4: (0, 1, 2, 6)}
 
 @dataclass(frozen=True)
 class Family:
-    """Three factors that a group of modalities shows, each with a word for its low and high end.
+    """Three factors that a group of modalities shows, in the order of the factor axis.
 
-    Attributes:
-        name: What the family images.
-        factors: Names of the factors, in the order of the factor axis.
-        words: For each factor the words for -1 and +1, from which class names are made.
+    Each has words for -1 and +1, from which class names are made.
     """
 
     name: str

@@ -51,15 +51,7 @@ def public(
     """Generate public phantoms of one modality, for pre-training without anyone's data.
 
     Factors are uniform over the space, so nothing of a federation's classes is in them, and the
-    instruments belong to no institution.
-
-    Args:
-        modality: One of `models`.
-        count: Number of images.
-        seed: Root of the streams.
-        resolution: Image size and signal length.
-        feature: Strength of the differences between instruments, 0 to 1.
-        models: The known forward models.
+    instruments belong to no institution; `feature`, 0 to 1, is the strength of their differences.
 
     Returns:
         Images float16 [count, *shape] in [0, 1], and their factors float32 [count, 3].

@@ -48,12 +48,9 @@ class _PureBottleneck(Bottleneck):
 
 
 def build_backbone(name: str, channels: int, *, batch_norm: bool = False) -> nn.Module:
-    """Return the named backbone with random weights, for images of so many channels.
+    """Return `resnet50`, `vgg16` or `efficientnet_b0` with random weights, for so many channels.
 
-    Args:
-        name: `resnet50`, `vgg16` or `efficientnet_b0`.
-        channels: Channels of the images.
-        batch_norm: Keep BatchNorm, for a frozen backbone in evaluation mode.
+    BatchNorm may be kept for a frozen backbone in evaluation mode.
     """
     norm: _Norm = nn.BatchNorm2d if batch_norm else _group_norm
     body, features = _BODIES[name](norm)

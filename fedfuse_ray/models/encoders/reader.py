@@ -14,12 +14,7 @@ FACTORS = 3
 
 
 class FactorReader(nn.Module):
-    """A backbone, then a linear layer to the factors of the modality's domain.
-
-    Args:
-        backbone: Maps images to [B, F].
-        features: F.
-    """
+    """A backbone to [B, features], then a linear layer to the factors of the modality's domain."""
 
     def __init__(self, backbone: nn.Module, features: int) -> None:
         super().__init__()

@@ -45,10 +45,7 @@ def epsilon(
 ) -> float:
     """Return the epsilon of releases (sigma, rho, xi, sampling rate) with counts.
 
-    Args:
-        composition: The releases; discrete ones, whose sigma is 0, need `ORDERS`.
-        delta: The guarantee's delta.
-        orders: At which the curves are taken: `ORDERS`, or `FINE`.
+    Curves are taken at `ORDERS` or `FINE`; discrete releases, whose sigma is 0, need `ORDERS`.
 
     Formal guarantees: Renyi curves add under adaptive composition; the conversion is the one of
     Canonne, Kamath and Steinke (2020, arXiv 2004.00010, proposition 12).

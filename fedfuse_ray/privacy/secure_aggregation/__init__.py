@@ -20,7 +20,7 @@ from fedfuse_ray.privacy.identities import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
 from fedfuse_ray.privacy.secure_aggregation.keys import simulation_identities, simulation_randomness
-from fedfuse_ray.privacy.secure_aggregation.quantization import FixedPoint, from_modular, to_modular
+from fedfuse_ray.privacy.secure_aggregation.quantization import from_modular, to_modular
 from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
 from fedfuse_ray.privacy.secure_aggregation.server import Server, Unmasked
 from fedfuse_ray.privacy.secure_aggregation.terms import (
@@ -33,7 +33,6 @@ from fedfuse_ray.privacy.secure_aggregation.terms import (
 __all__ = [
     "BlockTerms",
     "Client",
-    "FixedPoint",
     "Identity",
     "Modular",
     "Randomness",

@@ -27,12 +27,7 @@ def bitmap(order: Sequence[str], present: Collection[str]) -> bytes:
 
 
 class Reader:
-    """Takes a body's fields one after the other, without copying them.
-
-    Args:
-        data: The body.
-        what: Names the message in errors.
-    """
+    """Takes a body's fields one after the other, without copying; errors name `what` it is."""
 
     def __init__(self, data: Buffer, what: str) -> None:
         self._rest, self._what = memoryview(data), what

@@ -50,9 +50,7 @@ class Advertisement:
 class Shares:
     """One sender's shares for one recipient: the plaintext of a stage 1 ciphertext.
 
-    Attributes:
-        mask_key: Share of the secret behind the pairwise masks.
-        seeds: Block name to the share of that block's self-mask seed.
+    One is of the secret behind the pairwise masks, and one of each block's self-mask seed.
     """
 
     mask_key: bytes
@@ -73,11 +71,9 @@ class Shares:
 
 @dataclass(frozen=True)
 class EncryptedShares:
-    """Stage 1.
+    """Stage 1: commitments to blocks' seeds (see `round_secrets.commit`), and encrypted `Shares`.
 
-    Attributes:
-        commitments: Block name to the commitment to its seed (see `round_secrets.commit`).
-        ciphertexts: Recipient to `Shares`, encrypted for it alone.
+    Each ciphertext is for its recipient alone.
     """
 
     commitments: Mapping[str, bytes]
@@ -103,10 +99,8 @@ class EncryptedShares:
 class Delivery:
     """The server's answer to stage 1, for one recipient.
 
-    Attributes:
-        partners: All who shared their keys, the recipient among them.
-        ciphertexts: Sender to what it encrypted for the recipient; who lets it derive its shares
-            sends none.
+    Partners are all who shared their keys, the recipient among them; a sender that lets the
+    recipient derive its shares has no ciphertext.
     """
 
     partners: tuple[str, ...]
@@ -129,11 +123,9 @@ class Delivery:
 
 @dataclass(frozen=True)
 class MaskedInput:
-    """Stage 2.
+    """Stage 2: by block the packed masked words.
 
-    Attributes:
-        partners: A signed record of `Kind.PARTNERS`: the institutions whose masks the sender used.
-        blocks: Block name to the packed masked words.
+    The signed record of `Kind.PARTNERS` names the institutions whose masks the sender used.
     """
 
     partners: Buffer

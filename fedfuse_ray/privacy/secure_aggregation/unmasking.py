@@ -18,13 +18,8 @@ from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 class Unmasking:
     """What is needed to take the masks out of the sums.
 
-    Attributes:
-        terms: The round's terms.
-        roster: The advertised keys.
-        partners: Who shared its keys; pairwise masks run among them.
-        survivors: Whose masked input is in the sums.
-        commitments: Institution to block to the commitment of its seed.
-        answers: Respondent to the shares that it revealed, at least a threshold of them.
+    Partners shared their keys, and pairwise masks run among them; survivors' masked inputs are in
+    the sums. At least a threshold of respondents answered with the shares that they revealed.
     """
 
     terms: RoundTerms

@@ -10,7 +10,6 @@ from fedfuse_ray.errors import InputError, ProtocolError
 from fedfuse_ray.packing import pack, packed_bytes, unpack
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
-    FixedPoint,
     RoundTerms,
     Stage,
     from_modular,
@@ -18,6 +17,7 @@ from fedfuse_ray.privacy.secure_aggregation import (
     to_modular,
     word_dtype,
 )
+from tests.support.fixed_point import FixedPoint
 from tests.support.secure_rounds import NAMES, Rounds, make_terms
 
 

@@ -11,7 +11,6 @@ from fedfuse_ray.packing import unpack
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Client,
-    FixedPoint,
     Modular,
     RoundTerms,
     Server,
@@ -28,6 +27,7 @@ from fedfuse_ray.privacy.secure_aggregation.masking import (
 )
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import RoundSecrets
+from tests.support.fixed_point import FixedPoint
 from tests.support.secure_rounds import IDENTITIES, NAMES, make_terms
 
 
