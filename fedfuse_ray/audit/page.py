@@ -12,18 +12,7 @@ from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak
 from fedfuse_ray.audit.charts import bounds_chart, membership_chart
 from fedfuse_ray.audit.findings import Audit
 from fedfuse_ray.files import write_json, write_text
-from fedfuse_ray.report.page import (
-    Card,
-    Charts,
-    Details,
-    Heading,
-    Page,
-    Panel,
-    Section,
-    Table,
-    Text,
-    document,
-)
+from fedfuse_ray.report import page
 from fedfuse_ray.report.units import human_seconds, percent
 
 
@@ -37,7 +26,7 @@ def write_audit(found: Audit, folder: Path) -> Path:
 
 def audit_page(found: Audit) -> str:
     """Return the page, self-contained."""
-    charts = Charts()
+    charts = page.Charts()
     sections = []
     if found.canaries is not None:
         sections.append(_canaries(found.canaries, charts))
@@ -49,7 +38,7 @@ def audit_page(found: Audit) -> str:
         sections.append(_proved(found.lower_bounds))
     sections.append(_record(found))
     experiment = found.subject.plan.experiment
-    page = Page(
+    whole = page.Page(
         title=f"Audit of {experiment.paradigm} on {experiment.preset}",
         sections=sections,
         kicker=f"fedfuse_ray audit of preset {experiment.preset}",
@@ -57,7 +46,7 @@ def audit_page(found: Audit) -> str:
         lead=_lead(found),
         cards=tuple(_key_numbers(found)),
     )
-    return document(page, charts)
+    return page.document(whole, charts)
 
 
 def _lead(found: Audit) -> str:
@@ -71,31 +60,31 @@ def _lead(found: Audit) -> str:
     return f"{verdict} {found.subject.rounds} rounds, {effort} effort, seed {found.seed}."
 
 
-def _key_numbers(found: Audit) -> Iterator[Card]:
+def _key_numbers(found: Audit) -> Iterator[page.Card]:
     epsilon, canaries = found.subject.epsilon, found.canaries
     if epsilon is None:
-        yield Card("Privacy", "none", "nothing is promised")
+        yield page.Card("Privacy", "none", "nothing is promised")
     else:
         delta = found.subject.plan.experiment.privacy.delta
-        yield Card("Ledger's epsilon", f"{epsilon:.2f}", f"at delta {delta:g}")
+        yield page.Card("Ledger's epsilon", f"{epsilon:.2f}", f"at delta {delta:g}")
     if canaries is not None:
-        yield Card("Epsilon is at least", f"{canaries.lower_bound:.2f}", "95% confidence")
+        yield page.Card("Epsilon is at least", f"{canaries.lower_bound:.2f}", "95% confidence")
     if found.images is not None:
         for leak in (found.images.leaks[0], _last_single(found.images)):
             note = f"SSIM {leak.ssim:.2f}, {percent(leak.identified, 0)} identified"
-            yield Card(f"Inversion, {leak.view}", f"{leak.psnr:.1f} dB", note)
+            yield page.Card(f"Inversion, {leak.view}", f"{leak.psnr:.1f} dB", note)
     if found.membership:
         released = found.membership[0].target
         worst = max((m for m in found.membership if m.target == released), key=lambda m: m.auc)
         note = f"{worst.attack}; TPR {percent(worst.tpr)} at 1% FPR"
-        yield Card("Membership, AUC", f"{worst.auc:.3f}", note)
+        yield page.Card("Membership, AUC", f"{worst.auc:.3f}", note)
 
 
 def _last_single(images: ImageAttack) -> ImageLeak:
     return [leak for leak in images.leaks if leak.batch == 1][-1]
 
 
-def _canaries(audit: CanaryAudit, charts: Charts) -> Section:
+def _canaries(audit: CanaryAudit, charts: page.Charts) -> page.Section:
     caption = (
         "What each test proves with its part of the 5% error probability. A bar beyond the dashed "
         "line contradicts the ledger. Bounds of a correct run stay well below its epsilon: one run "
@@ -112,7 +101,7 @@ def _canaries(audit: CanaryAudit, charts: Charts) -> Section:
         for test in audit.tests
     ]
     head = ("canaries in", "canaries", "guesses", "correct", "epsilon at least")
-    return Section(
+    return page.Section(
         "canaries",
         "One-run audit",
         "Records of the auditor's choice went through the run's own clipping, noise and sums, each "
@@ -120,24 +109,24 @@ def _canaries(audit: CanaryAudit, charts: Charts) -> Section:
         "guesses refute the claimed epsilon (Steinke, Nasr and Jagielski, 2023).",
         [
             charts.add(bounds_chart(audit), caption, wide=True),
-            Details("All tests", [Table(head, rows)]),
+            page.Details("All tests", [page.Table(head, rows)]),
         ],
     )
 
 
-def _proved(bounds: Mapping[str, float]) -> Section:
+def _proved(bounds: Mapping[str, float]) -> page.Section:
     rows = [(attack, f"{bound:.2f}" if bound else "nothing") for attack, bound in bounds.items()]
-    return Section(
+    return page.Section(
         "proved",
         "What each attack proves",
         "The least epsilon under which the attack could have done so well, but for a chance of 5%. "
         "A later run that is given this audit as privacy.audit is refused where a bound exceeds "
         "the claim, and gets a smaller budget where one comes close.",
-        [Panel([Table(("attack", "epsilon at least"), rows)])],
+        [page.Panel([page.Table(("attack", "epsilon at least"), rows)])],
     )
 
 
-def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> Section:
+def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> page.Section:
     head = ("gradient seen", "records", "PSNR", "SSIM", "told from decoys")
     rows = [
         (
@@ -157,27 +146,27 @@ def _inversion(images: ImageAttack, features: list[FeatureLeak]) -> Section:
         )
         for leak in features
     ]
-    found = Table(("gradient seen", "error of the features", "told from decoys"), shown)
-    return Section(
+    found = page.Table(("gradient seen", "error of the features", "told from decoys"), shown)
+    return page.Section(
         "inversion",
         "Gradient inversion",
         f"Images of {images.institution}, reconstructed from gradients of a network whose encoders "
         "are trained from scratch: the worst case, which frozen encoders avoid. About 7 dB is what "
         "a grey image with noise gives.",
         [
-            Panel([pictures.gallery(images.pictures)]),
-            Panel([Table(head, rows)]),
-            Heading("Features of the audited network"),
-            Text(
+            page.Panel([pictures.gallery(images.pictures)]),
+            page.Panel([page.Table(head, rows)]),
+            page.Heading("Features of the audited network"),
+            page.Text(
                 "What an encoder feeds its projection can be read off the gradient of one record "
                 "without any search; noise prevents it."
             ),
-            Panel([found]),
+            page.Panel([found]),
         ],
     )
 
 
-def _membership(found: Audit, charts: Charts) -> Section:
+def _membership(found: Audit, charts: page.Charts) -> page.Section:
     caption = (
         "Both axes are logarithmic: what counts is how many members are found at very few false "
         "alarms. On average no attack lies above the limit that epsilon sets; far to the left a "
@@ -190,7 +179,7 @@ def _membership(found: Audit, charts: Charts) -> Section:
         )
     first = found.membership[0]
     head = ("model", "attack", "AUC", "members found at 1% false alarms")
-    return Section(
+    return page.Section(
         "membership",
         "Membership inference",
         f"Was a specimen trained on? {first.members:,} were, {first.others:,} of the same "
@@ -198,16 +187,16 @@ def _membership(found: Audit, charts: Charts) -> Section:
         "false alarms.",
         [
             charts.add(membership_chart(found), caption, wide=True),
-            Panel([Table(head, rows, numbers=2)]),
+            page.Panel([page.Table(head, rows, numbers=2)]),
         ],
     )
 
 
-def _record(found: Audit) -> Section:
+def _record(found: Audit) -> page.Section:
     rows = [(name, human_seconds(value)) for name, value in found.seconds.items()]
-    return Section(
+    return page.Section(
         "record",
         "Record",
         "What the audit took, on one core. All numbers are in audit.json.",
-        [Panel([Table(("step", "time"), rows)])],
+        [page.Panel([page.Table(("step", "time"), rows)])],
     )

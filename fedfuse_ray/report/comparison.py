@@ -9,25 +9,11 @@ from urllib.parse import quote
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report import figures
+from fedfuse_ray.report import figures, page, units
 from fedfuse_ray.report.figures.comparison import domains_of
-from fedfuse_ray.report.page import (
-    Card,
-    Cell,
-    Charts,
-    Items,
-    Page,
-    Panel,
-    Part,
-    Section,
-    Table,
-    Text,
-    document,
-)
 from fedfuse_ray.report.run_page import write_run_report
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import read_comparison, read_rounds
-from fedfuse_ray.report.units import ABSENT, epsilon, human_bytes, human_seconds, percent
 
 REFERENCE = "centralized"
 """The paradigm that the others' accuracy is a percentage of."""
@@ -99,27 +85,27 @@ def relative_to_centralized(comparison: Mapping[str, Summary], paradigm: str) ->
 
 def comparison_page(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
     """Return the page, self-contained; paradigms in `rounds` have a folder and are linked."""
-    charts = Charts()
+    charts = page.Charts()
     sections = _sections(comparison, rounds, charts)
     presets = dict.fromkeys(summary.preset for summary in comparison.values())
     seeds = dict.fromkeys(str(summary.seed) for summary in comparison.values())
-    page = Page(
+    whole = page.Page(
         title="Comparison of paradigms",
         sections=sections,
         kicker=f"fedfuse_ray comparison on {', '.join(presets)}, seed {', '.join(seeds)}",
         heading="Paradigms compared",
         lead="Overall accuracy on the consortium's test specimens.",
         cards=[
-            Card(name, percent(summary.accuracy[OVERALL]), epsilon_note(summary))
+            page.Card(name, units.percent(summary.accuracy[OVERALL]), epsilon_note(summary))
             for name, summary in comparison.items()
         ],
     )
-    return document(page, charts)
+    return page.document(whole, charts)
 
 
 def _sections(
-    comparison: Mapping[str, Summary], rounds: Mapping[str, Any], charts: Charts
-) -> list[Section]:
+    comparison: Mapping[str, Summary], rounds: Mapping[str, Any], charts: page.Charts
+) -> list[page.Section]:
     bars = charts.add(
         figures.accuracy_by_paradigm(comparison),
         "All paradigms are scored on the same test specimens; overall pools the domains. Isolated "
@@ -133,21 +119,21 @@ def _sections(
         "Bold is the best of its column. Epsilon bounds what the result may reveal: smaller "
         "protects more."
     )
-    parts = [Panel([_table(comparison, rounds)]), _meanings(comparison)]
+    parts = [page.Panel([_table(comparison, rounds)]), _meanings(comparison)]
     return [
-        Section("table", "The paradigms", intro, parts),
-        Section("accuracy", "Accuracy", "What each paradigm achieves, by domain.", [bars]),
-        Section("learning", "Learning", "How fast each paradigm gets there.", [lines]),
+        page.Section("table", "The paradigms", intro, parts),
+        page.Section("accuracy", "Accuracy", "What each paradigm achieves, by domain.", [bars]),
+        page.Section("learning", "Learning", "How fast each paradigm gets there.", [lines]),
     ]
 
 
 def epsilon_note(summary: Summary) -> str:
     """Return 'epsilon 1.00' or 'not private'."""
-    told = epsilon(summary.privacy)
+    told = units.epsilon(summary.privacy)
     return f"epsilon {told}" if summary.privacy.private else told
 
 
-def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> Table:
+def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> page.Table:
     domains = domains_of(comparison)
     head = (
         "paradigm",
@@ -162,24 +148,26 @@ def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> Tabl
         name: max(s.accuracy.get(name, -1.0) for s in comparison.values())
         for name in (OVERALL, *domains)
     }
-    rows: list[tuple[str | Cell, ...]] = []
+    rows: list[tuple[str | page.Cell, ...]] = []
     for paradigm, summary in comparison.items():
         href = f"{quote(paradigm)}/report.html" if paradigm in rounds else ""
         found = {key: (summary.accuracy.get(key), top) for key, top in best.items()}
-        scores = [Cell(percent(score), best=score == top) for score, top in found.values()]
+        scores = [
+            page.Cell(units.percent(score), best=score == top) for score, top in found.values()
+        ]
         rows.append(
             (
-                Cell(paradigm, href=href),
+                page.Cell(paradigm, href=href),
                 *scores,
-                percent(relative_to_centralized(comparison, paradigm)),
-                epsilon(summary.privacy),
-                human_bytes(summary.communication.uplink_bytes_per_round or None),
-                human_seconds(summary.time.wall_seconds),
+                units.percent(relative_to_centralized(comparison, paradigm)),
+                units.epsilon(summary.privacy),
+                units.human_bytes(summary.communication.uplink_bytes_per_round or None),
+                units.human_seconds(summary.time.wall_seconds),
             )
         )
-    return Table(head, rows)
+    return page.Table(head, rows)
 
 
-def _meanings(comparison: Mapping[str, Summary]) -> Part:
-    known = [Text(f": {MEANING[name]}", strong=name) for name in comparison if name in MEANING]
-    return Items(known, quiet=True) if known else Text(ABSENT)
+def _meanings(comparison: Mapping[str, Summary]) -> page.Part:
+    known = [page.Text(f": {MEANING[name]}", strong=name) for name in comparison if name in MEANING]
+    return page.Items(known, quiet=True) if known else page.Text(units.ABSENT)

@@ -9,32 +9,10 @@ from typing import Any
 import plotly.graph_objects as go
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report import figures
+from fedfuse_ray.report import figures, page, units
 from fedfuse_ray.report.communication import communication
-from fedfuse_ray.report.page import (
-    Card,
-    Charts,
-    Code,
-    Details,
-    Facts,
-    Page,
-    Panel,
-    Part,
-    Section,
-    Table,
-    Tiles,
-    document,
-)
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import RunResult, read_run
-from fedfuse_ray.report.units import (
-    epsilon,
-    human_bytes,
-    human_seconds,
-    percent,
-    plain,
-    times_fewer,
-)
 
 
 def write_run_report(folder: Path) -> Path:
@@ -51,17 +29,17 @@ def write_run_report(folder: Path) -> Path:
 
 def write_figure(path: Path, title: str, figure: go.Figure, caption: str) -> None:
     """Write one figure as a page of its own."""
-    charts = Charts()
-    drawn = Section("figure", title, caption, [charts.add(figure, caption)])
-    write_text(path, document(Page(title, [drawn]), charts))
+    charts = page.Charts()
+    drawn = page.Section("figure", title, caption, [charts.add(figure, caption)])
+    write_text(path, page.document(page.Page(title, [drawn]), charts))
 
 
 def run_page(run: RunResult) -> str:
     """Return the page of a run, self-contained."""
-    charts, summary = Charts(), run.summary
+    charts, summary = page.Charts(), run.summary
     makers = (_learning, _scores, _modalities, _errors, communication, _time, _privacy)
     sections = [*(make(run, charts) for make in makers), _record(run)]
-    page = Page(
+    whole = page.Page(
         title=f"{summary.paradigm} on {summary.preset}",
         sections=sections,
         kicker=f"fedfuse_ray run of preset {summary.preset}",
@@ -70,32 +48,35 @@ def run_page(run: RunResult) -> str:
         cards=tuple(key_numbers(summary)),
         links=sections,
     )
-    return document(page, charts)
+    return page.document(whole, charts)
 
 
-def key_numbers(summary: Summary) -> Iterator[Card]:
+def key_numbers(summary: Summary) -> Iterator[page.Card]:
     """Yield the numbers that a reader looks for first."""
-    yield Card("Accuracy, overall", *_scored(summary, OVERALL))
+    yield page.Card("Accuracy, overall", *_scored(summary, OVERALL))
     for domain in summary.domains:
-        yield Card(f"Accuracy, {domain}", *_scored(summary, domain))
+        yield page.Card(f"Accuracy, {domain}", *_scored(summary, domain))
     privacy, sent, time = summary.privacy, summary.communication, summary.time
     if privacy.private and privacy.delta is not None:
-        yield Card("Privacy loss, epsilon", epsilon(privacy), f"at delta {privacy.delta:g}")
+        yield page.Card(
+            "Privacy loss, epsilon", units.epsilon(privacy), f"at delta {privacy.delta:g}"
+        )
     else:
-        yield Card("Privacy", "none", epsilon(privacy))
-    saving = times_fewer(sent.fp32_uplink_bytes_per_round, sent.uplink_bytes_per_round)
-    uplink = human_bytes(sent.uplink_bytes_per_round)
-    yield Card("Uplink a round", uplink, saving or f"codec {sent.codec}")
-    whole = f"{human_seconds(time.wall_seconds)} in all"
+        yield page.Card("Privacy", "none", units.epsilon(privacy))
+    saving = units.times_fewer(sent.fp32_uplink_bytes_per_round, sent.uplink_bytes_per_round)
+    uplink = units.human_bytes(sent.uplink_bytes_per_round)
+    yield page.Card("Uplink a round", uplink, saving or f"codec {sent.codec}")
+    whole = f"{units.human_seconds(time.wall_seconds)} in all"
     if summary.rounds:
-        yield Card("Time a round", human_seconds(time.seconds_per_round), whole)
+        yield page.Card("Time a round", units.human_seconds(time.seconds_per_round), whole)
     else:
-        yield Card("Time", human_seconds(time.wall_seconds), "no rounds")
+        yield page.Card("Time", units.human_seconds(time.wall_seconds), "no rounds")
 
 
 def _scored(summary: Summary, name: str) -> tuple[str, str]:
     f1 = summary.macro_f1.get(name)
-    return percent(summary.accuracy[name]), "" if f1 is None else f"macro-F1 {percent(f1)}"
+    note = "" if f1 is None else f"macro-F1 {units.percent(f1)}"
+    return units.percent(summary.accuracy[name]), note
 
 
 def _lead(run: RunResult) -> str:
@@ -106,7 +87,7 @@ def _lead(run: RunResult) -> str:
     return ", ".join(parts)
 
 
-def _learning(run: RunResult, charts: Charts) -> Section:
+def _learning(run: RunResult, charts: page.Charts) -> page.Section:
     caption = (
         "Accuracy on the consortium's test specimens after each round, and the institutions' mean "
         "training loss. The validation line is measured at the institutions, on specimens of "
@@ -114,10 +95,10 @@ def _learning(run: RunResult, charts: Charts) -> Section:
     )
     intro = "How the model got better from round to round."
     drawn = charts.add(figures.convergence(run.rounds), caption)
-    return Section("learning", "Learning", intro, [drawn])
+    return page.Section("learning", "Learning", intro, [drawn])
 
 
-def _scores(run: RunResult, charts: Charts) -> Section:
+def _scores(run: RunResult, charts: page.Charts) -> page.Section:
     by_domain = (
         "Overall pools the test specimens of all domains. Macro-F1 counts every class alike, so a "
         "gap to accuracy shows that rare classes fare worse."
@@ -129,10 +110,10 @@ def _scores(run: RunResult, charts: Charts) -> Section:
         charts.add(figures.accuracy_by_domain(run.summary), by_domain),
         charts.add(figures.accuracy_by_institution(run.evaluation), by_institution),
     ]
-    return Section("scores", "Scores", "What the final model achieves, and for whom.", drawn)
+    return page.Section("scores", "Scores", "What the final model achieves, and for whom.", drawn)
 
 
-def _modalities(run: RunResult, charts: Charts) -> Section:
+def _modalities(run: RunResult, charts: page.Charts) -> page.Section:
     evaluation = run.evaluation
     shown = "Fusion pays where a longer bar stands above all single modalities."
     weights = "A row is a set of modalities shown to the model; its weights sum to one."
@@ -144,41 +125,47 @@ def _modalities(run: RunResult, charts: Charts) -> Section:
         charts.add(figures.attention(domain, evaluation), weights) for domain in evaluation.domains
     ]
     alone = sorted(run.summary.accuracy_by_modality.items(), key=lambda entry: -entry[1])
-    rows = [(name, percent(value)) for name, value in alone]
-    single = Details("Accuracy by modality, as a table", [Table(("modality", "accuracy"), rows)])
-    return Section(
+    rows = [(name, units.percent(value)) for name, value in alone]
+    single = page.Details(
+        "Accuracy by modality, as a table", [page.Table(("modality", "accuracy"), rows)]
+    )
+    return page.Section(
         "modalities",
         "Missing modalities",
         "What the model knows when a specimen lacks some of its images, and which it trusts.",
-        [Tiles(views), Tiles(attention), *([single] if rows else [])],
+        [page.Tiles(views), page.Tiles(attention), *([single] if rows else [])],
     )
 
 
-def _errors(run: RunResult, charts: Charts) -> Section:
+def _errors(run: RunResult, charts: page.Charts) -> page.Section:
     blocks = []
     for domain, entry in run.evaluation.domains.items():
         shown = " + ".join(entry.widest.modalities) if entry.widest else "nothing"
         caption = f"{entry.specimens:,} test specimens, the model shown {shown}."
         blocks.append(charts.add(figures.confusion_matrix(domain, run.evaluation), caption))
-    return Section("errors", "Errors", "Which classes are taken for which.", [Tiles(blocks)])
+    return page.Section(
+        "errors", "Errors", "Which classes are taken for which.", [page.Tiles(blocks)]
+    )
 
 
-def _time(run: RunResult, charts: Charts) -> Section:
+def _time(run: RunResult, charts: page.Charts) -> page.Section:
     time = run.summary.time
     caption = (
-        f"Wall clock of this simulation: {human_seconds(time.startup_seconds)} to start, "
-        f"{human_seconds(time.wall_seconds)} in all."
+        f"Wall clock of this simulation: {units.human_seconds(time.startup_seconds)} to start, "
+        f"{units.human_seconds(time.wall_seconds)} in all."
     )
     if time.simulated_seconds:
-        caption += f" On the simulated links it takes {human_seconds(time.simulated_seconds)}."
+        caption += (
+            f" On the simulated links it takes {units.human_seconds(time.simulated_seconds)}."
+        )
     chart = charts.add(figures.seconds_per_round(run.rounds), caption)
-    return Section("time", "Time", "Where the time goes.", [chart])
+    return page.Section("time", "Time", "Where the time goes.", [chart])
 
 
-def _privacy(run: RunResult, charts: Charts) -> Section:
+def _privacy(run: RunResult, charts: page.Charts) -> page.Section:
     privacy = run.summary.privacy
     if not privacy.private:
-        return Section(
+        return page.Section(
             "privacy",
             "Privacy",
             "This run is not private: no noise was added, and the result may reveal the training "
@@ -187,33 +174,33 @@ def _privacy(run: RunResult, charts: Charts) -> Section:
     figure = figures.epsilon_by_round(run.rounds, run.institutions, run.summary)
     caption = "The ledger's epsilon over everything released so far. Smaller protects more."
     pairs = [
-        (name.replace("_", " "), plain(value))
+        (name.replace("_", " "), units.plain(value))
         for name, value in privacy.model_dump(exclude={"epsilon_by_institution"}).items()
     ]
-    parts: list[Part] = [charts.add(figure, caption), Panel([Facts(pairs)])]
+    parts: list[page.Part] = [charts.add(figure, caption), page.Panel([page.Facts(pairs)])]
     if own := [(name, f"{e:.3f}") for name, e in privacy.epsilon_by_institution.items()]:
-        table = Table(("institution", "epsilon"), own)
-        parts.append(Details("Epsilon by institution", [table]))
+        table = page.Table(("institution", "epsilon"), own)
+        parts.append(page.Details("Epsilon by institution", [table]))
     intro = "What the result may reveal about one unit of the training data."
-    return Section("privacy", "Privacy", intro, parts)
+    return page.Section("privacy", "Privacy", intro, parts)
 
 
-def _record(run: RunResult) -> Section:
+def _record(run: RunResult) -> page.Section:
     environment = [
         (" ".join(path), "none" if value in ([], None) else str(value))
         for path, value in _leaves(run.environment)
     ]
     environment.append(("weights sha256", run.summary.weights_sha256))
     parts = [
-        Details("Configuration", [Code(run.config)]),
-        Details("Environment", [Facts(environment)]),
+        page.Details("Configuration", [page.Code(run.config)]),
+        page.Details("Environment", [page.Facts(environment)]),
     ]
     if run.institutions.num_rows:
-        parts.insert(0, Details("Institutions", [_institutions(run)]))
-    return Section("record", "Record", "All that is needed to repeat this run.", parts)
+        parts.insert(0, page.Details("Institutions", [_institutions(run)]))
+    return page.Section("record", "Record", "All that is needed to repeat this run.", parts)
 
 
-def _institutions(run: RunResult) -> Table:
+def _institutions(run: RunResult) -> page.Table:
     totals = run.institutions.group_by(
         ["institution", "domain", "modalities"], use_threads=False
     ).aggregate(
@@ -228,13 +215,15 @@ def _institutions(run: RunResult) -> Table:
             row["modalities"].replace(",", ", "),
             f"{row['specimens_max']:,}",
             f"{row['steps_sum']:,}",
-            human_seconds(row["train_seconds_sum"]),
-            human_bytes(row["uplink_bytes_sum"]),
-            percent(scores[row["institution"]].accuracy if row["institution"] in scores else None),
+            units.human_seconds(row["train_seconds_sum"]),
+            units.human_bytes(row["uplink_bytes_sum"]),
+            units.percent(
+                scores[row["institution"]].accuracy if row["institution"] in scores else None
+            ),
         )
         for row in totals.to_pylist()
     ]
-    return Table((*head, "accuracy"), rows, numbers=3)
+    return page.Table((*head, "accuracy"), rows, numbers=3)
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
