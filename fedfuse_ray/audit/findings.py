@@ -19,18 +19,7 @@ from fedfuse_ray.audit.subject import Subject
 
 @dataclass
 class Audit:
-    """What an audit found; an attack that was not run is None or empty.
-
-    Attributes:
-        subject: What was audited.
-        seed: Root of the audit's random streams.
-        quick: Whether the effort was reduced.
-        canaries: The one-run audit.
-        images: Gradient inversion of images.
-        features: Gradient inversion of features.
-        membership: Membership inference.
-        seconds: Wall time by attack.
-    """
+    """What an audit found; an attack that was not run is None or empty. Seconds are wall time."""
 
     subject: Subject
     seed: int

@@ -25,14 +25,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """A federation and, once trained, its released model.
+    """A federation and, once trained, its released model; `folder` is None unless it is a run.
 
-    Attributes:
-        plan: The federation's plan.
-        dataset: Its specimens.
-        rounds: Rounds that released something.
-        epsilon: What the ledger gives; None where nothing is private.
-        folder: The run's folder, if it is a run.
+    `rounds` are those that released something. Epsilon is the ledger's; None where nothing is
+    private.
     """
 
     plan: Plan

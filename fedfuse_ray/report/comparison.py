@@ -34,10 +34,8 @@ def write_comparison_report(
 ) -> Path:
     """Write a comparison's `report.html` and return its path.
 
-    Args:
-        folder: Where the paradigms' own folders are, by name; those that exist are linked, and
-            their rounds drawn.
-        comparison: A summary by paradigm, in the order to show.
+    Paradigms stand in the order given; those with a folder of their own in it are linked, and their
+    rounds drawn.
 
     Raises:
         pydantic.ValidationError: A summary breaks the contract.

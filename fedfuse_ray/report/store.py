@@ -25,11 +25,7 @@ _REFUSED = "refused.jsonl"
 
 
 class RunStore:
-    """The writer of one run's folder. Each file is replaced as a whole, so a reader sees no part.
-
-    Args:
-        folder: Created when missing.
-    """
+    """The writer of one run's folder. Each file is replaced whole, so a reader sees no part."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -44,10 +40,6 @@ class RunStore:
         """Begin a fresh run: write its settings and empty tables, remove an older run's results.
 
         The settings go first and come last: a folder that has them holds one run, not parts of two.
-
-        Args:
-            config: The resolved configuration, as YAML.
-            environment: What `fedfuse_ray.report.environment()` collected.
         """
         remove_unfinished(self.folder)
         for stale in (_CONFIG, *_RESULTS, _REFUSED):
@@ -63,16 +55,11 @@ class RunStore:
         institutions: Sequence[rows.InstitutionRow],
         refused: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Add one round.
+        """Add one round, and the sender and reason of each message that the server turned away.
 
         Institutions are written first: whoever sees a round in `rounds.parquet` finds its
-        institutions too.
-
-        Args:
-            row: The round's row.
-            institutions: Its institutions' rows.
-            refused: Sender and reason of each message that the server turned away; these are
-                kept in `refused.jsonl`, which a run without any has not.
+        institutions too. What was refused is kept in `refused.jsonl`, which a run without any has
+        not.
 
         Raises:
             ValueError: The round does not follow the last one, or an institution's row is of
@@ -164,14 +151,7 @@ class RunStore:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run, read back.
-
-    Attributes:
-        rounds: A row a round; no rows for paradigms without rounds.
-        institutions: A row a round and institution.
-        config: The resolved configuration, as YAML text.
-        ledger: The privacy ledger's events.
-    """
+    """A finished run, read back; its tables have no rows where a paradigm has no rounds."""
 
     folder: Path
     summary: Summary

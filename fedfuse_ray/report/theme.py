@@ -115,13 +115,7 @@ def template(dark: bool = False) -> go.layout.Template:
 
 
 def layout(title: str, height: int, **more: Any) -> dict[str, Any]:
-    """Return the layout that every chart shares.
-
-    Args:
-        title: The chart's title.
-        height: Pixels; the width follows the page.
-        more: Further layout settings.
-    """
+    """Return the layout that every chart shares; `height` in pixels, the width follows the page."""
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
     margin = {"l": 8, "r": 16, "t": 48, "b": 8}
     base: dict[str, Any] = {"title": {"text": title}, "height": height, "template": template()}

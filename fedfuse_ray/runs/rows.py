@@ -21,11 +21,7 @@ def round_rows(
 ) -> tuple[RoundRow, list[InstitutionRow]]:
     """Return a round's row of `rounds.parquet`, and its institutions' rows.
 
-    Args:
-        plan: The federation's plan.
-        finished: The round.
-        epsilon: The largest epsilon so far, if the run is private.
-        epsilons: Each institution's.
+    Epsilon is the largest so far, if the run is private, and each institution's.
     """
     outcome = finished.outcome
     records = outcome.records

@@ -29,13 +29,7 @@ _RELATIVE = 1e-6
 
 @dataclass(frozen=True)
 class Check:
-    """What one check came to.
-
-    Attributes:
-        name: What was checked.
-        passed: None where there was nothing to check.
-        detail: What was found.
-    """
+    """What one check came to; `passed` is None where there was nothing to check."""
 
     name: str
     passed: bool | None
@@ -75,11 +69,9 @@ def _is_run(folder: Path) -> bool:
 
 
 def verify_run(folder: Path, keys: Sequence[str] = ()) -> list[Check]:
-    """Check one run's folder; whoever holds it could have signed it anew, so name a key.
+    """Check one run's folder: one of the keys, by fingerprint, must have signed.
 
-    Args:
-        folder: The run's folder.
-        keys: Fingerprints of public keys, one of which must have signed.
+    Whoever holds the folder could have signed it anew, so name a key.
     """
     opened = _Folder(folder, tuple(keys))
     checks: dict[str, Callable[[_Folder], str]] = {

@@ -49,12 +49,7 @@ def accuracy_by_paradigm(comparison: Mapping[str, Summary]) -> go.Figure:
 def convergence_by_paradigm(
     rounds: Mapping[str, Any], comparison: Mapping[str, Summary]
 ) -> go.Figure:
-    """Overall accuracy by round, a line a paradigm; a paradigm without rounds is a level line.
-
-    Args:
-        rounds: Rounds tables by paradigm.
-        comparison: All summaries; gives each paradigm its colour and its final score.
-    """
+    """Overall accuracy by round, a line a paradigm; a paradigm without rounds is a level line."""
     title = "Accuracy by round"
     curves = {name: columns(table, "round", "accuracy") for name, table in rounds.items()}
     last = max((max(curve["round"]) for curve in curves.values() if curve["round"]), default=None)

@@ -53,12 +53,8 @@ def timeline(rounds: Any, institutions: Any, deadline: float | None = None) -> g
     """A row an institution: download, compute and upload of every round, on the virtual clock.
 
     A slider moves from one window of rounds to the next. A late institution's bars end with the
-    round, since nobody waits for the rest.
-
-    Args:
-        rounds: The rounds table.
-        institutions: The institutions table; of very many, the slowest are shown.
-        deadline: Simulated seconds after a round's start when the server closes it, if it does.
+    round, since nobody waits for the rest. Of very many institutions the slowest are shown.
+    `deadline` is in simulated seconds after a round's start.
     """
     title = "Rounds on the virtual clock"
     if rounds.num_rows == 0:

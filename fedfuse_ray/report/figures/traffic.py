@@ -31,13 +31,7 @@ class _Sent:
 
 
 def bytes_per_round(rounds: Any, institutions: Any, summary: Summary) -> go.Figure:
-    """Bytes sent in each round, and cumulated, beside what another codec's would be in fp32.
-
-    Args:
-        rounds: The rounds table.
-        institutions: The institutions table, for the encoded updates alone.
-        summary: For the fp32 reference and the codec's name.
-    """
+    """Bytes sent in each round, and cumulated, beside what another codec's would be in fp32."""
     title = "Bytes by round"
     if rounds.num_rows == 0:
         return theme.empty(title, theme.NO_ROUNDS)
@@ -94,8 +88,7 @@ def _add_bytes(
 def bytes_by_institution(institutions: Any) -> go.Figure:
     """What each institution sends in a mean round, its update apart from the protocol's messages.
 
-    Args:
-        institutions: The institutions table; of very many, those that send most are shown.
+    Of very many, those that send most are shown.
     """
     title = "Bytes a round by institution"
     keys = ["institution", "round"]
@@ -122,8 +115,7 @@ def bytes_by_institution(institutions: Any) -> go.Figure:
 def bits_by_block(institutions: Any) -> go.Figure:
     """Bits that a parameter of each block costs on its way up, round by round.
 
-    Args:
-        institutions: The institutions table; a point is the mean over those that sent the block.
+    A point is the mean over those that sent the block.
 
     Raises:
         InputError: A row's `compression` is not a JSON object.

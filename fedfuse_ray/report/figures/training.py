@@ -13,11 +13,7 @@ from fedfuse_ray.report.schema import Summary
 
 
 def convergence(rounds: Any) -> go.Figure:
-    """Accuracy, overall and by domain, above the training loss.
-
-    Args:
-        rounds: The rounds table.
-    """
+    """Accuracy, overall and by domain, above the training loss."""
     title = "Accuracy and loss by round"
     if rounds.num_rows == 0:
         return theme.empty(title, theme.NO_ROUNDS)
@@ -41,11 +37,7 @@ def convergence(rounds: Any) -> go.Figure:
 
 
 def seconds_per_round(rounds: Any) -> go.Figure:
-    """Where each round's wall-clock time went; the virtual clock below, where a link has one.
-
-    Args:
-        rounds: The rounds table.
-    """
+    """Where each round's wall-clock time went; the virtual clock below, where a link has one."""
     title = "Seconds by round"
     if rounds.num_rows == 0:
         return theme.empty(title, theme.NO_ROUNDS)
@@ -79,13 +71,7 @@ def seconds_per_round(rounds: Any) -> go.Figure:
 
 
 def epsilon_by_round(rounds: Any, institutions: Any, summary: Summary) -> go.Figure:
-    """Privacy loss spent so far: the largest over institutions, and the institutions' range.
-
-    Args:
-        rounds: The rounds table.
-        institutions: The institutions table.
-        summary: For delta.
-    """
+    """Privacy loss spent so far: the largest over institutions, and the institutions' range."""
     title = "Privacy loss by round"
     spent = theme.columns(rounds, "round", "epsilon")
     if not spent["round"]:

@@ -80,13 +80,7 @@ class Reproduction(Findings):
 
 
 def rows_of(cells: Sequence[Cell], runs: Sequence[str], folder: Path) -> dict[str, tuple[Row, ...]]:
-    """Read the runs back.
-
-    Args:
-        cells: All cells.
-        runs: Each cell's run.
-        folder: Where the runs' folders are.
-    """
+    """Read each cell's run back from below `folder`."""
     summaries = {name: read_model(folder / name / "summary.json", Summary) for name in set(runs)}
     groups: dict[tuple[str, str], list[tuple[Cell, str]]] = {}
     for cell, run in zip(cells, runs, strict=True):

@@ -43,13 +43,9 @@ TIMES = ("seconds", "started", "ended")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended.
+    """How a trial ended: `done`, `stopped` or `failed`, with its traceback; in Unix seconds.
 
-    Attributes:
-        status: `done`, `stopped` or `failed`.
-        started: Unix seconds when it was begun, or last continued.
-        ended: Unix seconds when it ended.
-        error: The traceback of a failure.
+    It started when it was begun, or last continued.
     """
 
     status: str

@@ -31,12 +31,9 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """A round that is done.
+    """A round that is done, from 1; of those who train alone, how many are done.
 
-    Attributes:
-        round: From 1; of those who train alone, how many are done.
-        total: The last round.
-        accuracy: Overall; the last one known where this round was not scored.
+    The overall accuracy is the last one known where this round was not scored.
     """
 
     round: int
@@ -47,13 +44,9 @@ class Step:
 class Trial:
     """A federation in a thread, which goes on by one round at each `step`.
 
-    The thread holds still between steps, so that a search which stops the trial after a round
-    stops it at that very round.
-
-    Args:
-        folder: The trial's folder, laid out.
-        executor: Gives who runs it; closed at the end, to be started again by the next trial.
-        progress: Gives who else is told of each round that is run.
+    The thread holds still between steps, so that a search which stops the trial after a round stops
+    it at that very round. The executor is closed at the end, to be started again by the next trial;
+    the progress is who else is told of each round that is run.
     """
 
     def __init__(

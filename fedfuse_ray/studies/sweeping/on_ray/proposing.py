@@ -23,10 +23,7 @@ FOLDER, ROOT = "folder", "sweep folder"
 def algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
     """Return the search that proposes trials; None where all are laid out beforehand.
 
-    Args:
-        sweep: The sweep.
-        store: Its folder.
-        names: Trials that an earlier sweep proposed, which are told to the search first.
+    It is told first of the named trials, which an earlier sweep proposed.
     """
     if not isinstance(sweep.search, OptunaSearch):
         return None

@@ -22,12 +22,7 @@ _MOST_LINES = 6
 
 @dataclass(frozen=True)
 class Curves:
-    """The charts, and over what their lines are means.
-
-    Attributes:
-        figures: By domain, the pooled score first.
-        over: Labels of the settings that a mean and its band span.
-    """
+    """Charts by domain, the pooled score first, and the settings that a mean and its band span."""
 
     figures: Sequence[go.Figure] = ()
     over: Sequence[str] = ()

@@ -31,11 +31,7 @@ class _Axis:
 def parallel(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> go.Figure:
     """Return an axis a setting, then epsilon, bytes and accuracy; a line a trial.
 
-    Args:
-        sweep: For the settings' order.
-        rows: All trials; only those that ran to their end are drawn, of very many the most
-            accurate.
-        front: Names of the trials on the Pareto front.
+    Only trials that ran to their end are drawn, of very many the most accurate.
     """
     title = "Settings and what they came to"
     ended = [row for row in rows if row.status == DONE and row.accuracy is not None]

@@ -37,12 +37,7 @@ _BYTES = _Cost(lambda row: row.uplink_bytes or None, "bytes sent up", tick_bytes
 
 
 def against_epsilon(rows: Sequence[Row], front: Collection[str]) -> go.Figure:
-    """Accuracy against epsilon, coloured by bytes; trials without privacy stand to the right.
-
-    Args:
-        rows: All trials; those without an accuracy are left out.
-        front: Names of the trials on the Pareto front.
-    """
+    """Accuracy against epsilon, coloured by bytes; trials without privacy stand to the right."""
     title = "Accuracy against epsilon"
     shown = _scored(rows)
     spent = [row.epsilon for row in shown if row.epsilon]
