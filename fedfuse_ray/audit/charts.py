@@ -21,11 +21,9 @@ def bounds_chart(audit: CanaryAudit) -> go.Figure:
     figure.add_bar(
         y=[theme.text(test.group) for test in tests],
         x=[test.lower_bound for test in tests],
-        orientation="h",
         marker_color=colors,
         text=[f"{test.lower_bound:.2f}" for test in tests],
-        textposition="outside",
-        cliponaxis=False,
+        **theme.TO_THE_RIGHT,
         hovertemplate=theme.hover("%{y}: at least %{x:.2f}"),
         showlegend=False,
     )
@@ -41,11 +39,9 @@ def bounds_chart(audit: CanaryAudit) -> go.Figure:
         font={"color": theme.NEUTRAL},
     )
     widest = max(audit.epsilon, audit.lower_bound)
-    figure.update_xaxes(title_text="epsilon is at least", range=[0, 1.15 * widest])
-    figure.update_yaxes(theme.category_axis(autorange="reversed"))
-    title = "Lower bounds on epsilon"
-    figure.update_layout(**theme.layout(title, 120 + 26 * len(tests), bargap=0.3))
-    return figure
+    x = {"title_text": "epsilon is at least", "range": [0, 1.15 * widest]}
+    y, height = theme.category_axis(autorange="reversed"), 120 + 26 * len(tests)
+    return theme.dressed(figure, "Lower bounds on epsilon", height, x, y, bargap=0.3)
 
 
 def membership_chart(found: Audit) -> go.Figure:

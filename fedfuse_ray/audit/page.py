@@ -8,7 +8,7 @@ from pathlib import Path
 from fedfuse_ray.audit import pictures
 from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
 from fedfuse_ray.audit.attacks.features import FeatureLeak
-from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak
+from fedfuse_ray.audit.attacks.image_attack import ImageAttack
 from fedfuse_ray.audit.charts import bounds_chart, membership_chart
 from fedfuse_ray.audit.findings import Audit
 from fedfuse_ray.files import write_json, write_text
@@ -70,7 +70,8 @@ def _key_numbers(found: Audit) -> Iterator[page.Card]:
     if canaries is not None:
         yield page.Card("Epsilon is at least", f"{canaries.lower_bound:.2f}", "95% confidence")
     if found.images is not None:
-        for leak in (found.images.leaks[0], _last_single(found.images)):
+        single = [leak for leak in found.images.leaks if leak.batch == 1]
+        for leak in (found.images.leaks[0], single[-1]):
             note = f"SSIM {leak.ssim:.2f}, {percent(leak.identified, 0)} identified"
             yield page.Card(f"Inversion, {leak.view}", f"{leak.psnr:.1f} dB", note)
     if found.membership:
@@ -78,10 +79,6 @@ def _key_numbers(found: Audit) -> Iterator[page.Card]:
         worst = max((m for m in found.membership if m.target == released), key=lambda m: m.auc)
         note = f"{worst.attack}; TPR {percent(worst.tpr)} at 1% FPR"
         yield page.Card("Membership, AUC", f"{worst.auc:.3f}", note)
-
-
-def _last_single(images: ImageAttack) -> ImageLeak:
-    return [leak for leak in images.leaks if leak.batch == 1][-1]
 
 
 def _canaries(audit: CanaryAudit, charts: page.Charts) -> page.Section:

@@ -103,7 +103,7 @@ def _run_systems(folder: Path, *, quiet: bool) -> None:
     """
     from fedfuse_ray.report.grids import as_rich
     from fedfuse_ray.studies.related import running
-    from fedfuse_ray.studies.related.output import write_pages
+    from fedfuse_ray.studies.related.page import write_pages
     from fedfuse_ray.studies.related.tables import columns, measures
     from fedfuse_ray.studies.sweeping.live import LiveTable
 

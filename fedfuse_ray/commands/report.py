@@ -24,11 +24,11 @@ def _write(folder: Path) -> Path:
 
     # A table and a reproduction are laid out as sweeps, so they are looked for first.
     if (folder / Related.FILE).is_file():
-        from fedfuse_ray.studies.related.output import write_pages as write_table
+        from fedfuse_ray.studies.related.page import write_pages as write_table
 
         return write_table(folder)
     if (folder / Reproduction.FILE).is_file():
-        from fedfuse_ray.studies.reproducing.output import write_pages as write_reproduction
+        from fedfuse_ray.studies.reproducing.page import write_pages as write_reproduction
 
         return write_reproduction(folder)
     return rewrite_report(folder) if is_sweep(folder) else write_report(folder)

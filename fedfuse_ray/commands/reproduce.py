@@ -27,7 +27,7 @@ def reproduce_command(
     """Run the paper's experiments again, and put claim and measurement on one page."""
     from fedfuse_ray.report.grids import as_rich
     from fedfuse_ray.studies.reproducing import running
-    from fedfuse_ray.studies.reproducing.output import write_pages
+    from fedfuse_ray.studies.reproducing.page import write_pages
     from fedfuse_ray.studies.reproducing.scale import FULL, QUICK
     from fedfuse_ray.studies.reproducing.tables import claims
     from fedfuse_ray.studies.sweeping.live import LiveTable

@@ -53,10 +53,7 @@ def round_rows(
 
 
 def _institution_rows(
-    plan: Plan,
-    finished: Round,
-    validation: Mapping[str, float],
-    epsilons: Mapping[str, float],
+    plan: Plan, finished: Round, validation: Mapping[str, float], epsilons: Mapping[str, float]
 ) -> list[InstitutionRow]:
     """Return the rows of who trained, of who could not be reached, and of who was not chosen."""
     outcome = finished.outcome

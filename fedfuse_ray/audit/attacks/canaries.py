@@ -213,9 +213,7 @@ def _one(
 
 
 def _packed(
-    host: str,
-    rows: Sequence[tuple[str, list[int], list[float]]],
-    generator: np.random.Generator,
+    host: str, rows: Sequence[tuple[str, list[int], list[float]]], generator: np.random.Generator
 ) -> HostCanaries:
     width = max(len(positions) for _, positions, _ in rows)
     pad = [(0,) * (width - len(positions)) for _, positions, _ in rows]

@@ -73,13 +73,7 @@ class CanaryAudit:
 
 
 def audit_canaries(
-    plan: Plan,
-    sizes: Mapping[str, int],
-    *,
-    epsilon: float,
-    rounds: int,
-    canaries: int,
-    seed: int,
+    plan: Plan, sizes: Mapping[str, int], *, epsilon: float, rounds: int, canaries: int, seed: int
 ) -> CanaryAudit:
     """Audit the releases of a plan with privacy terms against the epsilon that its ledger claims.
 

@@ -136,10 +136,7 @@ class Bench:
         return {n: coding.lift(v, n, self.weights[n].size, 1) for n, v in blocks.items()}
 
     def _noisy(
-        self,
-        parts: Mapping[str, Blocks],
-        among: Mapping[str, Sequence[str]],
-        rows: Sequence[int],
+        self, parts: Mapping[str, Blocks], among: Mapping[str, Sequence[str]], rows: Sequence[int]
     ) -> Blocks:
         if self.plan.privacy is None:
             totals: Blocks = {}

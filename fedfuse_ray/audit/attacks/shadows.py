@@ -59,10 +59,7 @@ class Pool:
         rows = torch.from_numpy(np.flatnonzero(chosen))
         inputs = {m: x[rows] for m, x in self.data.inputs.items()}
         data = replace(
-            self.data,
-            inputs=inputs,
-            present=self.data.present[rows],
-            labels=self.data.labels[rows],
+            self.data, inputs=inputs, present=self.data.present[rows], labels=self.data.labels[rows]
         )
         config = self.plan.experiment.training.model_copy(
             update={"optimizer": "adam", "learning_rate": _LEARNING_RATE, "weight_decay": 0.0}

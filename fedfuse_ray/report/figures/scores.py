@@ -9,11 +9,8 @@ import plotly.graph_objects as go
 
 from fedfuse_ray.report import theme
 from fedfuse_ray.report.schema import OVERALL, Evaluation, InstitutionEvaluation, Summary
-from fedfuse_ray.report.units import percent
 
 NOT_EVALUATED = "Not evaluated in this run."
-_QUARTERS = [0, 0.25, 0.5, 0.75, 1]
-_ACCURACY_AXIS = {"tickformat": ".0%", "range": [0, 1.12], "tickvals": _QUARTERS}
 _MOST_BARS = 60
 _MOST_CELLS = 12
 
@@ -26,24 +23,17 @@ def accuracy_by_domain(summary: Summary) -> go.Figure:
         ("accuracy", summary.accuracy, theme.BLUE),
         ("macro-F1", summary.macro_f1, theme.ORANGE),
     ):
-        values = [scores.get(name) for name in names]
-        figure.add_bar(
-            y=[theme.text(name) for name in names],
-            x=values,
+        theme.add_scores(
+            figure,
+            [theme.text(name) for name in names],
+            [scores.get(name) for name in names],
             name=label,
-            orientation="h",
             marker_color=color,
-            text=[percent(value) for value in values],
-            textposition="outside",
-            cliponaxis=False,
-            constraintext="none",
             hovertemplate=theme.hover(f"%{{y}}: {label} %{{x:.2%}}"),
         )
-    figure.update_xaxes(_ACCURACY_AXIS, title_text="score")
-    figure.update_yaxes(theme.category_axis(autorange="reversed"))
+    x, y = {**theme.SCORE_AXIS, "title_text": "score"}, theme.category_axis(autorange="reversed")
     height = 100 + 62 * len(names)
-    figure.update_layout(**theme.layout("Accuracy by domain", height, bargroupgap=0.08))
-    return figure
+    return theme.dressed(figure, "Accuracy by domain", height, x, y, bargroupgap=0.08)
 
 
 def accuracy_by_institution(evaluation: Evaluation) -> go.Figure:
@@ -58,26 +48,20 @@ def accuracy_by_institution(evaluation: Evaluation) -> go.Figure:
         own = _of_domain(domain, evaluation)
         if not own:
             continue
-        figure.add_bar(
-            y=[_institution_label(name, entry) for name, entry in own.items()],
-            x=[entry.accuracy for entry in own.values()],
+        theme.add_scores(
+            figure,
+            [_institution_label(name, entry) for name, entry in own.items()],
+            [entry.accuracy for entry in own.values()],
             customdata=[_hover(name, entry) for name, entry in own.items()],
             name=theme.text(domain),
-            orientation="h",
             marker_color=mark.color,
-            text=[percent(entry.accuracy) for entry in own.values()],
-            textposition="outside",
-            cliponaxis=False,
-            constraintext="none",
             hovertemplate=theme.hover("%{customdata}: %{x:.2%}"),
         )
     tallest = max(theme.line_count(_institution_label(*i)) for i in evaluation.institutions.items())
-    figure.update_xaxes(_ACCURACY_AXIS, title_text="accuracy")
-    figure.update_yaxes(theme.category_axis(autorange="reversed"))
+    x, y = {**theme.SCORE_AXIS, "title_text": "accuracy"}, theme.category_axis(autorange="reversed")
     height = 110 + (10 + 16 * tallest) * len(evaluation.institutions)
     # One bar a name: grouped bars would keep an empty place for every other domain.
-    figure.update_layout(**theme.layout(title, height, barmode="overlay", bargap=0.3))
-    return figure
+    return theme.dressed(figure, title, height, x, y, barmode="overlay", bargap=0.3)
 
 
 def accuracy_by_view(domain: str, evaluation: Evaluation) -> go.Figure:
@@ -88,24 +72,18 @@ def accuracy_by_view(domain: str, evaluation: Evaluation) -> go.Figure:
         return theme.empty(title, NOT_EVALUATED)
     ordered = sorted(views, key=lambda view: (len(view.modalities), view.accuracy))
     figure = go.Figure()
-    figure.add_bar(
-        y=[_view_label(view.modalities) for view in ordered],
-        x=[view.accuracy for view in ordered],
+    theme.add_scores(
+        figure,
+        [_view_label(view.modalities) for view in ordered],
+        [view.accuracy for view in ordered],
         customdata=[[theme.text(" + ".join(v.modalities)), v.macro_f1] for v in ordered],
-        orientation="h",
         marker_color=theme.marks(_domains(evaluation))[domain].color,
-        text=[percent(view.accuracy) for view in ordered],
-        textposition="outside",
-        cliponaxis=False,
-        constraintext="none",
         hovertemplate=theme.hover("%{customdata[0]}: %{x:.2%}, macro-F1 %{customdata[1]:.2%}"),
     )
-    halves = {"range": [0, 1.3], "tickvals": [0, 0.5, 1], "tickangle": 0}
-    figure.update_xaxes(_ACCURACY_AXIS | halves, title_text="accuracy")
-    figure.update_yaxes(theme.category_axis(tickfont_size=12))
+    halves = {"range": [0, 1.3], "tickvals": [0, 0.5, 1], "tickangle": 0, "title_text": "accuracy"}
+    x, y = theme.SCORE_AXIS | halves, theme.category_axis(tickfont_size=12)
     height = 80 + _row_height(view.modalities for view in ordered) * len(ordered)
-    figure.update_layout(**theme.layout(title, height, showlegend=False, bargap=0.25))
-    return figure
+    return theme.dressed(figure, title, height, x, y, showlegend=False, bargap=0.25)
 
 
 def attention(domain: str, evaluation: Evaluation) -> go.Figure:
@@ -135,11 +113,9 @@ def attention(domain: str, evaluation: Evaluation) -> go.Figure:
         showscale=False,
         hovertemplate=theme.hover("shown %{y}", "%{x}: %{z:.3f}"),
     )
-    figure.update_xaxes(theme.category_axis(tickangle=0, tickfont_size=10))
-    figure.update_yaxes(theme.category_axis(tickfont_size=12))
+    x, y = theme.category_axis(tickangle=0, tickfont_size=10), theme.category_axis(tickfont_size=12)
     height = 80 + _row_height(view.modalities for view, _ in ordered) * len(ordered)
-    figure.update_layout(**theme.layout(title, height))
-    return figure
+    return theme.dressed(figure, title, height, x, y)
 
 
 def confusion_matrix(domain: str, evaluation: Evaluation) -> go.Figure:
@@ -169,10 +145,9 @@ def confusion_matrix(domain: str, evaluation: Evaluation) -> go.Figure:
     )
     # Long names stand upright below the matrix and need room of their own.
     height = (320 if few else 460) + 6 * min(24, max(map(len, names)))
-    figure.update_xaxes(theme.category_axis(title_text="predicted class"))
-    figure.update_yaxes(theme.category_axis(title_text="true class", autorange="reversed"))
-    figure.update_layout(**theme.layout(title, height))
-    return figure
+    x = theme.category_axis(title_text="predicted class")
+    y = theme.category_axis(title_text="true class", autorange="reversed")
+    return theme.dressed(figure, title, height, x, y)
 
 
 def _distribution(title: str, evaluation: Evaluation) -> go.Figure:
@@ -192,9 +167,8 @@ def _distribution(title: str, evaluation: Evaluation) -> go.Figure:
             fillcolor="rgba(0,0,0,0)",
             hovertemplate=theme.hover("%{customdata}: %{y:.2%}"),
         )
-    figure.update_yaxes(title_text="accuracy", tickformat=".0%")
-    figure.update_layout(**theme.layout(title, 420, showlegend=False))
-    return figure
+    y = {"title_text": "accuracy", "tickformat": ".0%"}
+    return theme.dressed(figure, title, 420, {}, y, showlegend=False)
 
 
 def _domains(evaluation: Evaluation) -> list[str]:

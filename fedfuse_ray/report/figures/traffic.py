@@ -61,11 +61,7 @@ def bytes_per_round(rounds: Any, institutions: Any, summary: Summary) -> go.Figu
 
 
 def _add_bytes(
-    figure: go.Figure,
-    row: int,
-    rounds: list[int],
-    series: list[_Sent],
-    lines: list[list[float]],
+    figure: go.Figure, row: int, rounds: list[int], series: list[_Sent], lines: list[list[float]]
 ) -> str:
     """Draw `lines`, in bytes, styled as `series`; return the unit that they share."""
     unit, size = byte_unit(max(map(max, lines)))
@@ -142,10 +138,8 @@ def bits_by_block(institutions: Any) -> go.Figure:
             marker={"symbol": mark.symbol, "size": 6},
             hovertemplate="%{y:.3g} bits",
         )
-    figure.update_xaxes(title_text="round")
-    figure.update_yaxes(title_text="bits a parameter", rangemode="tozero")
-    figure.update_layout(**theme.layout(title, 420, hovermode="x unified", showlegend=True))
-    return figure
+    x, y = {"title_text": "round"}, {"title_text": "bits a parameter", "rangemode": "tozero"}
+    return theme.dressed(figure, title, 420, x, y, hovermode="x unified", showlegend=True)
 
 
 def _varies(by_round: dict[int, list[float]]) -> bool:

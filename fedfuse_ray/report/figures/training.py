@@ -94,21 +94,13 @@ def epsilon_by_round(rounds: Any, institutions: Any, summary: Summary) -> go.Fig
         line={"color": theme.BLUE, "width": 3},
     )
     figure.update_traces(hovertemplate="%{y:.3f}")
-    figure.update_xaxes(title_text="round")
-    figure.update_yaxes(
-        title_text=f"epsilon at delta = {summary.privacy.delta:g}", rangemode="tozero"
-    )
-    figure.update_layout(**theme.layout(title, 340, hovermode="x unified", showlegend=True))
-    return figure
+    label = f"epsilon at delta = {summary.privacy.delta:g}"
+    x, y = {"title_text": "round"}, {"title_text": label, "rangemode": "tozero"}
+    return theme.dressed(figure, title, 340, x, y, hovermode="x unified", showlegend=True)
 
 
 def _line(
-    figure: go.Figure,
-    rounds: Any,
-    column: str,
-    name: str,
-    mark: theme.Mark,
-    **style: Any,
+    figure: go.Figure, rounds: Any, column: str, name: str, mark: theme.Mark, **style: Any
 ) -> bool:
     """Draw a column over the rounds that have it; return whether any has."""
     data = theme.columns(rounds, "round", column)
@@ -130,13 +122,5 @@ def _line(
 
 def _note(figure: go.Figure, message: str, row: int) -> None:
     domain = "" if row == 1 else str(row)
-    font = {"size": 14, "color": theme.NEUTRAL}
-    figure.add_annotation(
-        text=message,
-        showarrow=False,
-        x=0.5,
-        y=0.5,
-        xref=f"x{domain} domain",
-        yref=f"y{domain} domain",
-        font=font,
-    )
+    place = {"xref": f"x{domain} domain", "yref": f"y{domain} domain"}
+    figure.add_annotation(text=message, **theme.IN_THE_MIDDLE, **place)

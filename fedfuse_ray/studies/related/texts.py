@@ -28,10 +28,7 @@ SECTIONS = {
         "Each cell follows from a run's folder: who sent what, what the model was scored on, what "
         "the ledger holds. No cell is typed in. Where the paper's differs, it stands beside ours.",
     ),
-    "differences": (
-        "Where a cell differs from the paper's",
-        "The paper's cell, ours, and why.",
-    ),
+    "differences": ("Where a cell differs from the paper's", "The paper's cell, ours, and why."),
     "measured": (
         "What each came to",
         "All on the same generated specimens and, but where a system's point is to train them, the "
@@ -39,10 +36,7 @@ SECTIONS = {
         "run on; without fusion it is the mean over modalities. Systems with different "
         "restrictions are not rivals: compare a system with its variants.",
     ),
-    "variants": (
-        "Variants",
-        "Each system's point, with what it changes undone or varied.",
-    ),
+    "variants": ("Variants", "Each system's point, with what it changes undone or varied."),
     "systems": (
         "System by system",
         "What of each system is run, what is simpler, and the evidence of its cells.",

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from fedfuse_ray.report import theme
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.studies.reproducing import paper
-from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, PARADIGMS, SCRATCH
+from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, PARADIGMS
 from fedfuse_ray.studies.reproducing.results import Reproduction, Row, Spread, gains
 from fedfuse_ray.studies.reproducing.tables import NAMES, SKEWS, level_text
 
@@ -55,12 +55,9 @@ def paradigms(found: Reproduction) -> go.Figure:
             },
             hovertemplate=theme.hover(f"the paper, {theme.text(domain)}, %{{x}}: %{{y:.1%}}"),
         )
-    figure.update_xaxes(theme.category_axis())
-    figure.update_yaxes(title_text="accuracy", tickformat=".0%", range=[0, 1])
-    figure.update_layout(
-        **theme.layout(title, 420, barmode="group", scattermode="group", bargap=0.25)
-    )
-    return figure
+    x, y = theme.category_axis(), {"title_text": "accuracy", "tickformat": ".0%", "range": [0, 1]}
+    groups = {"barmode": "group", "scattermode": "group", "bargap": 0.25}
+    return theme.dressed(figure, title, 420, x, y, **groups)
 
 
 def privacy(found: Reproduction) -> go.Figure:
@@ -87,15 +84,10 @@ def privacy(found: Reproduction) -> go.Figure:
                 legendgroup=domain,
                 hovertemplate=theme.hover(f"{theme.text(domain)}, centralized: %{{y:.1%}}"),
             )
-    figure.update_xaxes(
-        title_text="epsilon (larger protects less)",
-        type="log",
-        tickvals=epsilons,
-        ticktext=[f"{value:g}" for value in epsilons],
-    )
-    figure.update_yaxes(title_text="accuracy", tickformat=".0%")
-    figure.update_layout(**theme.layout(title, 440))
-    return figure
+    ticks = {"tickvals": epsilons, "ticktext": [f"{value:g}" for value in epsilons]}
+    x = {"title_text": "epsilon (larger protects less)", "type": "log", **ticks}
+    y = {"title_text": "accuracy", "tickformat": ".0%"}
+    return theme.dressed(figure, title, 440, x, y)
 
 
 def skew(found: Reproduction) -> go.Figure:
@@ -138,15 +130,11 @@ def transfer(found: Reproduction) -> go.Figure:
     title = "Gain over training from scratch"
     figure = go.Figure()
     for start, mark in theme.marks((FUSION, ENCODERS)).items():
-        names, spreads = [], []
-        for row in found.studies.get("transfer", ()):
-            scratch = found.row("transfer", target=row.at["target"], start=SCRATCH)
-            if row.at["start"] == start and scratch is not None:
-                names.append(theme.text(row.at["target"]))
-                spreads.append(gains(row, scratch))
+        pairs = found.transfers(start)
+        spreads = [gains(row, scratch) for row, scratch in pairs]
         if spreads:
             figure.add_bar(
-                x=names,
+                x=[theme.text(row.at["target"]) for row, _ in pairs],
                 y=[100 * s.mean for s in spreads],
                 error_y=_whiskers(spreads, 100.0),
                 name=f"{start} taken over",
@@ -156,10 +144,9 @@ def transfer(found: Reproduction) -> go.Figure:
     if not figure.data:
         return theme.empty(title, _NOT_RUN)
     figure.add_hline(y=0, line={"color": theme.NEUTRAL, "width": 1})
-    figure.update_xaxes(theme.category_axis(title_text="target domain"))
-    figure.update_yaxes(title_text="points of accuracy", zeroline=True)
-    figure.update_layout(**theme.layout(title, 380, barmode="group", bargap=0.3))
-    return figure
+    x = theme.category_axis(title_text="target domain")
+    y = {"title_text": "points of accuracy", "zeroline": True}
+    return theme.dressed(figure, title, 380, x, y, barmode="group", bargap=0.3)
 
 
 def ablation(found: Reproduction) -> go.Figure:
@@ -181,10 +168,9 @@ def ablation(found: Reproduction) -> go.Figure:
         hovertemplate=theme.hover("%{y}: %{x:.1%}"),
     )
     figure.add_vline(x=spreads[0].mean, line={"color": theme.NEUTRAL, "dash": "dot", "width": 1.5})
-    figure.update_xaxes(title_text="accuracy, overall", tickformat=".0%", rangemode="tozero")
-    figure.update_yaxes(theme.name_axis(names))
-    figure.update_layout(**theme.layout(title, 120 + 34 * len(names), showlegend=False))
-    return figure
+    x = {"title_text": "accuracy, overall", "tickformat": ".0%", "rangemode": "tozero"}
+    y, height = theme.name_axis(names), 120 + 34 * len(names)
+    return theme.dressed(figure, title, height, x, y, showlegend=False)
 
 
 def _curve(

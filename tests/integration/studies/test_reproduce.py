@@ -10,8 +10,7 @@ import pytest
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.reproducing import running, scale
 from fedfuse_ray.studies.reproducing.cells import ENCODERS
-from fedfuse_ray.studies.reproducing.markdown import document
-from fedfuse_ray.studies.reproducing.output import write_pages
+from fedfuse_ray.studies.reproducing.page import document, write_pages
 from fedfuse_ray.studies.sweeping.live import LiveTable
 
 pytestmark = pytest.mark.ray

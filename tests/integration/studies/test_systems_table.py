@@ -9,7 +9,7 @@ import pytest
 from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.related import running
-from fedfuse_ray.studies.related.markdown import document
+from fedfuse_ray.studies.related.page import document
 from fedfuse_ray.studies.related.results import Related
 from fedfuse_ray.studies.related.running import Asked
 from fedfuse_ray.studies.sweeping.live import LiveTable

@@ -10,8 +10,7 @@ from fedfuse_ray.cli import main
 from fedfuse_ray.config import load_system, system_names
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.related import running, tables
-from fedfuse_ray.studies.related.markdown import document
-from fedfuse_ray.studies.related.page import page
+from fedfuse_ray.studies.related.page import document, page
 from fedfuse_ray.studies.related.results import Related
 from fedfuse_ray.studies.related.running import TABLE, Asked, chosen, plan
 from fedfuse_ray.studies.sweeping.store import FAILED, Row

@@ -11,8 +11,7 @@ from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.reproducing import paper, tables
 from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, SCRATCH, STUDIES, cells_of
-from fedfuse_ray.studies.reproducing.markdown import document
-from fedfuse_ray.studies.reproducing.page import page
+from fedfuse_ray.studies.reproducing.page import document, page
 from fedfuse_ray.studies.reproducing.results import (
     Reproduction,
     Row,

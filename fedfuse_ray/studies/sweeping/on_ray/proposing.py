@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedfuse_ray.studies.sweeping.config import Objective, OptunaSearch, Sweep
+from fedfuse_ray.studies.sweeping.config import OptunaSearch, Sweep
 from fedfuse_ray.studies.sweeping.points import digest, experiment_of, slug
 from fedfuse_ray.studies.sweeping.store import SweepStore, lay_out
 
@@ -47,15 +47,11 @@ def algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
     return TuneOptuna(
         space=space,
         metric=list(sweep.objectives),
-        mode=[_mode(objective) for objective in sweep.objectives],
+        mode=["max" if name == "accuracy" else "min" for name in sweep.objectives],
         points_to_evaluate=earlier or None,
         # A search that goes on would otherwise draw its first points once more.
         seed=sweep.search.seed + len(names),
     )
-
-
-def _mode(objective: Objective) -> str:
-    return "max" if objective == "accuracy" else "min"
 
 
 def named(sweep: Sweep, store: SweepStore, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from fedfuse_ray.report.schema import OVERALL
-from fedfuse_ray.report.theme import BLUE, Mark, band, hover, layout, marks, text
+from fedfuse_ray.report.theme import BLUE, Mark, band, dressed, hover, marks, text
 from fedfuse_ray.report.units import percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report import settings
@@ -58,7 +58,7 @@ def privacy_utility(sweep: Sweep, rows: Sequence[Row]) -> Curves:
     driver = next((s for name in _DRIVERS for s in varied if s.name == name), None)
     if driver is None or len({row.epsilon for row in ended if row.epsilon}) < 2:
         return Curves()
-    split = _split([s for s in varied if s.listed and s not in (driver, _seed(varied))])
+    split = _split([s for s in varied if s.listed and s.name not in (driver.name, settings.SEED)])
     lines: dict[str, list[Row]] = {}
     for row in sorted(ended, key=lambda row: [setting.place(row) for setting in split]):
         lines.setdefault(_name(split, row), []).append(row)
@@ -67,10 +67,6 @@ def privacy_utility(sweep: Sweep, rows: Sequence[Row]) -> Curves:
              for name in names}  # fmt: skip
     rest = [s.label for s in varied if s not in (driver, *split)]
     return Curves(_figures(drawn, connected=driver.listed), rest)
-
-
-def _seed(varied: Sequence[settings.Setting]) -> settings.Setting | None:
-    return next((setting for setting in varied if setting.name == settings.SEED), None)
 
 
 def _split(varied: Sequence[settings.Setting]) -> list[settings.Setting]:
@@ -119,6 +115,9 @@ def _figures(
     scores = [score for point in everything for score in point.scores]
     pad = 0.06 * (max(scores) - min(scores)) or 0.05
     spent = [point.epsilon for point in everything if point.epsilon]
+    x = {"title_text": "epsilon", **settings.log_ticks(spent, settings.tick_epsilon)}
+    edges = [min(scores) - pad, max(scores) + pad]
+    y = {"title_text": "accuracy", "tickformat": ".0%", "range": edges}
     charts = []
     for domain, lines in drawn.items():
         figure = go.Figure()
@@ -127,15 +126,8 @@ def _figures(
             {next(iter(lines)): Mark(BLUE, "circle")} if alone else marks(lines)
         ).items():
             _add_line(figure, name, mark, lines[name], (min(spent), max(spent)), connected)
-        figure.update_xaxes(
-            title_text="epsilon", **settings.log_ticks(spent, settings.tick_epsilon)
-        )
-        edges = [min(scores) - pad, max(scores) + pad]
-        figure.update_yaxes(title_text="accuracy", tickformat=".0%", range=edges)
-        figure.update_layout(
-            **layout(f"Accuracy, {text(domain)}", 280 + 22 * len(lines), showlegend=not alone)
-        )
-        charts.append(figure)
+        title, height = f"Accuracy, {text(domain)}", 280 + 22 * len(lines)
+        charts.append(dressed(figure, title, height, x, y, showlegend=not alone))
     return charts
 
 

@@ -94,18 +94,15 @@ def _scaled(
             [(top * math.log(tick / low) / span, tell(tick)) for tick in ticks],
         )
     span = high - low
-    step = next(s for s in _steps(span) if span / s <= 6)
+    unit = 10.0 ** math.floor(math.log10(span) - 1)
+    steps = (factor * unit for factor in (1, 2, 5, 10, 20, 50))
+    step = next(s for s in steps if span / s <= 6)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return _Axis(
         label,
         [top * (value - low) / span for value in values],
         [(top * (i * step - low) / span, tell(i * step)) for i in range(first, last + 1)],
     )
-
-
-def _steps(span: float) -> list[float]:
-    unit = 10.0 ** math.floor(math.log10(span) - 1)
-    return [factor * unit for factor in (1, 2, 5, 10, 20, 50)]
 
 
 def _objectives(rows: Sequence[Row]) -> list[_Axis]:
