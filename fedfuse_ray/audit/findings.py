@@ -19,18 +19,7 @@ from fedfuse_ray.audit.subject import Subject
 
 @dataclass
 class Audit:
-    """What an audit found; an attack that was not run is None or empty.
-
-    Attributes:
-        subject: What was audited.
-        seed: Root of the audit's random streams.
-        quick: Whether the effort was reduced.
-        canaries: The one-run audit.
-        images: Gradient inversion of images.
-        features: Gradient inversion of features.
-        membership: Membership inference.
-        seconds: Wall time by attack.
-    """
+    """What an audit found; an attack that was not run is None or empty. Seconds are wall time."""
 
     subject: Subject
     seed: int
@@ -73,19 +62,13 @@ class Audit:
         """Return all numbers as a plain tree, without the pictures."""
         plan = self.subject.plan
         privacy = plan.experiment.privacy
-        canaries = None
-        if self.canaries is not None:
-            canaries = asdict(self.canaries) | {
-                "lower_bound": self.canaries.lower_bound,
-                "worst": self.canaries.worst.group,
-                "passed": self.canaries.passed,
-            }
-        images = None
-        if self.images is not None:
-            images = {
-                "institution": self.images.institution,
-                "leaks": [asdict(leak) for leak in self.images.leaks],
-            }
+        canaries = images = None
+        if (c := self.canaries) is not None:
+            verdict = {"lower_bound": c.lower_bound, "worst": c.worst.group, "passed": c.passed}
+            canaries = asdict(c) | verdict
+        if (i := self.images) is not None:
+            leaks = [asdict(leak) for leak in i.leaks]
+            images = {"institution": i.institution, "leaks": leaks}
         return {
             "preset": plan.experiment.preset,
             "paradigm": plan.experiment.paradigm,

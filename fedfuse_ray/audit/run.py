@@ -60,14 +60,10 @@ def audit(
     quick: bool = False,
     tell: Tell = lambda text: None,
 ) -> Audit:
-    """Run attacks on a subject.
+    """Run attacks on a subject from `of_experiment` or `of_run`.
 
-    Args:
-        subject: From `of_experiment` or `of_run`.
-        attacks: Some of `ATTACKS`. Without privacy there is nothing for canaries to test.
-        seed: Root of the audit's random streams.
-        quick: Less effort: seconds, not minutes.
-        tell: Called with each stage.
+    Without privacy there is nothing for canaries to test. `quick` takes seconds, not minutes;
+    `tell` is called with each stage.
 
     Raises:
         InputError: An attack that does not exist, or that the model does not allow.

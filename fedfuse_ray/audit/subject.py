@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,21 +18,17 @@ from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
 from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
-from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent, read_ledger
+from fedfuse_ray.privacy.accounting.ledger import read_ledger
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A federation and, once trained, its released model.
+    """A federation and, once trained, its released model; `folder` is None unless it is a run.
 
-    Attributes:
-        plan: The federation's plan.
-        dataset: Its specimens.
-        rounds: Rounds that released something.
-        epsilon: What the ledger gives; None where nothing is private.
-        folder: The run's folder, if it is a run.
+    `rounds` are those that released something. Epsilon is the ledger's; None where nothing is
+    private.
     """
 
     plan: Plan
@@ -44,7 +40,7 @@ class Subject:
     def weights(self, tell: Tell) -> Blocks:
         """Return the released model: the run's, or one trained now, in this process."""
         if self.folder is not None:
-            return _stored(self.plan, self.folder)
+            return checkpoints.read(_checkpoint(self.plan, self.folder)).model
         tell(f"Training {self.rounds} rounds")
         with closing(SerialExecutor()) as executor, tempfile.TemporaryDirectory() as scratch:
             executor.start(self.plan, self.dataset.folder)
@@ -87,14 +83,17 @@ def of_run(folder: Path, tell: Tell) -> Subject:
         raise InputError("DIR", folder, "no run's folder: config.yaml is missing")
     plan, dataset = _planned(load(config), tell)
     path = _checkpoint(plan, folder)
-    if plan.privacy is None:
+    terms = plan.privacy
+    if terms is None:
         return Subject(plan, dataset, checkpoints.round_of(path), None, folder)
     events = read_ledger(folder / "privacy_ledger.jsonl").events
     if not events:
         raise InputError(str(folder), "privacy_ledger.jsonl", "is empty; nothing was released")
-    if plan.privacy.spends_adaptively:
-        plan = replace(plan, privacy=plan.privacy.as_charged(events))
-    return Subject(plan, dataset, _rounds(events), _epsilon(plan, events), folder)
+    if terms.spends_adaptively:
+        terms = terms.as_charged(events)
+        plan = replace(plan, privacy=terms)
+    epsilon = largest(epsilon_by_institution(events, terms.config.delta, terms.config.accountant))
+    return Subject(plan, dataset, max(event.round for event in events), epsilon, folder)
 
 
 def _planned(experiment: Experiment, tell: Tell) -> tuple[Plan, Dataset]:
@@ -105,25 +104,11 @@ def _planned(experiment: Experiment, tell: Tell) -> tuple[Plan, Dataset]:
         )
     tell("Preparing specimens")
     dataset = prepare(
-        experiment.data,
-        experiment.institutions,
-        seed=experiment.seed,
-        replicas=experiment.replicas,
+        experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
     )
     plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
     public_encoders.ensure(plan.spec, tell)
     return plan, dataset
-
-
-def _rounds(events: Iterable[PrivacyEvent]) -> int:
-    return max(event.round for event in events)
-
-
-def _epsilon(plan: Plan, events: Iterable[PrivacyEvent]) -> float | None:
-    if plan.privacy is None:
-        return None
-    config = plan.privacy.config
-    return largest(epsilon_by_institution(events, config.delta, config.accountant))
 
 
 def _checkpoint(plan: Plan, folder: Path) -> Path:
@@ -131,7 +116,3 @@ def _checkpoint(plan: Plan, folder: Path) -> Path:
     if path is None:
         raise InputError(str(folder), "checkpoints", "holds no readable checkpoint of the run")
     return path
-
-
-def _stored(plan: Plan, folder: Path) -> Blocks:
-    return checkpoints.read(_checkpoint(plan, folder)).model

@@ -12,15 +12,7 @@ import typer
 from rich.table import Table
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.privacy.account import (
-    Answer,
-    Schedule,
-    answer,
-    curve_figure,
-    epsilon_curve,
-    paper_recipe,
-    schedule,
-)
+from fedfuse_ray.privacy import account
 from fedfuse_ray.terminal import output
 
 
@@ -64,15 +56,15 @@ def account_command(
     if not 0.0 < delta < 1.0:
         raise InputError("--delta", delta, "use a probability between 0 and 1")
     if sigma is None and epsilon is None:
-        recipe = paper_recipe()
+        recipe = account.paper_recipe()
         print(json.dumps(asdict(recipe), indent=2) if as_json else recipe)
         return
     batch_size = batch_size or records
     if exposures is not None:
         _check_exposures(exposures, rounds, whole=(batch_size, local_epochs) == (records, 1))
-    plan = schedule(records, batch_size, exposures or rounds, local_epochs, delta)
+    plan = account.schedule(records, batch_size, exposures or rounds, local_epochs, delta)
     plan = replace(plan, accountant=accountant)
-    result = answer(plan, sigma, epsilon)
+    result = account.answer(plan, sigma, epsilon)
     # With the noise of T / L uploads each, T broadcasts tell as much as L uploads.
     broadcast = result.noise_multiplier * math.sqrt(rounds / (exposures or rounds))
     if as_json:
@@ -91,7 +83,7 @@ def _check_exposures(exposures: int, rounds: int, *, whole: bool) -> None:
         raise InputError("--exposures", exposures, remedy)
 
 
-def _print(result: Answer, plan: Schedule, broadcast: float | None) -> None:
+def _print(result: account.Answer, plan: account.Schedule, broadcast: float | None) -> None:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -106,13 +98,15 @@ def _print(result: Answer, plan: Schedule, broadcast: float | None) -> None:
     output().print(table)
 
 
-def _draw(path: Path, plan: Schedule, result: Answer) -> None:
+def _draw(path: Path, plan: account.Schedule, result: account.Answer) -> None:
     import plotly.graph_objects as go
 
     from fedfuse_ray.report import write_figure
 
     name = f"sigma {result.noise_multiplier:.4g}"
-    figure = go.Figure(curve_figure([(name, epsilon_curve(plan, result.noise_multiplier))]))
+    figure = go.Figure(
+        account.curve_figure([(name, account.epsilon_curve(plan, result.noise_multiplier))])
+    )
     figure.update_layout(showlegend=True, height=420, margin={"t": 48})
     caption = (
         f"Noise multiplier {result.noise_multiplier:.4g}, sampling rate {result.sampling_rate:.4g},"

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedfuse_ray.commands.options import (
-    ExecutorKind,
-    Manifest,
-    NoProgress,
-    Out,
-    Seed,
-    Settings,
-    Source,
-)
+from fedfuse_ray.commands import options
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.runs.reading import paradigm_names, read_experiment
 from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
@@ -26,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def compare_command(
-    source: Source = "demo",
-    data: Manifest = None,
+    source: options.Source = "demo",
+    data: options.Manifest = None,
     paradigms: Annotated[
         str | None, typer.Option(metavar="p1,p2", help="Which paradigms; default all.")
     ] = None,
-    settings: Settings = None,
-    executor: ExecutorKind = None,
-    seed: Seed = None,
-    out: Out = None,
+    settings: options.Settings = None,
+    executor: options.ExecutorKind = None,
+    seed: options.Seed = None,
+    out: options.Out = None,
     systems: Annotated[
         str | None,
         typer.Option(metavar="table1|s1,s2", help="The related work's systems, not paradigms."),
@@ -42,7 +34,7 @@ def compare_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Finish an interrupted table of systems.")
     ] = None,
-    no_progress: NoProgress = False,
+    no_progress: options.NoProgress = False,
 ) -> None:
     """Run several paradigms, or systems of the related work, and put them in one table."""
     others: dict[str, object] = {"--data": data, "--paradigms": paradigms, "--executor": executor}

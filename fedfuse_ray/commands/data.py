@@ -75,10 +75,7 @@ def generate_command(
     if not isinstance(experiment.data, PhantomData):
         raise InputError("PRESET", source, "reads a manifest; only phantoms can be generated")
     header, parts = generate(
-        experiment.data,
-        experiment.institutions,
-        seed=experiment.seed,
-        replicas=experiment.replicas,
+        experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
     )
     rows = write_manifest(out, header, parts)
     print(f"{out}: {rows} images")
@@ -118,10 +115,7 @@ def _print_index(console: Console, experiment: Experiment) -> None:
     from fedfuse_ray.data.dataset import prepare
 
     dataset = prepare(
-        experiment.data,
-        experiment.institutions,
-        seed=experiment.seed,
-        replicas=experiment.replicas,
+        experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
     )
     index = dataset.index
     owners = {name: (i.domain, i.modalities) for name, i in index.institutions.items()}

@@ -30,11 +30,6 @@ ExecutorKind = Annotated[
 def check_resumed_alone(folder: Path, what: str, *given: object) -> None:
     """Refuse every other option beside `--resume`.
 
-    Args:
-        folder: The folder to continue.
-        what: What goes on there.
-        given: The other options; None, empty or False where one was not given.
-
     Raises:
         InputError: One was given.
     """

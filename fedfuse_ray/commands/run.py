@@ -7,32 +7,23 @@ from typing import Annotated
 
 import typer
 
-from fedfuse_ray.commands.options import (
-    ExecutorKind,
-    Manifest,
-    NoProgress,
-    Out,
-    ParadigmName,
-    Seed,
-    Settings,
-    Source,
-)
+from fedfuse_ray.commands import options
 from fedfuse_ray.runs.reading import read_experiment, read_resumed
 from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
 
 
 def run_command(
-    source: Source = "demo",
-    data: Manifest = None,
-    paradigm: ParadigmName = None,
-    settings: Settings = None,
-    executor: ExecutorKind = None,
-    seed: Seed = None,
-    out: Out = None,
+    source: options.Source = "demo",
+    data: options.Manifest = None,
+    paradigm: options.ParadigmName = None,
+    settings: options.Settings = None,
+    executor: options.ExecutorKind = None,
+    seed: options.Seed = None,
+    out: options.Out = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue an interrupted run.")
     ] = None,
-    no_progress: NoProgress = False,
+    no_progress: options.NoProgress = False,
 ) -> None:
     """Run one experiment, and write its result folder with a report."""
     # Read before torch is imported, so that a mistake is told at once.

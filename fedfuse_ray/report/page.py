@@ -162,17 +162,10 @@ def section(texts: Texts, name: str, parts: Sequence[Part] = (), **values: Any) 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of any kind.
+    """A page of any kind; without a heading it has no header.
 
-    Attributes:
-        title: The browser tab's.
-        sections: In their order.
-        kicker: The line above the heading.
-        heading: Empty for a page without a header.
-        lead: The line below the heading.
-        cards: Key numbers.
-        links: Sections that the header leads to.
-        links_first: Links stand above the key numbers.
+    The title is the browser tab's, the kicker stands above the heading, the lead below it; the
+    header leads to the sections in `links`, which stand above the key numbers where `links_first`.
     """
 
     title: str
@@ -194,10 +187,8 @@ class Charts:
     def add(self, figure: go.Figure, caption: str, *, wide: bool = False) -> Chart:
         """Return a chart's place; an empty chart becomes its message.
 
-        Args:
-            figure: Its title becomes the heading, which wraps where plotly's would be cut.
-            caption: What the reader sees, in a sentence or two.
-            wide: It has things side by side, which a phone's width would lay over each other.
+        The figure's title becomes the heading, which wraps where plotly's would be cut. `wide` is
+        for things side by side, which a phone's width would lay over each other.
         """
         title, message = unescape(str(figure.layout.title.text)), is_empty(figure)
         if message is not None:
@@ -211,12 +202,7 @@ class Charts:
 
 
 def document(page: Page, charts: Charts) -> str:
-    """Return the whole page as HTML.
-
-    Args:
-        page: What it says.
-        charts: What its parts left places for.
-    """
+    """Return the whole page as HTML."""
     looks = {name: template(name == "dark").to_plotly_json() for name in ("light", "dark")}
     shown = _templates().get_template("page.html")
     return shown.render(page=page, charts=charts.figures, looks=looks)

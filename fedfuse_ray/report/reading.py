@@ -24,10 +24,7 @@ def read_parquet(
 ) -> pa.Table:
     """Read a table that has at least the schema's columns.
 
-    Args:
-        path: The file.
-        schema: The columns wanted.
-        later: Those of them that an older folder may lack, and what they are filled with.
+    Those in `later` may be missing from an older folder, and are filled with its values.
 
     Raises:
         InputError: The file is missing or broken, or lacks any other column.

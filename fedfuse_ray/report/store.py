@@ -15,23 +15,7 @@ from pydantic import BaseModel
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import remove_unfinished, write_atomic, write_json, write_text
-from fedfuse_ray.report.reading import (
-    parse,
-    read_json,
-    read_model,
-    read_parquet,
-    read_text,
-    validate,
-)
-from fedfuse_ray.report.rows import (
-    INSTITUTIONS,
-    LATER,
-    ROUNDS,
-    InstitutionRow,
-    RoundRow,
-    institutions_table,
-    rounds_table,
-)
+from fedfuse_ray.report import reading, rows
 from fedfuse_ray.report.schema import Evaluation, Summary
 
 _RESULTS = ("summary.json", "evaluation.json", "report.html")
@@ -41,11 +25,7 @@ _REFUSED = "refused.jsonl"
 
 
 class RunStore:
-    """The writer of one run's folder. Each file is replaced as a whole, so a reader sees no part.
-
-    Args:
-        folder: Created when missing.
-    """
+    """The writer of one run's folder. Each file is replaced whole, so a reader sees no part."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -60,35 +40,26 @@ class RunStore:
         """Begin a fresh run: write its settings and empty tables, remove an older run's results.
 
         The settings go first and come last: a folder that has them holds one run, not parts of two.
-
-        Args:
-            config: The resolved configuration, as YAML.
-            environment: What `fedfuse_ray.report.environment()` collected.
         """
         remove_unfinished(self.folder)
         for stale in (_CONFIG, *_RESULTS, _REFUSED):
             self.path(stale).unlink(missing_ok=True)
         write_json(self.path("environment.json"), dict(environment))
         write_text(self.path(_LEDGER), "")
-        self._write_tables(ROUNDS.empty_table(), INSTITUTIONS.empty_table())
+        self._write_tables(rows.ROUNDS.empty_table(), rows.INSTITUTIONS.empty_table())
         write_text(self.path(_CONFIG), config)
 
     def append_round(
         self,
-        row: RoundRow,
-        institutions: Sequence[InstitutionRow],
+        row: rows.RoundRow,
+        institutions: Sequence[rows.InstitutionRow],
         refused: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Add one round.
+        """Add one round, and the sender and reason of each message that the server turned away.
 
         Institutions are written first: whoever sees a round in `rounds.parquet` finds its
-        institutions too.
-
-        Args:
-            row: The round's row.
-            institutions: Its institutions' rows.
-            refused: Sender and reason of each message that the server turned away; these are
-                kept in `refused.jsonl`, which a run without any has not.
+        institutions too. What was refused is kept in `refused.jsonl`, which a run without any has
+        not.
 
         Raises:
             ValueError: The round does not follow the last one, or an institution's row is of
@@ -104,8 +75,8 @@ class RunStore:
             told = [{"round": row.round, "institution": w, "reason": why} for w, why in refused]
             self._write_lines(_REFUSED, [*read_refused(self.folder), *told])
         self._write_tables(
-            _stack(rounds, rounds_table(row)),
-            _stack(known, institutions_table(list(institutions))),
+            _stack(rounds, rows.rounds_table(row)),
+            _stack(known, rows.institutions_table(list(institutions))),
         )
 
     def truncate(self, after_round: int) -> None:
@@ -160,8 +131,10 @@ class RunStore:
     def tables(self) -> tuple[pa.Table, pa.Table]:
         """Return the rounds and the institutions table so far; empty before the first round."""
         if self._rounds is None or self._institutions is None:
-            self._rounds = _parquet_or_empty(self.path("rounds.parquet"), ROUNDS)
-            self._institutions = _parquet_or_empty(self.path("institutions.parquet"), INSTITUTIONS)
+            self._rounds = _parquet_or_empty(self.path("rounds.parquet"), rows.ROUNDS)
+            self._institutions = _parquet_or_empty(
+                self.path("institutions.parquet"), rows.INSTITUTIONS
+            )
         return self._rounds, self._institutions
 
     def _write_lines(self, name: str, values: Iterable[Mapping[str, Any]]) -> None:
@@ -178,14 +151,7 @@ class RunStore:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run, read back.
-
-    Attributes:
-        rounds: A row a round; no rows for paradigms without rounds.
-        institutions: A row a round and institution.
-        config: The resolved configuration, as YAML text.
-        ledger: The privacy ledger's events.
-    """
+    """A finished run, read back; its tables have no rows where a paradigm has no rounds."""
 
     folder: Path
     summary: Summary
@@ -208,12 +174,14 @@ def read_run(folder: Path) -> RunResult:
         raise InputError(str(folder), "missing", "name the folder of a finished run")
     return RunResult(
         folder=folder,
-        summary=read_model(folder / "summary.json", Summary),
-        evaluation=read_model(folder / "evaluation.json", Evaluation),
+        summary=reading.read_model(folder / "summary.json", Summary),
+        evaluation=reading.read_model(folder / "evaluation.json", Evaluation),
         rounds=read_rounds(folder),
-        institutions=read_parquet(folder / "institutions.parquet", INSTITUTIONS, LATER),
-        config=read_text(folder / _CONFIG),
-        environment=read_json(folder / "environment.json"),
+        institutions=reading.read_parquet(
+            folder / "institutions.parquet", rows.INSTITUTIONS, rows.LATER
+        ),
+        config=reading.read_text(folder / _CONFIG),
+        environment=reading.read_json(folder / "environment.json"),
         ledger=read_ledger(folder),
     )
 
@@ -224,7 +192,7 @@ def read_rounds(folder: Path) -> pa.Table:
     Raises:
         InputError: The file is missing or broken.
     """
-    return read_parquet(Path(folder) / "rounds.parquet", ROUNDS, LATER)
+    return reading.read_parquet(Path(folder) / "rounds.parquet", rows.ROUNDS, rows.LATER)
 
 
 def read_ledger(folder: Path) -> tuple[Mapping[str, Any], ...]:
@@ -246,8 +214,10 @@ def read_refused(folder: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _read_lines(path: Path) -> tuple[Mapping[str, Any], ...]:
-    lines = read_text(path).splitlines() if path.exists() else []
-    return tuple(parse(f"{path}: line {n}", line) for n, line in enumerate(lines, 1) if line)
+    lines = reading.read_text(path).splitlines() if path.exists() else []
+    return tuple(
+        reading.parse(f"{path}: line {n}", line) for n, line in enumerate(lines, 1) if line
+    )
 
 
 def write_comparison(
@@ -272,7 +242,8 @@ def read_comparison(folder: Path) -> dict[str, Summary]:
     """
     path = Path(folder) / "comparison.json"
     return {
-        name: validate(f"{path}: {name}", value, Summary) for name, value in read_json(path).items()
+        name: reading.validate(f"{path}: {name}", value, Summary)
+        for name, value in reading.read_json(path).items()
     }
 
 
@@ -292,4 +263,4 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def _parquet_or_empty(path: Path, schema: pa.Schema) -> pa.Table:
-    return read_parquet(path, schema, LATER) if path.exists() else schema.empty_table()
+    return reading.read_parquet(path, schema, rows.LATER) if path.exists() else schema.empty_table()

@@ -16,6 +16,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fedfuse_ray.report.units import percent
+
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW = "#E69F00", "#56B4E9", "#F0E442"
 OKABE_ITO = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
@@ -27,6 +29,20 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 SEQUENTIAL = "Cividis"
 """Perceptually uniform, and alike for readers with and without colour blindness."""
 
+TO_THE_RIGHT = {
+    "orientation": "h",
+    "textposition": "outside",
+    "cliponaxis": False,
+}
+"""Of bars to the right, with a text at their end."""
+
+SCORE_AXIS = {"tickformat": ".0%", "range": [0, 1.12], "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+"""An axis of accuracies, with room for a text beyond the longest bar."""
+
+IN_THE_MIDDLE = {"showarrow": False, "x": 0.5, "y": 0.5, "font": {"size": 14, "color": NEUTRAL}}
+"""Of a text that stands where there is nothing to draw."""
+
+Axis = Mapping[str, Any]
 NO_ROUNDS = "This paradigm has no communication rounds."
 _MANY = 60  # beyond so many rounds, markers only hide the line
 
@@ -115,17 +131,27 @@ def template(dark: bool = False) -> go.layout.Template:
 
 
 def layout(title: str, height: int, **more: Any) -> dict[str, Any]:
-    """Return the layout that every chart shares.
-
-    Args:
-        title: The chart's title.
-        height: Pixels; the width follows the page.
-        more: Further layout settings.
-    """
+    """Return the layout that every chart shares; `height` in pixels, the width follows the page."""
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
     margin = {"l": 8, "r": 16, "t": 48, "b": 8}
     base: dict[str, Any] = {"title": {"text": title}, "height": height, "template": template()}
     return {**base, "legend": legend, "margin": margin, **more}
+
+
+def dressed(figure: go.Figure, title: str, height: int, x: Axis, y: Axis, **more: Any) -> go.Figure:
+    """Return a figure with its axes, and the layout that every chart shares."""
+    figure.update_xaxes(x)
+    figure.update_yaxes(y)
+    figure.update_layout(**layout(title, height, **more))
+    return figure
+
+
+def add_scores(
+    figure: go.Figure, names: Sequence[str], scores: Sequence[float | None], **more: Any
+) -> None:
+    """Draw a bar to the right for each name, with its score as a percentage at the end."""
+    told = [percent(score) for score in scores]
+    figure.add_bar(y=names, x=scores, text=told, constraintext="none", **TO_THE_RIGHT, **more)
 
 
 def category_axis(**more: Any) -> dict[str, Any]:
@@ -148,15 +174,7 @@ def empty(title: str, message: str) -> go.Figure:
     figure = go.Figure()
     hidden = {"visible": False}
     figure.update_layout(**layout(title, 140, xaxis=hidden, yaxis=hidden))
-    figure.add_annotation(
-        text=message,
-        showarrow=False,
-        xref="paper",
-        yref="paper",
-        x=0.5,
-        y=0.5,
-        font={"size": 14, "color": NEUTRAL},
-    )
+    figure.add_annotation(text=message, xref="paper", yref="paper", **IN_THE_MIDDLE)
     return figure
 
 

@@ -17,11 +17,7 @@ def compare(
 ) -> dict[str, Summary]:
     """Run experiments that differ in their paradigm, and write one table over all.
 
-    Args:
-        experiments: One for each paradigm, in the table's order; `load(source, paradigm=...)`
-            reads a source's recipe for a paradigm.
-        out: Gets a result folder for each paradigm, `comparison.json` and `report.html`.
-        progress: Who is told.
+    `out` gets a result folder for each, in the table's order, `comparison.json` and `report.html`.
 
     Raises:
         InputError: No experiment, or two of one paradigm.

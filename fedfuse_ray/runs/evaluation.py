@@ -5,23 +5,18 @@ from __future__ import annotations
 from fedfuse_ray.federation.messages.metrics import accuracy, macro_f1
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.rounds.scoring import FinalScores
-from fedfuse_ray.report.schema import (
-    DomainEvaluation,
-    Evaluation,
-    InstitutionEvaluation,
-    ViewEvaluation,
-)
+from fedfuse_ray.report import schema
 
 
-def evaluation(plan: Plan, scores: FinalScores) -> Evaluation:
+def evaluation(plan: Plan, scores: FinalScores) -> schema.Evaluation:
     """Return the final scores in detail, as `evaluation.json` holds them."""
     domains = {}
     for domain, modalities in plan.spec.domains.items():
-        domains[domain] = DomainEvaluation(
+        domains[domain] = schema.DomainEvaluation(
             classes=list(plan.classes[domain]),
             specimens=plan.test[domain],
             views=[
-                ViewEvaluation(
+                schema.ViewEvaluation(
                     modalities=view.view,
                     accuracy=accuracy(view.confusion),
                     macro_f1=macro_f1(view.confusion),
@@ -34,11 +29,11 @@ def evaluation(plan: Plan, scores: FinalScores) -> Evaluation:
             ],
         )
     institutions = {
-        name: InstitutionEvaluation(
+        name: schema.InstitutionEvaluation(
             domain=plan.by_name[name].domain,
             modalities=plan.by_name[name].modalities,
             accuracy=value,
         )
         for name, value in scores.institutions.items()
     }
-    return Evaluation(domains=domains, institutions=institutions)
+    return schema.Evaluation(domains=domains, institutions=institutions)

@@ -19,11 +19,7 @@ from fedfuse_ray.runs.summary import fp32_uplink_bytes, privacy_summary, summari
 
 
 def train_federation(ongoing: Ongoing, *, resume: bool) -> Summary:
-    """Run the rounds that are left, and return what the run came to.
-
-    Args:
-        ongoing: The run, its participants started.
-        resume: Go on after the folder's last checkpoint.
+    """Run the rounds that are left, after the folder's last checkpoint if that is resumed.
 
     Raises:
         BudgetSpentError: The privacy budget does not allow a single round.

@@ -18,17 +18,10 @@ CHECKPOINTS = "checkpoints"
 
 @dataclass(frozen=True)
 class Ongoing:
-    """A run that goes on.
+    """A run that goes on: who trains what, where, and who is told.
 
-    Attributes:
-        plan: Who trains what.
-        dataset: The specimens.
-        executor: Where participants and server live.
-        store: The result folder.
-        seal: The ledger, and what is signed.
-        progress: Who is told.
-        began: When the run was asked for, on the clock of `time.perf_counter`.
-        startup_seconds: What starting the participants took.
+    `began` is on the clock of `time.perf_counter`; `startup_seconds` is what starting the
+    participants took.
     """
 
     plan: Plan

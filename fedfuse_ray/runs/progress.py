@@ -39,11 +39,7 @@ class Silent:
 
 
 class Several:
-    """Tells several, one after the other.
-
-    Args:
-        told: Whom, in this order.
-    """
+    """Tells several, one after the other."""
 
     def __init__(self, told: Sequence[Progress]) -> None:
         self._told = tuple(told)

@@ -26,13 +26,8 @@ def read_experiment(
 ) -> Experiment:
     """Return the experiment of a command line.
 
-    Args:
-        source: A preset, a YAML file, or a manifest, which the preset `real` then reads.
-        data: A manifest that replaces the source's specimens.
-        settings: Dotted overrides, `a.b=c`.
-        seed: Overrides `seed`.
-        paradigm: Overrides `paradigm`.
-        executor: Overrides `execution.executor`.
+    A source is a preset, a YAML file, or a manifest, which the preset `real` then reads; `data` is
+    a manifest that replaces the source's specimens. All else overrides the setting of its name.
 
     Raises:
         InputError: Anything that can't be used.

@@ -21,11 +21,7 @@ def round_rows(
 ) -> tuple[RoundRow, list[InstitutionRow]]:
     """Return a round's row of `rounds.parquet`, and its institutions' rows.
 
-    Args:
-        plan: The federation's plan.
-        finished: The round.
-        epsilon: The largest epsilon so far, if the run is private.
-        epsilons: Each institution's.
+    Epsilon is the largest so far, if the run is private, and each institution's.
     """
     outcome = finished.outcome
     records = outcome.records
@@ -57,10 +53,7 @@ def round_rows(
 
 
 def _institution_rows(
-    plan: Plan,
-    finished: Round,
-    validation: Mapping[str, float],
-    epsilons: Mapping[str, float],
+    plan: Plan, finished: Round, validation: Mapping[str, float], epsilons: Mapping[str, float]
 ) -> list[InstitutionRow]:
     """Return the rows of who trained, of who could not be reached, and of who was not chosen."""
     outcome = finished.outcome

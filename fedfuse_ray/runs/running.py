@@ -33,15 +33,11 @@ def run(
     progress: Progress | None = None,
     job: Mapping[str, str] | None = None,
 ) -> Summary:
-    """Run an experiment and write its folder.
+    """Run an experiment and write its folder, where it replaces an older run's results.
 
-    Args:
-        experiment: What to run.
-        out: The result folder; an older run's results in it are replaced.
-        executor: Where to run; by default what `execution.executor` names.
-        resume: Continue from the folder's last checkpoint instead.
-        progress: Who is told; under Ray its metrics are told as well.
-        job: What Ray's dashboard says of a job that holds more than this run.
+    Without an executor it runs where `execution.executor` says. `resume` continues from the
+    folder's last checkpoint. `job` is what Ray's dashboard says of a job that holds more than this
+    run.
 
     Raises:
         InputError: The experiment or its data can't be used.

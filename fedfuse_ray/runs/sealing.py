@@ -116,14 +116,7 @@ def sha256_of(path: Path) -> str:
 
 
 class LedgerSeal:
-    """The writer of one run's ledger and of its seal.
-
-    Args:
-        folder: The run's folder.
-        identity: Who signs.
-        config: SHA-256 of the run's configuration, hex.
-        links: The entries that the ledger has.
-    """
+    """The writer of one run's ledger and of its seal; `config` is the settings' SHA-256, hex."""
 
     def __init__(
         self, folder: Path, identity: Identity, config: str, links: tuple[Link, ...] = ()
@@ -136,10 +129,7 @@ class LedgerSeal:
     def begin(cls, folder: Path, key_file: str | None, config: str) -> LedgerSeal:
         """Seal a fresh run before anything else of it is written.
 
-        Args:
-            folder: The run's folder.
-            key_file: The user's private key; without it the run makes one of its own.
-            config: The text of the run's configuration.
+        Without a private key of the user's the run makes one of its own; `config` is a text.
 
         Raises:
             InputError: The user's key can't be read.
@@ -226,12 +216,7 @@ def _checked(folder: Path) -> tuple[Link, ...]:
 
 
 def check_end(statement: Statement, links: tuple[Link, ...], *, exact: bool = True) -> None:
-    """Check that a ledger ends where its seal says.
-
-    Args:
-        statement: The seal.
-        links: The ledger's entries.
-        exact: Whether a ledger longer than the seal is wrong, too; a crash may leave one.
+    """Check that a ledger ends where its seal says, or later if not `exact`, as after a crash.
 
     Raises:
         FedfuseError: It does not.

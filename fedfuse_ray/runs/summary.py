@@ -36,12 +36,7 @@ def summarise(
 ) -> Summary:
     """Return the summary, but for the wall and start-up times.
 
-    Args:
-        plan: The federation's plan.
-        scores: The final scores.
-        tables: The rounds and the institutions table.
-        digest: Digest of the final weights.
-        fp32_uplink_bytes: What a round's blocks weigh as plain fp32; 0 where nothing was sent.
+    Tables are those of rounds and of institutions; `fp32_uplink_bytes` is 0 where nothing was sent.
     """
     experiment = plan.experiment
     rounds, institutions = tables

@@ -20,16 +20,7 @@ from fedfuse_ray.privacy.accounting.ledger import Ledger, read_ledger
 from fedfuse_ray.report.reading import read_json, read_model, read_text
 from fedfuse_ray.report.schema import Summary
 from fedfuse_ray.report.store import read_rounds
-from fedfuse_ray.runs.sealing import (
-    FILES,
-    KEY,
-    LEDGER,
-    SEAL,
-    Statement,
-    check_end,
-    read_seal,
-    sha256_of,
-)
+from fedfuse_ray.runs import sealing
 
 _CONFIG, _SUMMARY, _CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 _RELATIVE = 1e-6
@@ -38,13 +29,7 @@ _RELATIVE = 1e-6
 
 @dataclass(frozen=True)
 class Check:
-    """What one check came to.
-
-    Attributes:
-        name: What was checked.
-        passed: None where there was nothing to check.
-        detail: What was found.
-    """
+    """What one check came to; `passed` is None where there was nothing to check."""
 
     name: str
     passed: bool | None
@@ -79,16 +64,14 @@ def runs_in(folder: Path) -> dict[str, Path]:
 
 def _is_run(folder: Path) -> bool:
     # A sweep lays its trials' settings out before it runs them; these alone are no run yet.
-    begun = (SEAL, LEDGER, "rounds.parquet")
+    begun = (sealing.SEAL, sealing.LEDGER, "rounds.parquet")
     return any((folder / name).is_file() for name in begun)
 
 
 def verify_run(folder: Path, keys: Sequence[str] = ()) -> list[Check]:
-    """Check one run's folder; whoever holds it could have signed it anew, so name a key.
+    """Check one run's folder: one of the keys, by fingerprint, must have signed.
 
-    Args:
-        folder: The run's folder.
-        keys: Fingerprints of public keys, one of which must have signed.
+    Whoever holds the folder could have signed it anew, so name a key.
     """
     opened = _Folder(folder, tuple(keys))
     checks: dict[str, Callable[[_Folder], str]] = {
@@ -122,16 +105,16 @@ class _Folder:
     keys: tuple[str, ...]
 
     @cached_property
-    def statement(self) -> Statement:
-        return read_seal(self.path)
+    def statement(self) -> sealing.Statement:
+        return sealing.read_seal(self.path)
 
     @cached_property
     def links(self) -> tuple[Link, ...]:
-        return tuple(follow((self.path / LEDGER).read_bytes()))
+        return tuple(follow((self.path / sealing.LEDGER).read_bytes()))
 
     @cached_property
     def ledger(self) -> Ledger:
-        return read_ledger(self.path / LEDGER)
+        return read_ledger(self.path / sealing.LEDGER)
 
     @cached_property
     def summary(self) -> Summary:
@@ -165,16 +148,16 @@ def _chain(folder: _Folder) -> str:
 
 
 def _end(folder: _Folder) -> str:
-    check_end(folder.statement, folder.links)
+    sealing.check_end(folder.statement, folder.links)
     return f"the ledger ends where it was signed, at {folder.statement.head[:12]}..."
 
 
 def _files(folder: _Folder) -> str:
     signed = folder.statement.files
     for name, digest in signed.items():
-        if name not in FILES or not (folder.path / name).is_file():
+        if name not in sealing.FILES or not (folder.path / name).is_file():
             raise FedfuseError(f"{name} is missing")
-        if sha256_of(folder.path / name) != digest:
+        if sealing.sha256_of(folder.path / name) != digest:
             raise FedfuseError(f"{name} was altered")
     return ", ".join(signed)
 
@@ -258,6 +241,6 @@ def _alone(path: Path) -> Iterator[tuple[str, blocks.Vector]]:
 
 
 def _private_key(folder: _Folder) -> str:
-    if (folder.path / KEY).is_file():
-        raise FedfuseError(f"{KEY} is still in the folder: whoever has it can sign")
+    if (folder.path / sealing.KEY).is_file():
+        raise FedfuseError(f"{sealing.KEY} is still in the folder: whoever has it can sign")
     return "not in the folder"

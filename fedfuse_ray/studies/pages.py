@@ -45,8 +45,15 @@ def sections_of(texts: Texts, parts: Mapping[str, Sequence[Part]]) -> list[Secti
     return [section(texts, name, parts[name]) for name in texts if parts.get(name)]
 
 
-def study_page(found: Found, kicker: str, title: str, lead: str, cards: Sequence[Card],
-               sections: Sequence[Section], charts: Charts) -> str:  # fmt: skip
+def study_page(
+    found: Found,
+    kicker: str,
+    title: str,
+    lead: str,
+    cards: Sequence[Card],
+    sections: Sequence[Section],
+    charts: Charts,
+) -> str:
     """Return the page, self-contained; where it was measured stands last."""
     where = [Facts(machine_facts(found.environment))]
     last = Section("environment", "Where this was measured", found.command, where)

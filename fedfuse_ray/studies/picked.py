@@ -34,9 +34,7 @@ class Picked:
     def add(self, values: Mapping[str, object], experiment: Experiment) -> str:
         """Return the name of a federation's trial, which an equal one may have begun.
 
-        Args:
-            values: What the trial is called after, if it is a new one.
-            experiment: What it runs.
+        A new one is called after `values`.
         """
         # What it was read from changes no result.
         key = experiment.model_copy(update={"preset": ""}).model_dump_json()
@@ -48,11 +46,7 @@ class Picked:
 
 
 class Findings(Config):
-    """What a study found, as a file.
-
-    Attributes:
-        FILE: The file's name in the study's folder.
-    """
+    """What a study found, as the file `FILE` in its folder."""
 
     FILE: ClassVar[str]
 
@@ -77,14 +71,10 @@ def lay_out(
     space: Mapping[str, Sequence[str]],
     points: Sequence[Point],
 ) -> None:
-    """Begin a study's folder.
+    """Begin a study's folder; an older study in it is replaced.
 
-    Args:
-        folder: The folder; an older study in it is replaced.
-        base: The preset of every federation.
-        settings: What the study was asked for, to be read back when it is continued.
-        space: What its federations differ in, for readers.
-        points: Every federation once.
+    `settings` are what the study was asked for, to be read back when it is continued; `space` tells
+    readers what its federations differ in.
 
     Raises:
         InputError: The folder holds other files.

@@ -63,16 +63,11 @@ def p_value(guesses: Guesses, epsilon: float, delta: float) -> float:
 
 
 def epsilon_lower_bound(guesses: Guesses, delta: float, significance: float) -> float:
-    """Return the largest epsilon that the guesses refute, to 1e-4.
+    """Return the largest epsilon that the guesses refute, to 1e-4; confidence is 1 - significance.
 
     Formal guarantees: if the run is (epsilon, delta)-DP, and canaries, scores and numbers of
     guesses were fixed before the inclusions were drawn, the value exceeds epsilon with a
     probability of at most `significance`.
-
-    Args:
-        guesses: What the attack achieved.
-        delta: The delta of the guarantee that is tested.
-        significance: One minus the confidence.
 
     Raises:
         InputError: `significance` or `delta` is no probability.

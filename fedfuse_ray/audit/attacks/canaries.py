@@ -79,15 +79,7 @@ class HostCanaries:
 
 
 class CanaryNet(CrossModalNet):
-    """The blocks of an institution's network as bare vectors of zeros, for canaries as records.
-
-    Args:
-        spec: The federation's network.
-        domain: The host's domain.
-        modalities: The host's modalities.
-        sizes: Parameters of each block.
-        tier: The host's tier of encoders.
-    """
+    """The blocks of an institution's network as bare vectors of zeros, for canaries as records."""
 
     def __init__(
         self,
@@ -131,14 +123,9 @@ def draw_canaries(
     count: int,
     generator: np.random.Generator,
 ) -> list[HostCanaries]:
-    """Draw canaries, hosts, and which take part, each with probability 1/2.
+    """Draw `count` canaries over all hosts, and which take part, each with probability 1/2.
 
-    Args:
-        plan: The federation's plan.
-        terms: Its privacy terms; the clip norms give the canaries their length.
-        sizes: Parameters of each block.
-        count: m, over all hosts; fewer where the model is small.
-        generator: Draws everything.
+    There are fewer where the model is small. The clip norms give them their length.
 
     Raises:
         InputError: The model has more than 2^24 parameters.
@@ -226,9 +213,7 @@ def _one(
 
 
 def _packed(
-    host: str,
-    rows: Sequence[tuple[str, list[int], list[float]]],
-    generator: np.random.Generator,
+    host: str, rows: Sequence[tuple[str, list[int], list[float]]], generator: np.random.Generator
 ) -> HostCanaries:
     width = max(len(positions) for _, positions, _ in rows)
     pad = [(0,) * (width - len(positions)) for _, positions, _ in rows]

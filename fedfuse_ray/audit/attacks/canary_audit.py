@@ -33,13 +33,9 @@ _GUESSED, _GUESSED_IN_BLOCK = 0.05, 0.18
 
 @dataclass(frozen=True)
 class CanaryTest:
-    """What one group of canaries shows.
+    """What one group of canaries shows: a block's, `EVERY` or `canaries.JOINT`.
 
-    Attributes:
-        group: `EVERY`, a block's name, or `canaries.JOINT`.
-        guesses: The attack's outcome.
-        significance: This test's part of the error probability.
-        lower_bound: Epsilon is at least this, unless a chance of `significance` came true.
+    Epsilon is at least `lower_bound`, unless a chance of `significance` came true.
     """
 
     group: str
@@ -50,13 +46,9 @@ class CanaryTest:
 
 @dataclass(frozen=True)
 class CanaryAudit:
-    """The audit's finding.
+    """The finding beside what the ledger claims.
 
-    Attributes:
-        epsilon: What the ledger claims.
-        delta: At which delta.
-        rounds: Rounds that were released.
-        tests: All tests; together they err with probability `SIGNIFICANCE` at most.
+    All tests together err with probability `SIGNIFICANCE` at most.
     """
 
     epsilon: float
@@ -81,23 +73,11 @@ class CanaryAudit:
 
 
 def audit_canaries(
-    plan: Plan,
-    sizes: Mapping[str, int],
-    *,
-    epsilon: float,
-    rounds: int,
-    canaries: int,
-    seed: int,
+    plan: Plan, sizes: Mapping[str, int], *, epsilon: float, rounds: int, canaries: int, seed: int
 ) -> CanaryAudit:
-    """Audit the releases of a plan.
+    """Audit the releases of a plan with privacy terms against the epsilon that its ledger claims.
 
-    Args:
-        plan: The federation's plan, with privacy terms.
-        sizes: Parameters of each block.
-        epsilon: What the ledger claims.
-        rounds: How many rounds were released.
-        canaries: m.
-        seed: Draws canaries, inclusions and noise anew.
+    The seed draws `canaries` (m), inclusions and noise anew.
 
     Raises:
         InputError: A privacy mode, or a model, that canaries can't audit.

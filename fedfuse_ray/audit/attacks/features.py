@@ -50,11 +50,6 @@ def feature_leaks(bench: Bench, institution: str, records: int) -> list[FeatureL
     """Attack an institution's records one by one, under every view.
 
     A fusion before the encoders end leaves no single modality's features to find: no leak is told.
-
-    Args:
-        bench: Where gradients are observed.
-        institution: Whose records.
-        records: How many, at most.
     """
     training = bench.training(bench.plan.by_name[institution])
     features = encoder_features(training)
@@ -97,11 +92,9 @@ def encoder_features(training: LocalTraining) -> dict[str, np.ndarray]:
 
 
 def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.ndarray]:
-    """Return each modality's estimated features, float64 [F]; zeros where nothing came through.
+    """Return each modality's estimated features, float64 [F], from an observed gradient [P].
 
-    Args:
-        net: The network.
-        gradient: The observed gradient, [P].
+    They are zeros where nothing came through.
     """
     estimates = {}
     for modality in net.modalities:

@@ -21,13 +21,7 @@ BATCH = 2
 
 @dataclass(frozen=True)
 class Picture:
-    """An original and what each view gave of it.
-
-    Attributes:
-        modality: Which kind of image.
-        original: [C, H, W] or [C, L].
-        reconstructions: By view.
-    """
+    """An original, [C, H, W] or [C, L], and what each view gave of it."""
 
     modality: str
     original: Array
@@ -59,13 +53,7 @@ class ImageLeak:
 
 @dataclass(frozen=True)
 class ImageAttack:
-    """What inversion found.
-
-    Attributes:
-        institution: Whose images.
-        leaks: By view, single records first.
-        pictures: Of single records.
-    """
+    """What inversion found at an institution, single records first; pictures are of these."""
 
     institution: str
     leaks: tuple[ImageLeak, ...]
@@ -104,11 +92,7 @@ def victim(plan: Plan) -> str:
 def attack_images(bench: Bench, records: int, steps: int, batch_steps: int) -> ImageAttack:
     """Attack single records under every view, then a batch with and without noise.
 
-    Args:
-        bench: A plan with trainable encoders, and where its gradients are observed.
-        records: Records to attack, at most.
-        steps: Steps of the search for a single record's image.
-        batch_steps: The same for a batch.
+    The bench's plan has trainable encoders. Steps are those of the search for images.
     """
     name = victim(bench.plan)
     training = bench.training(bench.plan.by_name[name])

@@ -55,14 +55,10 @@ def invert_records(
     steps: int,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Reconstruct one modality's image behind each gradient of a single record.
+    """Reconstruct one modality's image behind each gradient of a single record, [R, P].
 
-    Args:
-        net: The network, at the weights where the gradients were taken.
-        modality: Of which images.
-        gradients: One a record, [R, P].
-        steps: Steps of the search.
-        generator: Draws the images to start from.
+    The network has the weights at which these were taken. The generator draws the images to start
+    from.
 
     Returns:
         Images [R, *shape] in [0, 1].
@@ -107,13 +103,7 @@ def invert_records(
 def invert_batch(
     net: CrossModalNet, known: Known, steps: int, generator: torch.Generator
 ) -> dict[str, torch.Tensor]:
-    """Reconstruct the images behind gradients of small batches.
-
-    Args:
-        net: The network, at the weights where the gradients were taken.
-        known: What the attacker has.
-        steps: Steps of the search.
-        generator: Draws the images to start from.
+    """Reconstruct the images behind gradients of small batches, taken at the network's weights.
 
     Returns:
         Modality to images [G, B, *shape] in [0, 1], in no particular order within a batch.
@@ -140,11 +130,7 @@ def record_gradients(
 ) -> torch.Tensor:
     """Return each record's gradient, [N, P], differentiable in the images.
 
-    Args:
-        net: The network.
-        images: Modality to [N, *shape].
-        present: Which modalities there are, bool [N, M]; all present ones are shown.
-        labels: [N], or any shape with N entries.
+    Images are [N, *shape]; all that are present, bool [N, M], are shown; labels have N entries.
     """
     module = _Loss(net)
     parameters = {name: p.detach() for name, p in module.named_parameters()}

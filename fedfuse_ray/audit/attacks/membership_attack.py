@@ -22,12 +22,7 @@ def attack_membership(
 ) -> list[Membership]:
     """Attack the released model, and the same heads trained without protection.
 
-    Args:
-        subject: What is audited.
-        weights: Its released model.
-        shadows: Shadow models a domain.
-        epochs: Epochs that shadows and unprotected heads are trained.
-        seed: Draws the shadows' specimens and first weights.
+    `shadows` models a domain are trained for `epochs`, as are the unprotected heads.
     """
     scores: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for pool in pools(subject.plan, subject.dataset, weights):

@@ -43,14 +43,9 @@ _WIDTH = 16
 
 @dataclass(frozen=True)
 class Bench:
-    """A plan with its weights and specimens, on which gradients are observed.
+    """A plan with specimens, and the weights at which gradients are observed.
 
-    Attributes:
-        plan: The federation's plan.
-        dataset: Its specimens.
-        weights: The weights at which gradients are taken.
-        seed: Draws the noise.
-        company: Records that each institution adds to the secure sum.
+    Each institution adds `company` records to the secure sum.
     """
 
     plan: Plan
@@ -100,13 +95,7 @@ class Bench:
         return sums
 
     def observe(self, target: LocalTraining, rows: Sequence[int], view: str) -> torch.Tensor:
-        """Return what a view shows of some records' gradient, [P] of the target's network.
-
-        Args:
-            target: The institution that holds them.
-            rows: The records, one or a small batch.
-            view: One of `views`.
-        """
+        """Return what a view shows of some records' gradient, [P] of the target's network."""
         chosen = torch.tensor(list(rows))
         if view == RAW:
             return target.net.join(self._sum(target, chosen, clip=False))
@@ -147,10 +136,7 @@ class Bench:
         return {n: coding.lift(v, n, self.weights[n].size, 1) for n, v in blocks.items()}
 
     def _noisy(
-        self,
-        parts: Mapping[str, Blocks],
-        among: Mapping[str, Sequence[str]],
-        rows: Sequence[int],
+        self, parts: Mapping[str, Blocks], among: Mapping[str, Sequence[str]], rows: Sequence[int]
     ) -> Blocks:
         if self.plan.privacy is None:
             totals: Blocks = {}

@@ -39,11 +39,7 @@ def releases(
 ) -> Iterator[dict[str, Blocks]]:
     """Yield, for each round, the noisy sums that concern each host, by host.
 
-    Args:
-        plan: The federation's plan, with privacy terms; its seed draws the noise.
-        hosts: The canaries.
-        sizes: Parameters of each block.
-        rounds: How many rounds were run.
+    The plan has privacy terms; its seed draws the noise.
 
     Raises:
         InputError: A privacy mode without per-record releases.
@@ -73,14 +69,7 @@ def released_variances(plan: Plan, terms: PrivacyTerms, host: str, round: int) -
 def secure_sum(
     updates: Mapping[str, Blocks], plan: Plan, round: int, among: Mapping[str, Sequence[str]]
 ) -> Blocks:
-    """Return each block's noisy sum over some of its owners, in units of the gradient.
-
-    Args:
-        updates: Clipped sums by institution.
-        plan: The federation's plan, with privacy terms.
-        round: From 1.
-        among: Block name to the owners whose shares are in the sum.
-    """
+    """Return each block's noisy sum over the owners in `among`, in units of the gradient."""
     grid, seed = grid_of(plan, round), plan.experiment.seed
     totals: dict[str, npt.NDArray[np.int64]] = {}
     for name, update in updates.items():

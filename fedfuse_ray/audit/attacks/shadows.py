@@ -35,16 +35,9 @@ _LEARNING_RATE = 5e-3
 
 @dataclass(frozen=True)
 class Pool:
-    """A domain's specimens, trained on or not, and its heads.
+    """A domain's specimens, and the network of heads over frozen backbones.
 
-    Attributes:
-        plan: The audited plan.
-        spec: The network of heads: backbones frozen.
-        domain: The domain.
-        modalities: Those that some institution owns.
-        data: Features of all specimens, those trained on first.
-        members: How many were trained on.
-        target: The audited model's blocks.
+    The first `members` specimens were trained on; `target` are the audited model's blocks.
     """
 
     plan: Plan
@@ -66,10 +59,7 @@ class Pool:
         rows = torch.from_numpy(np.flatnonzero(chosen))
         inputs = {m: x[rows] for m, x in self.data.inputs.items()}
         data = replace(
-            self.data,
-            inputs=inputs,
-            present=self.data.present[rows],
-            labels=self.data.labels[rows],
+            self.data, inputs=inputs, present=self.data.present[rows], labels=self.data.labels[rows]
         )
         config = self.plan.experiment.training.model_copy(
             update={"optimizer": "adam", "learning_rate": _LEARNING_RATE, "weight_decay": 0.0}
@@ -84,12 +74,7 @@ class Pool:
 
 
 def pools(plan: Plan, dataset: Dataset, weights: Blocks) -> Iterator[Pool]:
-    """Yield each domain's pool.
-
-    Args:
-        plan: The audited plan.
-        dataset: Its specimens; the institutions' validation specimens are those not trained on.
-        weights: The audited model.
+    """Yield each domain's pool; validation specimens are those not trained on.
 
     Raises:
         InputError: The model fuses before its encoders end.

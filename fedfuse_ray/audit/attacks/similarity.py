@@ -50,13 +50,7 @@ def matched(originals: Sequence[Array], reconstructions: Sequence[Array]) -> tup
 
 
 def identified(reconstruction: Array, original: Array, decoys: Array) -> bool:
-    """Whether the reconstruction is nearer to its original than to every decoy.
-
-    Args:
-        reconstruction: [...].
-        original: [...].
-        decoys: Other specimens, [N, ...].
-    """
+    """Whether the reconstruction is nearer to its original than to every decoy, [N, ...]."""
     own = float(np.sum((reconstruction - original) ** 2))
     others = ((decoys - reconstruction[None]) ** 2).reshape(len(decoys), -1).sum(axis=1)
     return bool(np.all(own < others))

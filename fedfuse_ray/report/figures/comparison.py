@@ -7,9 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from fedfuse_ray.report import theme
 from fedfuse_ray.report.schema import OVERALL, Summary
-from fedfuse_ray.report.theme import category_axis, columns, empty, hover, layout, marks, text
-from fedfuse_ray.report.units import percent
 
 
 def domains_of(comparison: Mapping[str, Summary]) -> list[str]:
@@ -21,61 +20,47 @@ def accuracy_by_paradigm(comparison: Mapping[str, Summary]) -> go.Figure:
     """Grouped bars: for overall and each domain, a bar a paradigm."""
     title = "Accuracy by paradigm"
     if not comparison:
-        return empty(title, "No paradigm was run.")
+        return theme.empty(title, "No paradigm was run.")
     names = [OVERALL, *domains_of(comparison)]
     figure = go.Figure()
-    for paradigm, mark in marks(comparison).items():
+    for paradigm, mark in theme.marks(comparison).items():
         values = [comparison[paradigm].accuracy.get(name) for name in names]
-        figure.add_bar(
-            y=[text(name) for name in names],
-            x=values,
-            name=text(paradigm),
-            orientation="h",
+        theme.add_scores(
+            figure,
+            [theme.text(name) for name in names],
+            values,
+            name=theme.text(paradigm),
             marker_color=mark.color,
-            text=[percent(value) for value in values],
-            textposition="outside",
-            cliponaxis=False,
-            constraintext="none",
-            hovertemplate=hover(f"{text(paradigm)}, %{{y}}: %{{x:.2%}}"),
+            hovertemplate=theme.hover(f"{theme.text(paradigm)}, %{{y}}: %{{x:.2%}}"),
         )
-    ticks = [0, 0.25, 0.5, 0.75, 1]
-    figure.update_xaxes(title_text="accuracy", tickformat=".0%", range=[0, 1.12], tickvals=ticks)
-    figure.update_yaxes(category_axis(autorange="reversed"))
+    x, y = {"title_text": "accuracy", **theme.SCORE_AXIS}, theme.category_axis(autorange="reversed")
     height = 100 + len(names) * (16 + 22 * len(comparison))
-    figure.update_layout(**layout(title, height, bargap=0.16, bargroupgap=0.06))
-    return figure
+    return theme.dressed(figure, title, height, x, y, bargap=0.16, bargroupgap=0.06)
 
 
 def convergence_by_paradigm(
     rounds: Mapping[str, Any], comparison: Mapping[str, Summary]
 ) -> go.Figure:
-    """Overall accuracy by round, a line a paradigm; a paradigm without rounds is a level line.
-
-    Args:
-        rounds: Rounds tables by paradigm.
-        comparison: All summaries; gives each paradigm its colour and its final score.
-    """
+    """Overall accuracy by round, a line a paradigm; a paradigm without rounds is a level line."""
     title = "Accuracy by round"
-    curves = {name: columns(table, "round", "accuracy") for name, table in rounds.items()}
+    curves = {name: theme.columns(table, "round", "accuracy") for name, table in rounds.items()}
     last = max((max(curve["round"]) for curve in curves.values() if curve["round"]), default=None)
     if last is None:
-        return empty(title, "No paradigm was evaluated round by round.")
+        return theme.empty(title, "No paradigm was evaluated round by round.")
     first = min(min(curve["round"]) for curve in curves.values() if curve["round"])
     figure = go.Figure()
-    for paradigm, mark in marks(comparison).items():
+    for paradigm, mark in theme.marks(comparison).items():
         curve = curves.get(paradigm, {"round": [], "accuracy": []})
         level = not curve["round"]
         final = comparison[paradigm].accuracy[OVERALL]
         figure.add_scatter(
             x=[first, last] if level else curve["round"],
             y=[final, final] if level else curve["accuracy"],
-            name=text(paradigm) + (" (final)" if level else ""),
+            name=theme.text(paradigm) + (" (final)" if level else ""),
             mode="lines" if level or len(curve["round"]) > 60 else "lines+markers",
             line={"color": mark.color, "width": 2.5, "dash": "dash" if level else "solid"},
             marker={"symbol": mark.symbol, "size": 7},
             hovertemplate="%{y:.1%}",
         )
-    figure.update_xaxes(title_text="round")
-    figure.update_yaxes(title_text="accuracy, overall", tickformat=".0%")
-    figure.update_layout(**layout(title, 420, hovermode="x unified"))
-    return figure
+    x, y = {"title_text": "round"}, {"title_text": "accuracy, overall", "tickformat": ".0%"}
+    return theme.dressed(figure, title, 420, x, y, hovermode="x unified")

@@ -8,22 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from fedfuse_ray.report.theme import (
-    BLUE,
-    NEUTRAL,
-    NO_ROUNDS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    columns,
-    empty,
-    hatch,
-    hover,
-    layout,
-    name_axis,
-    text,
-)
+from fedfuse_ray.report import theme
 from fedfuse_ray.report.units import human_seconds, second_unit
 
 NO_CLOCK = "No simulated time was recorded: the network is ideal."
@@ -32,15 +17,15 @@ _MOST_INSTITUTIONS = 40
 _MOST_ROWS = 2000  # three bars each; more make the page slow
 
 _PHASES = (
-    ("download", "download_seconds", SKY, "/"),
-    ("compute", "compute_seconds", BLUE, ""),
-    ("upload", "upload_seconds", ORANGE, "\\"),
+    ("download", "download_seconds", theme.SKY, "/"),
+    ("compute", "compute_seconds", theme.BLUE, ""),
+    ("upload", "upload_seconds", theme.ORANGE, "\\"),
 )
-_DEADLINE = {"color": VERMILION, "width": 2, "dash": "dash"}
+_DEADLINE = {"color": theme.VERMILION, "width": 2, "dash": "dash"}
 _MARKS = {
-    "late": ("late, left out", "x", VERMILION),
-    "absent": ("could not be reached", "circle-open", NEUTRAL),
-    "failed": ("lost on the way", "triangle-up", PURPLE),
+    "late": ("late, left out", "x", theme.VERMILION),
+    "absent": ("could not be reached", "circle-open", theme.NEUTRAL),
+    "failed": ("lost on the way", "triangle-up", theme.PURPLE),
 }
 
 
@@ -55,7 +40,7 @@ class _Clock:
 
     @classmethod
     def of(cls, rounds: Any) -> _Clock:
-        data = columns(rounds, "round", "simulated_start", "simulated_seconds")
+        data = theme.columns(rounds, "round", "simulated_start", "simulated_seconds")
         starts = dict(zip(data["round"], data["simulated_start"], strict=True))
         spans = zip(data["round"], data["simulated_seconds"], strict=True)
         ends = {number: starts[number] + seconds for number, seconds in spans}
@@ -68,21 +53,17 @@ def timeline(rounds: Any, institutions: Any, deadline: float | None = None) -> g
     """A row an institution: download, compute and upload of every round, on the virtual clock.
 
     A slider moves from one window of rounds to the next. A late institution's bars end with the
-    round, since nobody waits for the rest.
-
-    Args:
-        rounds: The rounds table.
-        institutions: The institutions table; of very many, the slowest are shown.
-        deadline: Simulated seconds after a round's start when the server closes it, if it does.
+    round, since nobody waits for the rest. Of very many institutions the slowest are shown.
+    `deadline` is in simulated seconds after a round's start.
     """
     title = "Rounds on the virtual clock"
     if rounds.num_rows == 0:
-        return empty(title, NO_ROUNDS)
+        return theme.empty(title, theme.NO_ROUNDS)
     rows = institutions.select(
         ["round", "institution", "status", "started", *(column for _, column, *_ in _PHASES)]
     ).to_pylist()
     if not any(_total(row) for row in rows):
-        return empty(title, NO_CLOCK)
+        return theme.empty(title, NO_CLOCK)
     clock = _Clock.of(rounds)
     names = _slowest(rows)
     everyone = len({row["institution"] for row in rows})
@@ -103,10 +84,10 @@ def timeline(rounds: Any, institutions: Any, deadline: float | None = None) -> g
 
 
 def _dress(figure: go.Figure, title: str, names: Sequence[str]) -> None:
-    figure.update_yaxes(name_axis([text(name) for name in names]))
+    figure.update_yaxes(theme.name_axis([theme.text(name) for name in names]))
     plot = 24 * len(names)
     height = plot + (240 if figure.layout.sliders else 140)
-    figure.update_layout(**layout(title, height, barmode="overlay", bargap=0.25))
+    figure.update_layout(**theme.layout(title, height, barmode="overlay", bargap=0.25))
     # The rounds' names stand between the plot and the legend.
     figure.update_layout(legend_y=1 + 24 / plot)
 
@@ -149,14 +130,14 @@ def _add_bars(figure: go.Figure, rows: Sequence[Mapping[str, Any]], clock: _Cloc
     for phase, column, color, pattern in _PHASES:
         own = [(row, start, length) for row, name, start, length in drawn if name == phase]
         figure.add_bar(
-            y=[text(row["institution"]) for row, _, _ in own],
+            y=[theme.text(row["institution"]) for row, _, _ in own],
             base=[_short(start / clock.size) for _, start, _ in own],
             x=[_short(length / clock.size) for _, _, length in own],
             customdata=[_told(row, column) for row, _, _ in own],
             name=phase,
             orientation="h",
-            marker={"color": color, "pattern": hatch(pattern)},
-            hovertemplate=hover(f"%{{y}}, {phase}: %{{customdata}}"),
+            marker={"color": color, "pattern": theme.hatch(pattern)},
+            hovertemplate=theme.hover(f"%{{y}}, {phase}: %{{customdata}}"),
         )
 
 
@@ -176,12 +157,12 @@ def _add_marks(figure: go.Figure, rows: Sequence[Mapping[str, Any]], clock: _Clo
         edge = {"color": color if symbol.endswith("open") else "white", "width": 1.5}
         figure.add_scatter(
             x=places,
-            y=[text(row["institution"]) for row in own],
+            y=[theme.text(row["institution"]) for row in own],
             customdata=[row["round"] for row in own],
             name=label,
             mode="markers",
             marker={"symbol": symbol, "size": 11, "color": color, "line": edge},
-            hovertemplate=hover(f"%{{y}}, round %{{customdata}}: {label}"),
+            hovertemplate=theme.hover(f"%{{y}}, round %{{customdata}}: {label}"),
         )
 
 
@@ -192,7 +173,7 @@ def _add_rounds(
     shapes, names = [], []
     for number in shown:
         start = clock.starts[number] / clock.size
-        shapes.append(_upright(start, color=NEUTRAL, width=1))
+        shapes.append(_upright(start, color=theme.NEUTRAL, width=1))
         names.append(
             {
                 # In the middle, so that no name is cut off at a window's edge.
@@ -202,7 +183,7 @@ def _add_rounds(
                 "yanchor": "bottom",
                 "showarrow": False,
                 "text": f"round {number}",
-                "font": {"size": 11, "color": NEUTRAL},
+                "font": {"size": 11, "color": theme.NEUTRAL},
             }
         )
         if deadline is not None:
@@ -239,10 +220,10 @@ def _add_windows(figure: go.Figure, shown: Sequence[int], clock: _Clock) -> None
         ],
         "currentvalue": {"prefix": "rounds ", "font": {"size": 13}},
         "pad": {"t": 52, "b": 4},
-        "bgcolor": NEUTRAL,
-        "activebgcolor": BLUE,
-        "bordercolor": NEUTRAL,
-        "tickcolor": NEUTRAL,
+        "bgcolor": theme.NEUTRAL,
+        "activebgcolor": theme.BLUE,
+        "bordercolor": theme.NEUTRAL,
+        "tickcolor": theme.NEUTRAL,
         "font": {"size": 11},
     }
     figure.update_layout(sliders=[slider])

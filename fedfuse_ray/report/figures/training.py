@@ -7,75 +7,52 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fedfuse_ray.report import theme
 from fedfuse_ray.report.rows import DOMAIN_PREFIX
 from fedfuse_ray.report.schema import Summary
-from fedfuse_ray.report.theme import (
-    BLUE,
-    GREEN,
-    NEUTRAL,
-    NO_ROUNDS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    Mark,
-    columns,
-    empty,
-    layout,
-    line_mode,
-    marks,
-    text,
-    two_rows,
-)
 
 
 def convergence(rounds: Any) -> go.Figure:
-    """Accuracy, overall and by domain, above the training loss.
-
-    Args:
-        rounds: The rounds table.
-    """
+    """Accuracy, overall and by domain, above the training loss."""
     title = "Accuracy and loss by round"
     if rounds.num_rows == 0:
-        return empty(title, NO_ROUNDS)
-    figure = two_rows(0.64)
+        return theme.empty(title, theme.NO_ROUNDS)
+    figure = theme.two_rows(0.64)
     names = [name for name in rounds.column_names if name.startswith(DOMAIN_PREFIX)]
-    domains = marks(name.removeprefix(DOMAIN_PREFIX) for name in names)
+    domains = theme.marks(name.removeprefix(DOMAIN_PREFIX) for name in names)
     for domain, mark in domains.items():
         _line(figure, rounds, DOMAIN_PREFIX + domain, domain, mark)
-    dotted = Mark(NEUTRAL, "circle-open")
+    dotted = theme.Mark(theme.NEUTRAL, "circle-open")
     _line(figure, rounds, "validation_accuracy", "validation (own specimens)", dotted, dash="dot")
-    if not _line(figure, rounds, "accuracy", "overall", Mark(NEUTRAL, "star"), width=4):
+    if not _line(figure, rounds, "accuracy", "overall", theme.Mark(theme.NEUTRAL, "star"), width=4):
         _note(figure, "Not evaluated in this run", row=1)
-    if not _line(figure, rounds, "loss", "training loss", Mark(VERMILION, "circle"), row=2):
+    if not _line(
+        figure, rounds, "loss", "training loss", theme.Mark(theme.VERMILION, "circle"), row=2
+    ):
         _note(figure, "No loss recorded", row=2)
     figure.update_yaxes(title_text="accuracy", tickformat=".0%", row=1)
     figure.update_yaxes(title_text="loss", rangemode="tozero", row=2)
-    figure.update_layout(**layout(title, 520, hovermode="x unified"))
+    figure.update_layout(**theme.layout(title, 520, hovermode="x unified"))
     return figure
 
 
 def seconds_per_round(rounds: Any) -> go.Figure:
-    """Where each round's wall-clock time went; the virtual clock below, where a link has one.
-
-    Args:
-        rounds: The rounds table.
-    """
+    """Where each round's wall-clock time went; the virtual clock below, where a link has one."""
     title = "Seconds by round"
     if rounds.num_rows == 0:
-        return empty(title, NO_ROUNDS)
+        return theme.empty(title, theme.NO_ROUNDS)
     names = ("train_seconds", "aggregate_seconds", "evaluate_seconds")
-    data = columns(rounds, "round", "seconds", *names)
+    data = theme.columns(rounds, "round", "seconds", *names)
     parts = list(zip(*(data[name] for name in names), strict=True))
     rest = [max(0.0, all_ - sum(part)) for all_, part in zip(data["seconds"], parts, strict=True)]
-    simulated = columns(rounds, "round", "simulated_seconds")
+    simulated = theme.columns(rounds, "round", "simulated_seconds")
     clock = any(simulated["simulated_seconds"])
-    figure = two_rows(0.6) if clock else make_subplots(rows=1, cols=1)
+    figure = theme.two_rows(0.6) if clock else make_subplots(rows=1, cols=1)
     stack = (
-        ("training", data["train_seconds"], BLUE),
-        ("aggregation", data["aggregate_seconds"], ORANGE),
-        ("evaluation", data["evaluate_seconds"], GREEN),
-        ("other", rest, NEUTRAL),
+        ("training", data["train_seconds"], theme.BLUE),
+        ("aggregation", data["aggregate_seconds"], theme.ORANGE),
+        ("evaluation", data["evaluate_seconds"], theme.GREEN),
+        ("other", rest, theme.NEUTRAL),
     )
     hover = "%{y:.3g} s"
     for name, values, color in stack:
@@ -83,35 +60,29 @@ def seconds_per_round(rounds: Any) -> go.Figure:
         figure.add_trace(bar, row=1, col=1)
     figure.update_yaxes(title_text="wall-clock seconds", row=1)
     if clock:
-        mark = Mark(PURPLE, "diamond")
+        mark = theme.Mark(theme.PURPLE, "diamond")
         _line(figure, rounds, "simulated_seconds", "simulated network", mark, row=2, hover=hover)
         figure.update_yaxes(title_text="simulated seconds", rangemode="tozero", row=2)
     else:
         figure.update_xaxes(title_text="round")
-    figure.update_layout(**layout(title, 460 if clock else 340, hovermode="x unified"))
+    figure.update_layout(**theme.layout(title, 460 if clock else 340, hovermode="x unified"))
     figure.update_layout(barmode="stack", bargap=0.15, legend_traceorder="normal")
     return figure
 
 
 def epsilon_by_round(rounds: Any, institutions: Any, summary: Summary) -> go.Figure:
-    """Privacy loss spent so far: the largest over institutions, and the institutions' range.
-
-    Args:
-        rounds: The rounds table.
-        institutions: The institutions table.
-        summary: For delta.
-    """
+    """Privacy loss spent so far: the largest over institutions, and the institutions' range."""
     title = "Privacy loss by round"
-    spent = columns(rounds, "round", "epsilon")
+    spent = theme.columns(rounds, "round", "epsilon")
     if not spent["round"]:
-        return empty(title, "This run is not private: no epsilon was accounted.")
+        return theme.empty(title, "This run is not private: no epsilon was accounted.")
     figure = go.Figure()
-    own = columns(institutions, "round", "epsilon").values()
+    own = theme.columns(institutions, "round", "epsilon").values()
     least: dict[int, float] = {}
     for number, value in zip(*own, strict=True):
         least[number] = min(value, least.get(number, value))
     if least and any(least[n] < e for n, e in zip(*spent.values(), strict=True) if n in least):
-        edge = {"color": SKY, "dash": "dot", "width": 2}
+        edge = {"color": theme.SKY, "dash": "dot", "width": 2}
         figure.add_scatter(
             x=list(least), y=list(least.values()), name="smallest of an institution", line=edge
         )
@@ -119,36 +90,28 @@ def epsilon_by_round(rounds: Any, institutions: Any, summary: Summary) -> go.Fig
         x=spent["round"],
         y=spent["epsilon"],
         name="largest of an institution",
-        mode=line_mode(len(spent["round"]), None),
-        line={"color": BLUE, "width": 3},
+        mode=theme.line_mode(len(spent["round"]), None),
+        line={"color": theme.BLUE, "width": 3},
     )
     figure.update_traces(hovertemplate="%{y:.3f}")
-    figure.update_xaxes(title_text="round")
-    figure.update_yaxes(
-        title_text=f"epsilon at delta = {summary.privacy.delta:g}", rangemode="tozero"
-    )
-    figure.update_layout(**layout(title, 340, hovermode="x unified", showlegend=True))
-    return figure
+    label = f"epsilon at delta = {summary.privacy.delta:g}"
+    x, y = {"title_text": "round"}, {"title_text": label, "rangemode": "tozero"}
+    return theme.dressed(figure, title, 340, x, y, hovermode="x unified", showlegend=True)
 
 
 def _line(
-    figure: go.Figure,
-    rounds: Any,
-    column: str,
-    name: str,
-    mark: Mark,
-    **style: Any,
+    figure: go.Figure, rounds: Any, column: str, name: str, mark: theme.Mark, **style: Any
 ) -> bool:
     """Draw a column over the rounds that have it; return whether any has."""
-    data = columns(rounds, "round", column)
+    data = theme.columns(rounds, "round", column)
     dash = style.get("dash")
     if not data["round"]:
         return False
     trace = go.Scatter(
         x=data["round"],
         y=data[column],
-        name=text(name),
-        mode=line_mode(len(data["round"]), dash),
+        name=theme.text(name),
+        mode=theme.line_mode(len(data["round"]), dash),
         line={"color": mark.color, "dash": dash or "solid", "width": style.get("width", 2)},
         marker={"symbol": mark.symbol, "size": 6},
         hovertemplate=style.get("hover", "%{y:.1%}" if "accuracy" in column else "%{y:.4g}"),
@@ -159,13 +122,5 @@ def _line(
 
 def _note(figure: go.Figure, message: str, row: int) -> None:
     domain = "" if row == 1 else str(row)
-    font = {"size": 14, "color": NEUTRAL}
-    figure.add_annotation(
-        text=message,
-        showarrow=False,
-        x=0.5,
-        y=0.5,
-        xref=f"x{domain} domain",
-        yref=f"y{domain} domain",
-        font=font,
-    )
+    place = {"xref": f"x{domain} domain", "yref": f"y{domain} domain"}
+    figure.add_annotation(text=message, **theme.IN_THE_MIDDLE, **place)

@@ -34,12 +34,7 @@ DEFINITIONS: Mapping[Column, str] = {
 
 
 class Cell(Config):
-    """A cell of the table.
-
-    Attributes:
-        yes: What was found.
-        evidence: By which figures.
-    """
+    """A cell of the table: what was found, and by which figures."""
 
     yes: bool
     evidence: str
@@ -64,11 +59,7 @@ def derive(run: RunResult) -> dict[Column, Cell]:
 
 
 class _Seen:
-    """Who sent what, as the institutions' table has it.
-
-    Args:
-        run: The finished run.
-    """
+    """Who sent what, as the institutions' table has it."""
 
     def __init__(self, run: RunResult) -> None:
         import yaml

@@ -43,13 +43,10 @@ class Measured(Config):
 
 
 class Row(Config):
-    """A system.
+    """A system and its variants by name.
 
-    Attributes:
-        system: Its name.
-        measured: The system as its file has it; null where that could not run.
-        variants: By name.
-        missing: What has to be installed for what could not run; empty where all of it did.
+    `measured` is null where the system as its file has it could not run; `missing` says what has to
+    be installed then.
     """
 
     system: str
@@ -59,14 +56,9 @@ class Row(Config):
 
 
 class Related(Findings):
-    """`related.json`: all that was measured.
+    """`related.json`: all that was measured, in the table's order.
 
-    Attributes:
-        root: The preset below the systems.
-        command: What makes the same table.
-        wall_seconds: Of the last part, where it was continued.
-        environment: Where it was measured.
-        rows: In the table's order.
+    Seconds are of the last part, where it was continued.
     """
 
     FILE = "related.json"

@@ -31,13 +31,7 @@ _INSTALL = "pip install"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a table was asked for.
-
-    Attributes:
-        systems: Their names, in the table's order.
-        root: The preset below them.
-        settings: Dotted settings over every system.
-    """
+    """What a table was asked for: systems in its order, the preset below, settings over all."""
 
     systems: tuple[str, ...]
     root: str
@@ -54,12 +48,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Planned:
-    """All that a table runs.
+    """All that a table runs: each run once, and what has to be installed for those that have none.
 
-    Attributes:
-        runs: The run of each system and variant; a system itself is the variant "".
-        points: Every run once.
-        missing: What has to be installed for those that have no run.
+    A run is found by its system and variant; a system itself is the variant "".
     """
 
     runs: dict[tuple[str, str], str]
@@ -119,11 +110,7 @@ def plan(asked: Asked) -> Planned:
 
 
 def run(folder: Path, live: LiveTable) -> Related:
-    """Run what is missing, and write `related.json`.
-
-    Args:
-        folder: Laid out by `begin`.
-        live: Shows how it goes.
+    """Run what is missing in a folder that `begin` laid out, and write `related.json`.
 
     Raises:
         FedfuseError: A run failed for another reason than that something is not installed.

@@ -19,12 +19,7 @@ Measure = Callable[[Measured], str]
 
 @dataclass(frozen=True)
 class Layout:
-    """Variants named KIND-LEVEL, as the rows and columns of a small table.
-
-    Attributes:
-        levels: Of each kind, in the file's order.
-        numeric: Whether levels are numbers, hence a curve's steps.
-    """
+    """Variants named KIND-LEVEL, as a small table; levels that are numbers are a curve's steps."""
 
     levels: Mapping[str, tuple[str, ...]]
     numeric: bool

@@ -13,7 +13,7 @@ from fedfuse_ray.config.settings.base import Config
 from fedfuse_ray.report.reading import read_model
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.studies.picked import Findings
-from fedfuse_ray.studies.reproducing.cells import Cell
+from fedfuse_ray.studies.reproducing.cells import SCRATCH, Cell
 
 
 class Spread(Config):
@@ -78,15 +78,15 @@ class Reproduction(Findings):
         rows = self.studies.get(study, ())
         return next((r for r in rows if r.at.items() >= at.items()), None)
 
+    def transfers(self, start: str) -> list[tuple[Row, Row]]:
+        """Return a start's rows of `transfer`, each with its target's from scratch."""
+        rows = [row for row in self.studies.get("transfer", ()) if row.at["start"] == start]
+        pairs = [(r, self.row("transfer", target=r.at["target"], start=SCRATCH)) for r in rows]
+        return [(row, scratch) for row, scratch in pairs if scratch is not None]
+
 
 def rows_of(cells: Sequence[Cell], runs: Sequence[str], folder: Path) -> dict[str, tuple[Row, ...]]:
-    """Read the runs back.
-
-    Args:
-        cells: All cells.
-        runs: Each cell's run.
-        folder: Where the runs' folders are.
-    """
+    """Read each cell's run back from below `folder`."""
     summaries = {name: read_model(folder / name / "summary.json", Summary) for name in set(runs)}
     groups: dict[tuple[str, str], list[tuple[Cell, str]]] = {}
     for cell, run in zip(cells, runs, strict=True):
@@ -114,17 +114,15 @@ def pooled(spreads: Iterable[Spread]) -> Spread:
 def _row(members: Sequence[tuple[Cell, str]], summaries: Sequence[Summary], parent: str) -> Row:
     cell = members[0][0]
     names: Mapping[str, None] = dict.fromkeys(n for s in summaries for n in s.accuracy)
-    epsilons = [s.privacy.epsilon for s in summaries]
-    private = [value for value in epsilons if value is not None]
+    sent = [s.communication for s in summaries]
+    private = [e for s in summaries if (e := s.privacy.epsilon) is not None]
     return Row(
         at=dict(cell.at),
         seeds=tuple(c.seed for c, _ in members),
         accuracy={n: Spread(values=tuple(s.accuracy[n] for s in summaries)) for n in names},
         epsilon=Spread(values=tuple(private)) if private else None,
-        uplink_bytes=Spread(
-            values=tuple(s.communication.uplink_bytes_per_round for s in summaries)
-        ),
-        fp32_uplink_bytes=summaries[0].communication.fp32_uplink_bytes_per_round,
+        uplink_bytes=Spread(values=tuple(s.uplink_bytes_per_round for s in sent)),
+        fp32_uplink_bytes=sent[0].fp32_uplink_bytes_per_round,
         rounds=Spread(values=tuple(float(s.rounds) for s in summaries)),
         runs=tuple(f"{parent}/{name}" for _, name in members),
     )

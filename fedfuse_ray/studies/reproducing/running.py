@@ -29,13 +29,9 @@ _ASKED = "studies"
 
 @dataclass(frozen=True)
 class Planned:
-    """All that a reproduction runs.
+    """Every cell of every study with the name of its run, and every run once.
 
-    Attributes:
-        cells: Every cell of every study.
-        runs: Each cell's run, by name.
-        points: Every run once.
-        second: The names of those that wait for others' weights.
+    `second` names the runs that wait for others' weights.
     """
 
     cells: tuple[Cell, ...]
@@ -96,12 +92,9 @@ def plan(scale: Scale, studies: tuple[str, ...], trials: Path) -> Planned:
 
 
 def run(folder: Path, live: LiveTable, command: str) -> Reproduction:
-    """Run what is missing, and write the reproduction.
+    """Run what is missing in a folder that `begin` laid out, and write the reproduction.
 
-    Args:
-        folder: Laid out by `begin`.
-        live: Shows how it goes.
-        command: What the user typed, to stand beside the figures.
+    `command` is what the user typed, to stand beside the figures.
 
     Raises:
         FedfuseError: A federation failed.

@@ -67,8 +67,8 @@ def table_3(found: Reproduction) -> Grid:
             theirs = paper.TABLE_3.get(name)
             beside = "" if theirs is None else f"; paper {theirs[i]:.3f}"
             cells.append(spread_text(row.accuracy.get(domain)) + beside)
-        cells += [_bytes(row), _epsilon(row), str(len(row.seeds))]
-        rows.append(tuple(cells))
+        epsilon = "none" if row.epsilon is None else f"{row.epsilon.high:.2f}"
+        rows.append((*cells, _bytes(row), epsilon, str(len(row.seeds))))
     return Grid(head, tuple(rows))
 
 
@@ -91,18 +91,11 @@ def skew(found: Reproduction) -> Grid:
     head = ("skew", "level", NAMES["federated"], NAMES["fedfuse"], "seeds")
     rows = []
     for row in found.studies.get("skew", ()):
-        if row.at["paradigm"] != "federated":
-            continue
-        ours = found.row("skew", **{**row.at, "paradigm": "fedfuse"})
-        rows.append(
-            (
-                SKEWS[row.at["skew"]],
-                level_text(row.at["level"]),
-                spread_text(row.accuracy[OVERALL]),
-                spread_text(ours.accuracy[OVERALL] if ours else None),
-                str(len(row.seeds)),
-            )
-        )
+        if row.at["paradigm"] == "federated":
+            what = (SKEWS[row.at["skew"]], level_text(row.at["level"]))
+            ours = found.row("skew", **{**row.at, "paradigm": "fedfuse"})
+            fused = spread_text(ours.accuracy[OVERALL] if ours else None)
+            rows.append((*what, spread_text(row.accuracy[OVERALL]), fused, str(len(row.seeds))))
     return Grid(head, tuple(rows))
 
 
@@ -168,14 +161,11 @@ def transfer_gain(found: Reproduction, start: str) -> tuple[Spread, Spread] | No
         In points of accuracy, and relative to the accuracy from scratch; None if it wasn't run.
     """
     absolute, relative = [], []
-    for row in found.studies.get("transfer", ()):
-        scratch = found.row("transfer", target=row.at["target"], start=SCRATCH)
-        if row.at["start"] == start and scratch is not None:
-            gain = gains(row, scratch)
-            absolute.append(gain)
-            levels = scratch.accuracy[OVERALL].values
-            pairs = zip(gain.values, levels, strict=True)
-            relative.append(Spread(values=tuple(g / level for g, level in pairs)))
+    for row, scratch in found.transfers(start):
+        gain = gains(row, scratch)
+        absolute.append(gain)
+        pairs = zip(gain.values, scratch.accuracy[OVERALL].values, strict=True)
+        relative.append(Spread(values=tuple(g / level for g, level in pairs)))
     return (pooled(absolute), pooled(relative)) if absolute else None
 
 
@@ -230,7 +220,8 @@ def _claims(found: Reproduction) -> Iterator[tuple[str, str, str, str]]:
             f"+{100 * paper.TRANSFER_GAIN:.0f}%",
             ABSENT
             if gain is None
-            else f"{points_text(gain[0])} points, {_signed(gain[1])} relative",
+            else f"{points_text(gain[0])} points, "
+            f"{_told(gain[1], lambda value: f'{100 * value:+.0f}%')} relative",
             ABSENT if gain is None else f"{len(gain[0].values)} (targets x seeds)",
         )
     yield _against(found, "isolated", "isolated training is below fusion at epsilon 1 by")
@@ -249,10 +240,6 @@ def _against(found: Reproduction, name: str, claim: str) -> tuple[str, str, str,
 
 def _percent(spread: Spread | None) -> str:
     return ABSENT if spread is None else _told(spread, lambda value: f"{100 * value:.1f}%")
-
-
-def _signed(spread: Spread) -> str:
-    return _told(spread, lambda value: f"{100 * value:+.0f}%")
 
 
 def _points(value: float) -> str:
@@ -275,10 +262,6 @@ def _seeds(spread: Spread | None) -> str:
 
 def _bytes(row: Row) -> str:
     return human_bytes(row.uplink_bytes.mean) if row.uplink_bytes.mean else ABSENT
-
-
-def _epsilon(row: Row) -> str:
-    return "none" if row.epsilon is None else f"{row.epsilon.high:.2f}"
 
 
 TABLES: Mapping[str, Callable[[Reproduction], Grid]] = {

@@ -17,12 +17,6 @@ _VANISHED = "its process ended, or --out is not on storage that all nodes share"
 def drive(sweep: Sweep, store: SweepStore, names: Sequence[str], live: LiveTable) -> None:
     """Run trials, show them, and keep `trials.parquet` as new as they are.
 
-    Args:
-        sweep: The sweep.
-        store: Its folder, laid out.
-        names: The trials to run.
-        live: Shows them.
-
     Raises:
         ResourceError: No node has room for a trial.
     """
@@ -53,11 +47,6 @@ def drive(sweep: Sweep, store: SweepStore, names: Sequence[str], live: LiveTable
 
 def check_complete(rows: Sequence[Row], folder: Path, what: str) -> None:
     """Refuse to go on where trials have no result.
-
-    Args:
-        rows: All that should have one.
-        folder: The folder to continue with.
-        what: What they are called.
 
     Raises:
         FedfuseError: Some have none; names the first, and its error.

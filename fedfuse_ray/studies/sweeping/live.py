@@ -35,14 +35,9 @@ class _Name:
 
 
 class LiveTable(Display):
-    """Shows trials as they run and end.
+    """Shows trials as they run and end: a table on a terminal, elsewhere a line for each that ends.
 
-    Args:
-        rows: All trials so far.
-        total: How many there will be, where a search proposes them one by one.
-        quiet: Show nothing.
-        console: Gets a line for each trial that ends, where there is no live table.
-        terminal: Gets the live table, where it is a terminal.
+    `total` says how many there will be, where a search proposes them one by one.
     """
 
     def __init__(

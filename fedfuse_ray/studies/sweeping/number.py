@@ -18,13 +18,9 @@ ETA: Mapping[str, float] = {"geometric": 1.0, "logarithmic": 0.0}
 
 
 def log_inverse_gamma(mean: float, eta: float) -> float:
-    """Return log(1/gamma) of the distribution with a given mean.
+    """Return log(1/gamma) of the distribution with mean E K above 1; eta is 1 or 0.
 
     Geometric: E K = 1/gamma. Logarithmic: E K = (1/gamma - 1) / log(1/gamma).
-
-    Args:
-        mean: E K, above 1.
-        eta: 1 or 0.
     """
     if eta == 1.0:
         return math.log(mean)

@@ -26,14 +26,7 @@ _UNPRINTABLE = re.compile(r"[^A-Za-z0-9.+-]+")
 
 @dataclass(frozen=True)
 class Point:
-    """One trial to be.
-
-    Attributes:
-        index: Its place in the sweep, from 0.
-        name: The name of its folder under `trials/`.
-        values: Dotted setting to value.
-        experiment: The whole experiment, validated.
-    """
+    """One trial to be: its place in the sweep, from 0, its folder's name, its dotted settings."""
 
     index: int
     name: str

@@ -81,13 +81,9 @@ class SelectionCost:
 def selection_cost(
     ledgers: Sequence[Ledger], delta: float, number: Number = "fixed", mean: int | None = None
 ) -> SelectionCost:
-    """Return what choosing among runs with these ledgers costs.
+    """Return what choosing among runs with these ledgers costs; all have one unit of privacy.
 
-    Args:
-        ledgers: One for each private run; the same institutions, the same unit of privacy.
-        delta: The guarantee's delta.
-        number: How the number of runs came about.
-        mean: The mean of a number that was drawn; the number of ledgers by default.
+    `mean` is that of a number of runs that was drawn; by default the number of ledgers.
 
     Formal guarantees: every field bounds the epsilon of (epsilon, delta)-DP from above, under the
     assumptions at the head of this module. Sampled or discrete releases are composed in Renyi DP,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,9 @@ TIMES = ("seconds", "started", "ended")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended.
+    """How a trial ended: `done`, `stopped` or `failed`, with its traceback; in Unix seconds.
 
-    Attributes:
-        status: `done`, `stopped` or `failed`.
-        started: Unix seconds when it was begun, or last continued.
-        ended: Unix seconds when it ended.
-        error: The traceback of a failure.
+    It started when it was begun, or last continued.
     """
 
     status: str
@@ -108,7 +104,8 @@ class SweepStore:
         Raises:
             InputError: The folder holds something that is no sweep.
         """
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not self._is_sweep():
+        is_sweep = self.trials.is_dir() or (self.folder / "sweep.yaml").is_file()
+        if self.folder.is_dir() and any(self.folder.iterdir()) and not is_sweep:
             raise InputError("--out", self.folder, "the folder holds other files; name another")
         for name in ("sweep.yaml", "trials.parquet", "summary.json", "report.html"):
             (self.folder / name).unlink(missing_ok=True)
@@ -136,7 +133,10 @@ class SweepStore:
 
     def names(self) -> list[str]:
         """Return the trials' names, in the sweep's order."""
-        told = [(read_json(path)["index"], path.parent.name) for path in self._trial_files()]
+        told = [
+            (read_json(path)["index"], path.parent.name)
+            for path in self.trials.glob("*/trial.json")
+        ]
         return [name for _, name in sorted(told)]
 
     def values(self, name: str) -> dict[str, object]:
@@ -157,12 +157,6 @@ class SweepStore:
         sink = pa.BufferOutputStream()
         pq.write_table(table_of(rows), sink)
         write_atomic(self.folder / "trials.parquet", lambda file: file.write(sink.getvalue()))
-
-    def _trial_files(self) -> Iterable[Path]:
-        return self.trials.glob("*/trial.json")
-
-    def _is_sweep(self) -> bool:
-        return self.trials.is_dir() or (self.folder / "sweep.yaml").is_file()
 
 
 def lay_out(folder: Path, index: int, values: Mapping[str, object], experiment: Experiment) -> None:
@@ -185,24 +179,25 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
 
 def read_row(folder: Path) -> Row:
     """Return a trial's row, from the files of its folder."""
-    told = read_json(folder / "trial.json")
-    outcome = read_outcome(folder)
-    row = Row(told["index"], folder.name, told["values"], outcome.status if outcome else MISSING)
+    row, outcome = _laid_out(folder), read_outcome(folder)
     if outcome is None:
         return row
-    ended = {"started": outcome.started, "ended": outcome.ended, "error": outcome.error}
+    found: dict[str, Any] = asdict(outcome)
     if outcome.status == DONE:
-        return Row(**{**vars(row), **ended, **_from_summary(folder)})
-    if outcome.status == STOPPED:
-        return Row(**{**vars(row), **ended, **_from_rounds(folder)})
-    return Row(**{**vars(row), **ended})
+        found |= _from_summary(folder)
+    elif outcome.status == STOPPED:
+        found |= _from_rounds(folder)
+    return replace(row, **found)
 
 
 def read_progress(folder: Path, number: int) -> Row:
     """Return a trial's row as it was after round `number`."""
+    return replace(_laid_out(folder), **_from_rounds(folder, number))
+
+
+def _laid_out(folder: Path) -> Row:
     told = read_json(folder / "trial.json")
-    row = Row(told["index"], folder.name, told["values"], MISSING)
-    return Row(**{**vars(row), **_from_rounds(folder, number)})
+    return Row(told["index"], folder.name, told["values"], MISSING)
 
 
 def metrics_of(row: Row) -> dict[str, float]:
@@ -217,21 +212,23 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     """Return rows as a table: the point's dotted columns, then the results."""
     settings = list(dict.fromkeys(name for row in rows for name in row.values))
     domains = list(dict.fromkeys(name for row in rows for name in row.domains or {}))
-    table = {"trial": pa.array([row.trial for row in rows], pa.string())}
-    for name in settings:
-        table[name] = _column([row.values.get(name) for row in rows])
-    table["status"] = pa.array([row.status for row in rows], pa.string())
-    table["accuracy"] = pa.array([row.accuracy for row in rows], pa.float64())
-    for name in domains:
-        scores = [(row.domains or {}).get(name) for row in rows]
-        table[DOMAIN_PREFIX + name] = pa.array(scores, pa.float64())
-    for name in ("epsilon", "uplink_bytes"):
-        table[name] = pa.array([getattr(row, name) for row in rows], pa.float64())
-    table["rounds"] = pa.array([row.rounds for row in rows], pa.int64())
-    for name in TIMES:
-        table[name] = pa.array([getattr(row, name) for row in rows], pa.float64())
-    table["weights_sha256"] = pa.array([row.weights_sha256 for row in rows], pa.string())
-    return pa.table(table)
+    scores = {name: [(row.domains or {}).get(name) for row in rows] for name in domains}
+    text, number = pa.string(), pa.float64()
+
+    def own(kind: pa.DataType, *names: str) -> dict[str, pa.Array]:
+        return {name: pa.array([getattr(row, name) for row in rows], kind) for name in names}
+
+    return pa.table(
+        own(text, "trial")
+        | {name: _column([row.values.get(name) for row in rows]) for name in settings}
+        | own(text, "status")
+        | own(number, "accuracy")
+        | {DOMAIN_PREFIX + name: pa.array(values, number) for name, values in scores.items()}
+        | own(number, "epsilon", "uplink_bytes")
+        | own(pa.int64(), "rounds")
+        | own(number, *TIMES)
+        | own(text, "weights_sha256")
+    )
 
 
 def _column(values: Sequence[object]) -> pa.Array:
@@ -246,7 +243,7 @@ def _column(values: Sequence[object]) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _from_summary(folder: Path) -> dict[str, object]:
+def _from_summary(folder: Path) -> dict[str, Any]:
     summary = read_model(folder / "summary.json", Summary)
     return {
         "accuracy": summary.accuracy[OVERALL],
@@ -258,7 +255,7 @@ def _from_summary(folder: Path) -> dict[str, object]:
     }
 
 
-def _from_rounds(folder: Path, number: int | None = None) -> dict[str, object]:
+def _from_rounds(folder: Path, number: int | None = None) -> dict[str, Any]:
     """Return a trial's columns after round `number`, or after its last one."""
     if not (folder / "rounds.parquet").is_file():
         return {}

@@ -75,14 +75,7 @@ def select(sweep: Sweep, store: SweepStore, rows: Sequence[Row]) -> Selection:
 def summarise(
     sweep: Sweep, rows: Sequence[Row], selection: Selection, seconds: float
 ) -> dict[str, Any]:
-    """Return the content of `summary.json`.
-
-    Args:
-        sweep: The sweep.
-        rows: All trials.
-        selection: The price of the choice.
-        seconds: Wall time of the command, of its last part where it was resumed.
-    """
+    """Return the content of `summary.json`; seconds are of the command's last part, if resumed."""
     cost = selection.cost
     chosen = best(rows, sweep.objectives)
     return {

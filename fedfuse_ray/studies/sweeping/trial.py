@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.runs.progress import Progress, Several, Silent
-from fedfuse_ray.studies.sweeping.store import (
-    DONE,
-    EXPERIMENT,
-    FAILED,
-    STOPPED,
-    Outcome,
-    read_outcome,
-    write_outcome,
-)
+from fedfuse_ray.studies.sweeping import store
 
 if TYPE_CHECKING:
     from fedfuse_ray.federation.rounds.executor import Executor
@@ -39,12 +31,9 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """A round that is done.
+    """A round that is done, from 1; of those who train alone, how many are done.
 
-    Attributes:
-        round: From 1; of those who train alone, how many are done.
-        total: The last round.
-        accuracy: Overall; the last one known where this round was not scored.
+    The overall accuracy is the last one known where this round was not scored.
     """
 
     round: int
@@ -55,13 +44,9 @@ class Step:
 class Trial:
     """A federation in a thread, which goes on by one round at each `step`.
 
-    The thread holds still between steps, so that a search which stops the trial after a round
-    stops it at that very round.
-
-    Args:
-        folder: The trial's folder, laid out.
-        executor: Gives who runs it; closed at the end, to be started again by the next trial.
-        progress: Gives who else is told of each round that is run.
+    The thread holds still between steps, so that a search which stops the trial after a round stops
+    it at that very round. The executor is closed at the end, to be started again by the next trial;
+    the progress is who else is told of each round that is run.
     """
 
     def __init__(
@@ -71,14 +56,14 @@ class Trial:
         progress: Callable[[Experiment], Progress] = lambda experiment: Silent(),
     ) -> None:
         self._folder, self._executor, self._progress = folder, executor, progress
-        self._steps: queue.Queue[Step | Outcome] = queue.Queue()
+        self._steps: queue.Queue[Step | store.Outcome] = queue.Queue()
         self._go = threading.Semaphore(0)
         self._stopping = False
         self._accuracy = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def step(self) -> Step | Outcome:
+    def step(self) -> Step | store.Outcome:
         """Run the next round; at the end the outcome."""
         self._go.release()
         return self._steps.get()
@@ -112,16 +97,16 @@ class Trial:
         try:
             self._wait()
             with locked(self._folder):
-                outcome = read_outcome(self._folder)
-                if outcome is None or outcome.status == FAILED:
+                outcome = store.read_outcome(self._folder)
+                if outcome is None or outcome.status == store.FAILED:
                     outcome = self._federate(began)
-                    write_outcome(self._folder, outcome)
+                    store.write_outcome(self._folder, outcome)
                 else:
                     self._replay()
         except Stopped:
-            outcome = Outcome(STOPPED, began, time.time())
+            outcome = store.Outcome(store.STOPPED, began, time.time())
         except Exception:
-            outcome = Outcome(FAILED, began, time.time(), traceback.format_exc())
+            outcome = store.Outcome(store.FAILED, began, time.time(), traceback.format_exc())
         self._steps.put(outcome)
 
     def _replay(self) -> None:
@@ -130,13 +115,13 @@ class Trial:
         for row in rounds:
             self._hand_out(row["round"], len(rounds), row["accuracy"])
 
-    def _federate(self, began: float) -> Outcome:
+    def _federate(self, began: float) -> store.Outcome:
         from fedfuse_ray.runs import running  # torch, which only processes that train need
         from fedfuse_ray.runs.sealing import LedgerSeal
 
-        status, error = DONE, ""
+        status, error = store.DONE, ""
         try:
-            experiment = load(self._folder / EXPERIMENT)
+            experiment = load(self._folder / store.EXPERIMENT)
             # The settings are the last file that a run writes at its start.
             begun = (self._folder / "config.yaml").is_file()
             running.run(
@@ -147,11 +132,11 @@ class Trial:
                 progress=Several((self._progress(experiment), self)),
             )
         except Stopped:
-            status = STOPPED
+            status = store.STOPPED
             LedgerSeal.reopen(self._folder, experiment.execution.signing_key).finish("stopped")
         except Exception:
-            status, error = FAILED, traceback.format_exc()
-        return Outcome(status, began, time.time(), error)
+            status, error = store.FAILED, traceback.format_exc()
+        return store.Outcome(status, began, time.time(), error)
 
 
 @contextmanager

@@ -32,11 +32,7 @@ _SHOWN = 20
 
 
 class Jobs:
-    """The jobs of one cluster.
-
-    Args:
-        address: The dashboard's; by default what `RAY_API_SERVER_ADDRESS` names, or this machine.
-    """
+    """The jobs of one cluster: what `RAY_API_SERVER_ADDRESS` names, or this machine by default."""
 
     def __init__(self, address: str | None = None) -> None:
         self.address = (address or os.environ.get("RAY_API_SERVER_ADDRESS") or ADDRESS).rstrip("/")

@@ -14,13 +14,9 @@ from fedfuse_ray.errors import DeadlineError
 
 @dataclass(frozen=True)
 class Look:
-    """What is seen at one moment.
+    """What is seen at one moment: a view for a terminal, and what happened so far as a log's lines.
 
-    Attributes:
-        view: All of it, for a terminal.
-        lines: What has happened so far, a line each, for a log.
-        ended: Nothing more will happen.
-        source: What the lines are read from; where it changes they begin anew.
+    Where the lines' source changes they begin anew.
     """
 
     view: RenderableType
@@ -32,11 +28,8 @@ class Look:
 def watch(look: Callable[[], Look], console: Console, *, interval: float, timeout: float) -> Look:
     """Show what is seen until it has ended; returns the last of it.
 
-    Args:
-        look: Looks once.
-        console: Gets a live view where it is a terminal, and lines, then the view, elsewhere.
-        interval: Seconds between looks.
-        timeout: Seconds without a new line after which to give up.
+    A console that is no terminal gets lines, then the view. Looks are `interval` seconds apart;
+    `timeout` seconds without a new line are too many.
 
     Raises:
         DeadlineError: Nothing happened for so long.

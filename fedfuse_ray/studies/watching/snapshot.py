@@ -22,13 +22,9 @@ _SHOWN = ("paradigm", "preset", "seed", "training", "privacy")
 
 @dataclass(frozen=True)
 class Site:
-    """An institution so far.
+    """An institution so far: epsilon if private, all bytes sent up, its status in the last round.
 
-    Attributes:
-        epsilon: Spent; None where nothing is private.
-        uplink_bytes: Sent up in all rounds.
-        status: What became of it in the last round.
-        missed: Rounds whose sum its update is not in.
+    `missed` counts rounds whose sum its update is not in.
     """
 
     name: str
@@ -41,15 +37,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run so far.
+    """A run so far; its summary is None while it goes on.
 
-    Attributes:
-        title: Paradigm, preset, seed.
-        total: Rounds to run; 0 for participants that train apart, who have none.
-        target: The epsilon that was granted, if one was.
-        rounds: The rounds table's rows.
-        sites: Institutions, in their order in the last round.
-        summary: The result; None while the run goes on.
+    `total` is 0 for participants that train apart, who have no rounds; `target` is the epsilon that
+    was granted, if one was; institutions are in their order in the last round.
     """
 
     title: str

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedfuse_ray.report.rows import AS_PLANNED
 from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
-from fedfuse_ray.studies.watching.snapshot import Site, Snapshot
+from fedfuse_ray.studies.watching.snapshot import Snapshot
 from fedfuse_ray.terminal import bar, measures
 
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -98,7 +98,8 @@ def _institutions(run: Snapshot) -> Table:
         "last round",
         "missed",
     )
-    for site in sorted(run.sites, key=_noteworthy)[:_SITES]:
+    # Who missed rounds stands first; the sort keeps the institutions' order otherwise.
+    for site in sorted(run.sites, key=lambda site: -site.missed)[:_SITES]:
         table.add_row(
             escape(site.name),
             escape(site.domain),
@@ -111,11 +112,6 @@ def _institutions(run: Snapshot) -> Table:
         table.caption = f"and {len(run.sites) - _SITES} more, who missed no more rounds"
         table.caption_justify = "left"
     return table
-
-
-def _noteworthy(site: Site) -> int:
-    """Sort first who missed rounds; the sort keeps the institutions' order otherwise."""
-    return -site.missed
 
 
 def _epsilon_heading(run: Snapshot) -> str:

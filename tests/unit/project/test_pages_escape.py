@@ -24,7 +24,7 @@ from fedfuse_ray.studies.related.results import Row as System
 from fedfuse_ray.studies.reproducing import page as reproduction_page
 from fedfuse_ray.studies.reproducing.results import Reproduction, Spread
 from fedfuse_ray.studies.reproducing.results import Row as Study
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.report import sweep_page
 from fedfuse_ray.studies.sweeping.store import DONE, Row
 from fedfuse_ray.studies.sweeping.summary import Selection

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedfuse_ray.studies.sweeping.config import Objective, OptunaSearch, Sweep
+from fedfuse_ray.studies.sweeping.config import OptunaSearch, Sweep
 from fedfuse_ray.studies.sweeping.points import digest, experiment_of, slug
 from fedfuse_ray.studies.sweeping.store import SweepStore, lay_out
 
@@ -23,10 +23,7 @@ FOLDER, ROOT = "folder", "sweep folder"
 def algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
     """Return the search that proposes trials; None where all are laid out beforehand.
 
-    Args:
-        sweep: The sweep.
-        store: Its folder.
-        names: Trials that an earlier sweep proposed, which are told to the search first.
+    It is told first of the named trials, which an earlier sweep proposed.
     """
     if not isinstance(sweep.search, OptunaSearch):
         return None
@@ -50,15 +47,11 @@ def algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
     return TuneOptuna(
         space=space,
         metric=list(sweep.objectives),
-        mode=[_mode(objective) for objective in sweep.objectives],
+        mode=["max" if name == "accuracy" else "min" for name in sweep.objectives],
         points_to_evaluate=earlier or None,
         # A search that goes on would otherwise draw its first points once more.
         seed=sweep.search.seed + len(names),
     )
-
-
-def _mode(objective: Objective) -> str:
-    return "max" if objective == "accuracy" else "min"
 
 
 def named(sweep: Sweep, store: SweepStore, config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

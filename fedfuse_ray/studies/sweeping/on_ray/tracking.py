@@ -38,13 +38,8 @@ class Reporter(tune.Callback):  # type: ignore[misc]
     """Tells a tracker of trials: their names, settings and metrics, not of this machine.
 
     A tracker that fails halfway is left alone from then on: the results are in the trials' folders,
-    and a sweep of many hours is worth more than its diary.
-
-    Args:
-        tracker: Ray's integration, set up already.
-        store: The sweep's folder.
-        naming: Names trials.
-        earlier: Trials that an earlier run of the sweep has told of.
+    and a sweep of many hours is worth more than its diary. It is not told again of trials of which
+    an earlier run of the sweep has told.
     """
 
     def __init__(

@@ -168,14 +168,10 @@ def _state(result: Mapping[str, Any], *, ended: bool) -> TrialState:
 def run_trials(
     sweep: Sweep, store: SweepStore, names: Sequence[str], tell: Callable[[TrialState], None]
 ) -> None:
-    """Run trials to their end; their results are in their folders.
+    """Run trials to their end, and tell here how they advance; their results are in their folders.
 
-    Args:
-        sweep: The sweep.
-        store: Its folder, laid out.
-        names: The trials to run. Under `optuna` those that an earlier sweep proposed, which are
-            told to the search before it goes on.
-        tell: Called in this process as trials advance and end.
+    Under `optuna` the names are those that an earlier sweep proposed, which are told to the search
+    before it goes on.
 
     Raises:
         ResourceError: No node has room for a trial.

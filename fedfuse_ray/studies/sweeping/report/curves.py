@@ -8,18 +8,10 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from fedfuse_ray.report.schema import OVERALL
-from fedfuse_ray.report.theme import BLUE, Mark, band, hover, layout, marks, text
+from fedfuse_ray.report.theme import BLUE, Mark, band, dressed, hover, marks, text
 from fedfuse_ray.report.units import percent
 from fedfuse_ray.studies.sweeping.config import Sweep
-from fedfuse_ray.studies.sweeping.report.settings import (
-    NOT_PRIVATE,
-    SEED,
-    Setting,
-    log_ticks,
-    tick_epsilon,
-    told,
-    varying,
-)
+from fedfuse_ray.studies.sweeping.report import settings
 from fedfuse_ray.studies.sweeping.store import DONE, Row
 
 _DRIVERS = ("privacy.target_epsilon", "privacy.noise_multiplier")
@@ -30,12 +22,7 @@ _MOST_LINES = 6
 
 @dataclass(frozen=True)
 class Curves:
-    """The charts, and over what their lines are means.
-
-    Attributes:
-        figures: By domain, the pooled score first.
-        over: Labels of the settings that a mean and its band span.
-    """
+    """Charts by domain, the pooled score first, and the settings that a mean and its band span."""
 
     figures: Sequence[go.Figure] = ()
     over: Sequence[str] = ()
@@ -67,40 +54,37 @@ def privacy_utility(sweep: Sweep, rows: Sequence[Row]) -> Curves:
     settings, as long as no more than six come together; what is left lies within the bands.
     """
     ended = [row for row in rows if row.status == DONE and row.accuracy is not None]
-    settings = varying(sweep, ended)
-    driver = next((s for name in _DRIVERS for s in settings if s.name == name), None)
+    varied = settings.varying(sweep, ended)
+    driver = next((s for name in _DRIVERS for s in varied if s.name == name), None)
     if driver is None or len({row.epsilon for row in ended if row.epsilon}) < 2:
         return Curves()
-    split = _split([s for s in settings if s.listed and s not in (driver, _seed(settings))])
+    split = _split([s for s in varied if s.listed and s.name not in (driver.name, settings.SEED)])
     lines: dict[str, list[Row]] = {}
     for row in sorted(ended, key=lambda row: [setting.place(row) for setting in split]):
         lines.setdefault(_name(split, row), []).append(row)
     names = [OVERALL, *dict.fromkeys(name for row in ended for name in row.domains or {})]
-    drawn = {name: {line: _points(own, driver, name) for line, own in lines.items()}
-             for name in names}  # fmt: skip
-    rest = [s.label for s in settings if s not in (driver, *split)]
+    drawn = {
+        name: {line: _points(own, driver, name) for line, own in lines.items()} for name in names
+    }
+    rest = [s.label for s in varied if s not in (driver, *split)]
     return Curves(_figures(drawn, connected=driver.listed), rest)
 
 
-def _seed(settings: Sequence[Setting]) -> Setting | None:
-    return next((setting for setting in settings if setting.name == SEED), None)
-
-
-def _split(settings: Sequence[Setting]) -> list[Setting]:
+def _split(varied: Sequence[settings.Setting]) -> list[settings.Setting]:
     """Return the settings that get lines of their own, the paradigm before all others."""
     chosen, lines = [], 1
-    for setting in sorted(settings, key=lambda setting: setting.name != "paradigm"):
+    for setting in sorted(varied, key=lambda setting: setting.name != "paradigm"):
         if lines * len(setting.values) <= _MOST_LINES:
             chosen.append(setting)
             lines *= len(setting.values)
     return chosen
 
 
-def _name(split: Sequence[Setting], row: Row) -> str:
+def _name(split: Sequence[settings.Setting], row: Row) -> str:
     parts = [
-        told(row.values[s.name])
+        settings.told(row.values[s.name])
         if s.name == "paradigm"
-        else f"{text(s.label)} {told(row.values[s.name])}"
+        else f"{text(s.label)} {settings.told(row.values[s.name])}"
         for s in split
     ]
     return ", ".join(parts) or "all trials"
@@ -110,7 +94,7 @@ def _score(row: Row, domain: str) -> float | None:
     return row.accuracy if domain == OVERALL else (row.domains or {}).get(domain)
 
 
-def _points(rows: Sequence[Row], driver: Setting, domain: str) -> list[_Point]:
+def _points(rows: Sequence[Row], driver: settings.Setting, domain: str) -> list[_Point]:
     """Return a line's points by rising epsilon; those that are not private come last."""
     groups: dict[int, list[Row]] = {}
     for row in rows:
@@ -132,6 +116,9 @@ def _figures(
     scores = [score for point in everything for score in point.scores]
     pad = 0.06 * (max(scores) - min(scores)) or 0.05
     spent = [point.epsilon for point in everything if point.epsilon]
+    x = {"title_text": "epsilon", **settings.log_ticks(spent, settings.tick_epsilon)}
+    edges = [min(scores) - pad, max(scores) + pad]
+    y = {"title_text": "accuracy", "tickformat": ".0%", "range": edges}
     charts = []
     for domain, lines in drawn.items():
         figure = go.Figure()
@@ -140,13 +127,8 @@ def _figures(
             {next(iter(lines)): Mark(BLUE, "circle")} if alone else marks(lines)
         ).items():
             _add_line(figure, name, mark, lines[name], (min(spent), max(spent)), connected)
-        figure.update_xaxes(title_text="epsilon", **log_ticks(spent, tick_epsilon))
-        edges = [min(scores) - pad, max(scores) + pad]
-        figure.update_yaxes(title_text="accuracy", tickformat=".0%", range=edges)
-        figure.update_layout(
-            **layout(f"Accuracy, {text(domain)}", 280 + 22 * len(lines), showlegend=not alone)
-        )
-        charts.append(figure)
+        title, height = f"Accuracy, {text(domain)}", 280 + 22 * len(lines)
+        charts.append(dressed(figure, title, height, x, y, showlegend=not alone))
     return charts
 
 
@@ -179,8 +161,10 @@ def _add_line(
         figure.add_scatter(
             x=list(span),
             y=[point.mean] * 2,
-            name=f"{name} ({NOT_PRIVATE})",
+            name=f"{name} ({settings.NOT_PRIVATE})",
             mode="lines",
             line={"color": mark.color, "width": 2, "dash": "dash"},
-            hovertemplate=hover(f"{name}, {NOT_PRIVATE}", f"mean %{{y:.1%}}, {point.spread}"),
+            hovertemplate=hover(
+                f"{name}, {settings.NOT_PRIVATE}", f"mean %{{y:.1%}}, {point.spread}"
+            ),
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from fedfuse_ray.report.theme import SEQUENTIAL, category_axis, hover, layout, text
+from fedfuse_ray.report.theme import SEQUENTIAL, category_axis, dressed, hover, text
 from fedfuse_ray.report.units import percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.settings import SEED, Setting, folded, told, varying
@@ -76,11 +76,10 @@ def _map(down: Setting, across: Setting, scores: Scores, edges: tuple[float, flo
             colorbar={"tickformat": ".0%", "thickness": 12, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(category_axis(title_text=text(across.label)))
-    figure.update_yaxes(category_axis(title_text=text(down.label), autorange="reversed"))
-    title = text(f"{down.label} and {across.label}")
-    figure.update_layout(**layout(title, 150 + 44 * max(2, len(down.values))))
-    return figure
+    x = category_axis(title_text=text(across.label))
+    y = category_axis(title_text=text(down.label), autorange="reversed")
+    title, height = text(f"{down.label} and {across.label}"), 150 + 44 * max(2, len(down.values))
+    return dressed(figure, title, height, x, y)
 
 
 def _width(setting: Setting) -> tuple[int, int]:

@@ -11,18 +11,7 @@ import plotly.graph_objects as go
 from fedfuse_ray.report.theme import BLUE, NEUTRAL, VERMILION, bold, empty, hover, layout, text
 from fedfuse_ray.report.units import plain
 from fedfuse_ray.studies.sweeping.config import Sweep
-from fedfuse_ray.studies.sweeping.report.settings import (
-    NOT_PRIVATE,
-    SEED,
-    Setting,
-    described,
-    folded,
-    log_ticks,
-    tick_bytes,
-    tick_epsilon,
-    told,
-    varying,
-)
+from fedfuse_ray.studies.sweeping.report import settings
 from fedfuse_ray.studies.sweeping.store import DONE, Row
 
 _MOST_LINES = 200
@@ -42,11 +31,7 @@ class _Axis:
 def parallel(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> go.Figure:
     """Return an axis a setting, then epsilon, bytes and accuracy; a line a trial.
 
-    Args:
-        sweep: For the settings' order.
-        rows: All trials; only those that ran to their end are drawn, of very many the most
-            accurate.
-        front: Names of the trials on the Pareto front.
+    Only trials that ran to their end are drawn, of very many the most accurate.
     """
     title = "Settings and what they came to"
     ended = [row for row in rows if row.status == DONE and row.accuracy is not None]
@@ -55,8 +40,8 @@ def parallel(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> go.Fi
     kept = sorted(ended, key=lambda row: row.accuracy or 0.0)[-_MOST_LINES:]
     if len(kept) < len(ended):
         title += f": the {len(kept)} most accurate of {len(ended):,} trials"
-    settings = [s for s in varying(sweep, kept) if s.name != SEED]
-    axes = [_listed(s, kept) if s.listed else _drawn(s, kept) for s in settings]
+    varied = [s for s in settings.varying(sweep, kept) if s.name != settings.SEED]
+    axes = [_listed(s, kept) if s.listed else _drawn(s, kept) for s in varied]
     axes += _objectives(kept)
     figure = go.Figure()
     for group, name, color, width in (
@@ -71,7 +56,7 @@ def parallel(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> go.Fi
     return figure
 
 
-def _listed(setting: Setting, rows: Sequence[Row]) -> _Axis:
+def _listed(setting: settings.Setting, rows: Sequence[Row]) -> _Axis:
     steps = len(setting.values) - 1
     at = [setting.place(row) for row in rows]
     places = []
@@ -79,11 +64,11 @@ def _listed(setting: Setting, rows: Sequence[Row]) -> _Axis:
         # Rows rise in accuracy, so lines through one value leave it in that order.
         rank, among = at[:i].count(value), at.count(value)
         places.append(value / steps + _BAND * (rank / max(1, among - 1) - 0.5) * (among > 1))
-    ticks = [(i / steps, told(value)) for i, value in enumerate(setting.values)]
+    ticks = [(i / steps, settings.told(value)) for i, value in enumerate(setting.values)]
     return _Axis(setting.label, places, ticks)
 
 
-def _drawn(setting: Setting, rows: Sequence[Row]) -> _Axis:
+def _drawn(setting: settings.Setting, rows: Sequence[Row]) -> _Axis:
     values = [float(row.values[setting.name]) for row in rows]
     return _scaled(setting.label, values, plain, log=setting.log)
 
@@ -101,7 +86,7 @@ def _scaled(
     if low == high:
         return _Axis(label, [0.5 * top] * len(values), [(0.5 * top, tell(low))])
     if log:
-        ticks = log_ticks(values, tell)["tickvals"]
+        ticks = settings.log_ticks(values, tell)["tickvals"]
         span = math.log(high / low)
         return _Axis(
             label,
@@ -109,7 +94,9 @@ def _scaled(
             [(top * math.log(tick / low) / span, tell(tick)) for tick in ticks],
         )
     span = high - low
-    step = next(s for s in _steps(span) if span / s <= 6)
+    unit = 10.0 ** math.floor(math.log10(span) - 1)
+    steps = (factor * unit for factor in (1, 2, 5, 10, 20, 50))
+    step = next(s for s in steps if span / s <= 6)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return _Axis(
         label,
@@ -118,26 +105,27 @@ def _scaled(
     )
 
 
-def _steps(span: float) -> list[float]:
-    unit = 10.0 ** math.floor(math.log10(span) - 1)
-    return [factor * unit for factor in (1, 2, 5, 10, 20, 50)]
-
-
 def _objectives(rows: Sequence[Row]) -> list[_Axis]:
     """Return what differs of epsilon and bytes, then accuracy."""
     axes = []
     spent = [row.epsilon for row in rows if row.epsilon]
     if len({*map(plain, spent)}) > 1 or 0 < len(spent) < len(rows):
         open_end = len(spent) < len(rows)
-        private = _scaled("epsilon", spent, tick_epsilon, log=True, top=0.85 if open_end else 1.0)
+        private = _scaled(
+            "epsilon", spent, settings.tick_epsilon, log=True, top=0.85 if open_end else 1.0
+        )
         places = iter(private.places)
         at = [next(places) if row.epsilon else 1.0 for row in rows]
         axes.append(
-            _Axis("epsilon", at, [*private.ticks, *([(1.0, NOT_PRIVATE)] if open_end else [])])
+            _Axis(
+                "epsilon",
+                at,
+                [*private.ticks, *([(1.0, settings.NOT_PRIVATE)] if open_end else [])],
+            )
         )
     sent = [row.uplink_bytes or 0.0 for row in rows]
     if min(sent) > 0.0 and max(sent) > 1.02 * min(sent):
-        axes.append(_scaled("bytes sent up", sent, tick_bytes, log=True))
+        axes.append(_scaled("bytes sent up", sent, settings.tick_bytes, log=True))
     scores = [row.accuracy or 0.0 for row in rows]
     return [*axes, _scaled("accuracy", scores, lambda value: f"{value:.0%}", log=False)]
 
@@ -161,7 +149,7 @@ def _add_lines(
             line={"color": color, "width": width},
             marker={"size": 5, "color": color},
             opacity=0.9 if width > 2 else 0.55,
-            customdata=[described(rows[i])] * len(axes),
+            customdata=[settings.described(rows[i])] * len(axes),
             hovertemplate=hover("%{customdata}"),
         )
 
@@ -171,13 +159,19 @@ def _add_axes(figure: go.Figure, axes: Sequence[_Axis]) -> None:
         figure.add_vline(x=x, line={"color": NEUTRAL, "width": 1.5}, layer="below")
         for place, label in axis.ticks:
             figure.add_annotation(
-                x=x, y=place, text=folded(label), showarrow=False, xanchor="right", xshift=-7,
-                align="right", font={"size": 12},
-            )  # fmt: skip
+                x=x,
+                y=place,
+                text=settings.folded(label),
+                showarrow=False,
+                xanchor="right",
+                xshift=-7,
+                align="right",
+                font={"size": 12},
+            )
     hidden = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
-        ticktext=[bold(folded(text(axis.label))) for axis in axes],
+        ticktext=[bold(settings.folded(text(axis.label))) for axis in axes],
         side="top",
         range=[-0.08 * len(axes), len(axes) - 1 + 0.04 * len(axes)],
         **hidden,

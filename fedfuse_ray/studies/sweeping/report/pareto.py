@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from fedfuse_ray.report.theme import BLUE, NEUTRAL, SEQUENTIAL, VERMILION, empty, hover, layout
+from fedfuse_ray.report.theme import BLUE, NEUTRAL, SEQUENTIAL, VERMILION, dressed, empty, hover
 from fedfuse_ray.studies.sweeping.report.settings import (
     NOT_PRIVATE,
     described,
@@ -19,6 +19,7 @@ from fedfuse_ray.studies.sweeping.report.settings import (
 )
 from fedfuse_ray.studies.sweeping.store import DONE, STOPPED, Row
 
+_ACCURACY = {"title_text": "accuracy, overall", "tickformat": ".0%"}
 _NO_SCORE = "No trial has an accuracy."
 _Measure = Callable[[Row], float | None]
 
@@ -37,12 +38,7 @@ _BYTES = _Cost(lambda row: row.uplink_bytes or None, "bytes sent up", tick_bytes
 
 
 def against_epsilon(rows: Sequence[Row], front: Collection[str]) -> go.Figure:
-    """Accuracy against epsilon, coloured by bytes; trials without privacy stand to the right.
-
-    Args:
-        rows: All trials; those without an accuracy are left out.
-        front: Names of the trials on the Pareto front.
-    """
+    """Accuracy against epsilon, coloured by bytes; trials without privacy stand to the right."""
     title = "Accuracy against epsilon"
     shown = _scored(rows)
     spent = [row.epsilon for row in shown if row.epsilon]
@@ -57,8 +53,8 @@ def against_epsilon(rows: Sequence[Row], front: Collection[str]) -> go.Figure:
     if any(not row.epsilon for row in shown):
         axis["tickvals"] = [*axis["tickvals"], open_end]
         axis["ticktext"] = [*axis["ticktext"], NOT_PRIVATE]
-    figure.update_xaxes(title_text="epsilon, smaller protects more", **axis)
-    return _dressed(figure, title)
+    x = {"title_text": "epsilon, smaller protects more", **axis}
+    return dressed(figure, title, 420, x, _ACCURACY, showlegend=True)
 
 
 def against_bytes(rows: Sequence[Row], front: Collection[str]) -> go.Figure:
@@ -73,18 +69,12 @@ def against_bytes(rows: Sequence[Row], front: Collection[str]) -> go.Figure:
     figure = go.Figure()
     _add_trials(figure, shown, front, _BYTES.of, _EPSILON)
     axis = log_ticks([row.uplink_bytes or 1.0 for row in shown], tick_bytes)
-    figure.update_xaxes(title_text="bytes sent up over all rounds", **axis)
-    return _dressed(figure, title)
+    x = {"title_text": "bytes sent up over all rounds", **axis}
+    return dressed(figure, title, 420, x, _ACCURACY, showlegend=True)
 
 
 def _scored(rows: Sequence[Row]) -> list[Row]:
     return [r for r in rows if r.status in (DONE, STOPPED) and r.accuracy is not None]
-
-
-def _dressed(figure: go.Figure, title: str) -> go.Figure:
-    figure.update_yaxes(title_text="accuracy, overall", tickformat=".0%")
-    figure.update_layout(**layout(title, 420, showlegend=True))
-    return figure
 
 
 def _add_trials(
@@ -105,16 +95,12 @@ def _add_trials(
     known = [value for row in done if (value := color.of(row)) is not None]
     scale = _scale(known, color)
     colored = [row for row in done if not scale or color.of(row) is not None]
+    ended_early = {"symbol": "circle-open", "size": 8, "color": NEUTRAL}
     groups: list[tuple[str, list[Row], dict[str, Any], bool]] = [
         ("other trials", [r for r in colored if r.trial not in front], _dot("circle", 10), True),
         ("Pareto front", [r for r in colored if r.trial in front], _dot("diamond", 14), True),
-        (f"{NOT_PRIVATE}", [r for r in done if r not in colored], _dot("square", 10), False),
-        (
-            "stopped early",
-            [row for row in rows if row.status == STOPPED],
-            {"symbol": "circle-open", "size": 8, "color": NEUTRAL},
-            False,
-        ),
+        (NOT_PRIVATE, [r for r in done if r not in colored], _dot("square", 10), False),
+        ("stopped early", [r for r in rows if r.status == STOPPED], ended_early, False),
     ]
     for name, among, marker, by_color in groups:
         if by_color and scale:

@@ -119,12 +119,7 @@ def tick_bytes(value: float | None) -> str:
 
 
 def log_ticks(values: Sequence[float], tell: Callable[[float], str]) -> dict[str, Any]:
-    """Return an axis by logarithm whose ticks are round numbers, each once.
-
-    Args:
-        values: What is drawn, all above 0.
-        tell: The text of a tick.
-    """
+    """Return an axis by logarithm of values above 0, whose ticks are round numbers, each once."""
     low, high = min(values), max(values)
     distinct = sorted({float(f"{value:.3g}") for value in values})
     if len(distinct) <= _MOST_TICKS and all(

@@ -16,10 +16,7 @@ from fedfuse_ray.studies.sweeping.store import DONE, Row
 def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> Group:
     """Return the table, which a script sorts; without the script it is a plain table.
 
-    Args:
-        sweep: For the settings' order.
-        rows: All trials, in the order to begin with.
-        front: Names of the trials on the Pareto front, which are set bold.
+    Trials stand in the order given, those on the Pareto front bold.
     """
     named = labels(sweep)
     # Columns of text stand before those of numbers, which are set to the right.
