@@ -22,7 +22,7 @@ _PUBLIC_SCANNERS = 32
 def acquire(
     model: ForwardModel, shape: Shape, factors: F32, scanner: Scanner, rng: np.random.Generator
 ) -> Image:
-    """Image specimens of factors [N, 3], a cache's worth at a time: float16 [N, *shape]."""
+    """Image factors [N, 3], a cache's worth at a time: float16 [N, *shape] in [0, 1]."""
     images = np.empty((len(factors), *shape), np.float16)
     step = max(1, _BATCH_VALUES // int(np.prod(shape[1:])))
     for start in range(0, len(factors), step):
