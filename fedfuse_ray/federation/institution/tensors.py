@@ -50,17 +50,22 @@ class BackboneCache:
         self._backbones: dict[tuple[str, str], nn.Module] = {}
 
     def features(
-        self, modality: str, images: torch.Tensor, device: torch.device, tier: str = ""
+        self,
+        modality: str,
+        images: torch.Tensor,
+        device: torch.device,
+        tier: str = "",
+        chunk: int = _CHUNK,
     ) -> torch.Tensor:
-        """Return a tier's frozen features [N, F] of images [N, *shape]."""
+        """Return a tier's frozen features [N, F] of images [N, *shape], taken chunk by chunk."""
         key = (modality, tier)
         if key not in self._backbones:
             self._backbones[key] = frozen_backbone(self._spec, modality, tier)
         backbone = self._backbones[key].to(device)
         with torch.inference_mode():
             chunks = [
-                backbone(images[start : start + _CHUNK].to(device, torch.float32)).cpu()
-                for start in range(0, len(images), _CHUNK)
+                backbone(images[start : start + chunk].to(device, torch.float32)).cpu()
+                for start in range(0, len(images), chunk)
             ]
         if not chunks:
             return torch.zeros(0, backbone.features)  # type: ignore[call-overload]

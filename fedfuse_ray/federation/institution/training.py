@@ -217,7 +217,9 @@ def learning_rate(config: TrainingConfig, epoch: int, total_epochs: int) -> floa
     return config.learning_rate
 
 
-def predict(net: CrossModalNet, data: TensorData, views: Sequence[View]) -> dict[View, Prediction]:
+def predict(
+    net: CrossModalNet, data: TensorData, views: Sequence[View], chunk: int = _CHUNK
+) -> dict[View, Prediction]:
     """Classify all specimens once for each view.
 
     The data may have more modalities than the network. A specimen that has none of a view's
@@ -229,8 +231,8 @@ def predict(net: CrossModalNet, data: TensorData, views: Sequence[View]) -> dict
     confusion = {view: torch.zeros(classes, classes, dtype=torch.int64) for view in views}
     attention = {view: torch.zeros(slots + 1, dtype=torch.float64) for view in views}
     with torch.inference_mode():
-        for start in range(0, len(data), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(data), chunk):
+            rows = slice(start, start + chunk)
             embedded = net.embed(data.batch(rows))
             present = data.present[rows][:, columns].to(embedded.device)
             for view in views:

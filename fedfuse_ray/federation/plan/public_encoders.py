@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 
     from fedfuse_ray.data.phantoms import ForwardModel
 
-_EPOCHS = 32
-_SPECIMENS = 6144
+
+@dataclass(frozen=True)
+class Effort:
+    """How long an encoder is pre-trained: epochs, each of so many fresh phantoms."""
+
+    epochs: int
+    specimens: int
+
+
+EFFORT = Effort(epochs=32, specimens=6144)
 _BATCH = 64
 _LEARNING_RATE = 2e-3
 _SCANNERS = 0.6
@@ -99,11 +108,11 @@ def _pretrain(spec: ModelSpec, modality: str, tier: str = "") -> bytes:
         backbone = build_backbone(plain, shape)
         reader = FactorReader(backbone, feature_count(backbone))
     optimizer = torch.optim.AdamW(reader.parameters(), lr=_LEARNING_RATE)
-    steps = _EPOCHS * -(-_SPECIMENS // _BATCH)
+    steps = EFFORT.epochs * -(-EFFORT.specimens // _BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for epoch in range(_EPOCHS):
+    for epoch in range(EFFORT.epochs):
         images, factors = _phantoms(_models(spec, modality), modality, shape, epoch)
-        for rows in torch.split(torch.arange(_SPECIMENS), _BATCH):
+        for rows in torch.split(torch.arange(EFFORT.specimens), _BATCH):
             loss = nn.functional.mse_loss(reader(images[rows].float()), factors[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -124,7 +133,7 @@ def _phantoms(
 
     images, factors = public(
         modality,
-        _SPECIMENS,
+        EFFORT.specimens,
         seed=rng.derive(_SEED, "public phantoms", epoch) >> 1,
         resolution=Resolution(image_size=shape[-1], signal_length=shape[-1]),
         feature=_SCANNERS,

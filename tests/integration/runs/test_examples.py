@@ -38,8 +38,7 @@ def test_a_new_domain_of_two_modalities_runs(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.ray
 def test_on_ray_and_with_public_encoders_it_is_the_same(tmp_path, ray_address, monkeypatch):
-    monkeypatch.setattr(public_encoders, "_EPOCHS", 1)
-    monkeypatch.setattr(public_encoders, "_SPECIMENS", 64)
+    monkeypatch.setattr(public_encoders, "EFFORT", public_encoders.Effort(1, 64))
     for executor in ("serial", "ray"):
         run(small("astronomy", executor=executor, paradigm="fedfuse"), tmp_path / executor)
     assert scores_of(tmp_path / "ray") == scores_of(tmp_path / "serial")

@@ -77,8 +77,7 @@ def test_public_weights_belong_to_the_files_content(tmp_path):
 
 def test_public_encoders_are_trained_on_a_files_phantoms(tmp_path, monkeypatch):
     file = written(tmp_path)
-    monkeypatch.setattr(public_encoders, "_EPOCHS", 1)
-    monkeypatch.setattr(public_encoders, "_SPECIMENS", 64)
+    monkeypatch.setattr(public_encoders, "EFFORT", public_encoders.Effort(1, 64))
     frozen = "model.encoder={kind: cnn, width: 4, weights: public, trainable: false}"
     experiment = load(tmp_path / "own.yaml", [frozen])
     index = dataset.prepare(experiment.data, experiment.institutions, seed=0).index

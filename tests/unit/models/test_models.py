@@ -163,13 +163,10 @@ def test_frozen_features_equal_a_direct_forward(monkeypatch):
         assert none.shape == (0, wanted.shape[1])
 
 
-def test_frozen_features_do_not_depend_on_the_chunk(monkeypatch):
-    from fedfuse_ray.federation.institution import tensors
-
+def test_frozen_features_do_not_depend_on_the_chunk():
     spec, images = spec_of(trainable=False), torch.rand(9, 1, 16, 16).half()
     whole = BackboneCache(spec).features("ct", images, torch.device("cpu"))
-    monkeypatch.setattr(tensors, "_CHUNK", 4)
-    chunked = BackboneCache(spec).features("ct", images, torch.device("cpu"))
+    chunked = BackboneCache(spec).features("ct", images, torch.device("cpu"), chunk=4)
     torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-6)
 
 

@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from fedfuse_ray.config import TrainingConfig
-from fedfuse_ray.federation.institution import training as local
 from fedfuse_ray.federation.institution.tensors import TensorData
 from fedfuse_ray.federation.institution.training import (
     batches,
@@ -174,7 +173,7 @@ def test_a_gradient_is_the_mean_over_the_batch_and_starts_from_zero():
 
 
 @pytest.mark.parametrize("fusion", ["attention", "late", "early"])
-def test_predictions_count_every_specimen_that_has_something_to_see(fusion, monkeypatch):
+def test_predictions_count_every_specimen_that_has_something_to_see(fusion):
     net, data = net_of(fusion), specimens(31)
     views = [("ct",), ("mri",), ("ct", "mri")]
     got = predict(net, data, views)
@@ -187,8 +186,7 @@ def test_predictions_count_every_specimen_that_has_something_to_see(fusion, monk
         np.testing.assert_allclose(got[view].attention[:-1].sum(), int(seen.sum()), rtol=1e-4)
         hidden = [i for i, m in enumerate(MODALITIES) if m not in view]
         np.testing.assert_allclose(got[view].attention[hidden], 0, atol=1e-6)
-    monkeypatch.setattr(local, "_CHUNK", 7)
-    for view, again in predict(net, data, views).items():
+    for view, again in predict(net, data, views, chunk=7).items():
         np.testing.assert_array_equal(again.confusion, got[view].confusion)
 
 

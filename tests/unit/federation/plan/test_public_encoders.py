@@ -30,8 +30,7 @@ def public_spec(**encoder):
 def short(monkeypatch, tmp_path):
     """Make the pre-training as short as can be, in a cache of its own; counts how often it ran."""
     monkeypatch.setenv("FEDFUSE_RAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(public_encoders, "_SPECIMENS", 64)
-    monkeypatch.setattr(public_encoders, "_EPOCHS", 1)
+    monkeypatch.setattr(public_encoders, "EFFORT", public_encoders.Effort(1, 64))
     told = []
     return told.append, told
 

@@ -233,8 +233,7 @@ def test_a_tier_may_freeze_what_the_default_trains():
 
 def test_public_weights_are_made_for_every_tier_that_somebody_is_of(monkeypatch, tmp_path):
     monkeypatch.setenv("FEDFUSE_RAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(public_encoders, "_SPECIMENS", 64)
-    monkeypatch.setattr(public_encoders, "_EPOCHS", 1)
+    monkeypatch.setattr(public_encoders, "EFFORT", public_encoders.Effort(1, 64))
     spec = edge_spec(weights="public", trainable=False)
     spec = dataclasses.replace(
         spec, domains={"medical": ("ct",)}, classes={"medical": 3}, shapes={"ct": (1, 16, 16)}
