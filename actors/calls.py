@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ray
 
@@ -28,6 +28,7 @@ class RayCalls:
         server: The parameter server.
         states: What the institutions of each host keep, by host.
         round_seconds: How long the institutions' part of a round may take.
+        attempts: Counts the rounds that this session has begun.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class RayCalls:
         server: ServerHandle,
         states: Mapping[str, Ref[States]],
         round_seconds: float,
+        attempts: Iterator[int],
     ) -> None:
         self._plan, self._hosts, self._server = plan, hosts, server
+        self._attempts = attempts
         self._round_seconds = round_seconds
         self._nothing_kept: Ref[States] = ray.put({})
         self._no_answer: Ref[Answer] = ray.put(Answer())
@@ -48,7 +51,8 @@ class RayCalls:
 
     def begin(self, round: int) -> None:
         """Have the server broadcast."""
-        self._broadcast: Ref[Broadcast] = self._server.broadcast()
+        # Never twice the same in a session, whoever died in between.
+        self._broadcast: Ref[Broadcast] = self._server.begin(next(self._attempts))
         self._answer = self._no_answer
         self._deadline = Deadline.after(self._round_seconds, "round_seconds")
 

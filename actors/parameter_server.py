@@ -65,9 +65,9 @@ class ParameterServerActor:
         """Return the updates that were on their way at the last checkpoint."""
         return self._carried
 
-    def broadcast(self) -> tuple[Broadcast, int]:
-        """Return what institutions need for the next round, and the last round."""
-        return self._server.broadcast(), self._server.round
+    def begin(self, attempt: int) -> tuple[Broadcast, int]:
+        """Begin the next round; returns what institutions need for it, and the last round."""
+        return self._server.begin(attempt), self._server.round
 
     def release(self) -> tuple[Blocks, int]:
         """Return the model to be scored, and the last round."""

@@ -12,6 +12,7 @@ seen, in every process, so that names which never come again are a leak of 0.3 M
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -57,6 +58,7 @@ class RayExecutor:
         self._hosts = Hosts((), {}, execution.startup_seconds)
         self._checkpoint: Path | None = None
         self._unsaved: tuple[int, Attendance] | None = None
+        self._attempts = itertools.count()
 
     def start(self, plan: Plan, dataset: Path) -> None:
         """Join Ray, check the fit, then bring all actors up.
@@ -100,7 +102,12 @@ class RayExecutor:
                 update = ray.put([(who, np.frombuffer(c.payload, np.uint8))])
                 carried[who] = Carried(c.flight, c.record, update)
         self._calls = RayCalls(
-            self._plan, self._hosts, self._server, states, self._execution.round_seconds
+            self._plan,
+            self._hosts,
+            self._server,
+            states,
+            self._execution.round_seconds,
+            self._attempts,
         )
         self._driver = RoundDriver(self._plan, self._calls, carried)
 

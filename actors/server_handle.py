@@ -58,11 +58,12 @@ class ServerHandle:
         known: Ref[Mapping[str, Carried[bytes]]] = self.actor.carried.remote()
         return self._get(known)
 
-    def broadcast(self) -> Ref[Broadcast]:
-        """Return a reference to what institutions need for the next round."""
+    def begin(self, attempt: int) -> Ref[Broadcast]:
+        """Begin the next round; returns a reference to what institutions need for it."""
         # The second answer says that the first, which stays where it is, is there.
         broadcast: Ref[Broadcast]
-        broadcast, there = self.actor.broadcast.options(name="broadcast", num_returns=2).remote()
+        task = self.actor.begin.options(name="broadcast", num_returns=2)
+        broadcast, there = task.remote(attempt)
         self._get(there, "broadcast")
         return broadcast
 

@@ -35,6 +35,7 @@ from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT
+from fedfuse_ray.privacy.randomness import derived
 
 RAW, CLIPPED, SHARE, SUM = "raw", "clipped", "noise share", "secure sum"
 _UNCLIPPED = 1e6
@@ -161,7 +162,7 @@ class Bench:
         seed = rng.derive(self.seed, "attacked noise", *rows) >> 1
         if self.plan.privacy.distributed:
             return secure_sum(parts, reseeded(self.plan, seed), 1, among)
-        return noisy_sums(parts, self.plan.privacy, seed)
+        return noisy_sums(parts, self.plan.privacy, derived(seed))
 
 
 def trainable(plan: Plan) -> Plan:

@@ -116,6 +116,10 @@ class PrivacyConfig(Config):
             server adds what the broadcasts, all of which may be seen, still lack. Null lets all
             uploads be seen, by the server too.
         secure_aggregation: The protocol's terms, under `record-distributed`.
+        randomness: Where noise, samples, keys and masks come from: `derived` from the seed, the
+            configuration, the data and what each release protects, so that a run can be repeated
+            by, and is protected only against those who do not have, its seed; or `secret`, from the
+            operating system, kept beside the run until it ends and then forgotten.
     """
 
     mode: PrivacyMode = "none"
@@ -136,6 +140,7 @@ class PrivacyConfig(Config):
     accountant: Accountant = "pld"
     uplink_exposures: int | None = Field(None, ge=1)
     secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
+    randomness: Literal["derived", "secret"] = "derived"
 
     @property
     def enabled(self) -> bool:

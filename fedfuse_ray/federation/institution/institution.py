@@ -114,11 +114,13 @@ class Institution:
             own_controls: Its control variates under SCAFFOLD, empty at first.
         """
         training, terms = in_round(self._training(received.weights), round), self.plan.privacy
-        seed = self.plan.experiment.seed
-        if training is None or (terms and not in_sample(terms, seed, self.name, round)):
+        if training is None or (
+            terms and not in_sample(terms, self.plan.randomness, self.name, round)
+        ):
             return RoundResult(Update(), 0.0, 0)
         if terms is not None and terms.local:
-            return run_private_round(training, round, terms)
+            draws = self.plan.randomness.given(received.digest)
+            return run_private_round(training, round, terms, draws)
         return training.run_round(round, self._rule, received.controls, own_controls)
 
     def joint_step(self, round: int, received: Received) -> RoundResult:
@@ -129,6 +131,7 @@ class Institution:
             self._training(weights),
             round,
             self.plan.terms,
+            self.plan.randomness.given(received.digest),
             received.released.clip_norm,
             {n: sketch for n, sketch in sketches.items() if sketch is not None},
         )

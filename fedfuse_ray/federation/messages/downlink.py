@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.messages import wire
 from fedfuse_ray.federation.messages.released import Released
 from fedfuse_ray.federation.messages.updates import block_of, controls_on_wire, is_control
+from fedfuse_ray.privacy.randomness import digest_of
 
 SERVER = "server"
 
@@ -29,6 +31,7 @@ class Broadcast:
         changes: Block name to its encoded change; empty where the weights are sent.
         controls: The server's control variates under SCAFFOLD, by block; else empty.
         released: The round's clipping norm, noise and codec settings, where they change.
+        attempt: How often the round was begun before, in this session.
     """
 
     round: int
@@ -36,6 +39,7 @@ class Broadcast:
     changes: Mapping[str, bytes]
     controls: Blocks = field(default_factory=dict)
     released: Released = field(default_factory=Released)
+    attempt: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -63,6 +67,11 @@ class Received:
     controls: Blocks
     released: Released
     nbytes: int
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of the incoming weights, on which privacy's randomness depends."""
+        return digest_of(self.weights)
 
 
 @dataclass(frozen=True)

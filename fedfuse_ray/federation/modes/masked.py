@@ -29,15 +29,15 @@ from fedfuse_ray.federation.server.server import Aggregation, ParameterServer
 from fedfuse_ray.federation.strategies import Aggregate
 from fedfuse_ray.packing import packed_bytes
 from fedfuse_ray.privacy.mechanisms.gaussian import realised_noise_multiplier
+from fedfuse_ray.privacy.randomness import Randomness
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Client,
+    Identity,
     RoundTerms,
     Server,
     from_modular,
     minimum_threshold,
-    simulation_identities,
-    simulation_randomness,
 )
 
 if TYPE_CHECKING:  # torch: the server does without
@@ -54,9 +54,14 @@ class MaskedStep(StrEnum):
     UNMASK = "unmask"
 
 
+def _identity(draws: Randomness, institution: str) -> Identity:
+    """Return an institution's long-lived signing key."""
+    return Identity.generate(draws.source("identity", institution))
+
+
 @lru_cache(maxsize=4)
-def _public_identities(seed: int, names: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: i.public for name, i in simulation_identities(seed, names).items()}
+def _public_identities(draws: Randomness, names: tuple[str, ...]) -> dict[str, bytes]:
+    return {name: _identity(draws, name).public for name in names}
 
 
 def least_members(terms: PrivacyTerms) -> int:
@@ -66,27 +71,30 @@ def least_members(terms: PrivacyTerms) -> int:
     return max(wanted, minimum_threshold(count))
 
 
-def round_terms(plan: Plan, sizes: Mapping[str, int], round: int, released: Released) -> RoundTerms:
+def round_terms(
+    plan: Plan, sizes: Mapping[str, int], round: int, attempt: int, released: Released
+) -> RoundTerms:
     """Return the terms that every party of a round derives from the plan.
 
     Args:
         plan: The federation's plan, with privacy terms.
         sizes: Number of parameters of each block.
         round: From 1.
+        attempt: How often the round was begun before, in this session.
         released: The round's terms that change: the policy's choices of bits.
     """
     terms, grid = plan.terms, grid_of(plan, round, released)
     names = tuple(plan.by_name)
-    session = hashlib.blake2b(plan.experiment.model_dump_json().encode(), digest_size=16)
+    config = hashlib.blake2b(plan.experiment.model_dump_json().encode(), digest_size=16)
     coordinates = {n: plan.coding.coordinates(n, size) for n, size in sizes.items()} | {COUNT: 1}
     # All count unclipped records, where the clipping norm follows them.
     owners = plan.owners | ({COUNT: names} if terms.adaptive else {})
     return RoundTerms(
-        session=session.hexdigest(),
+        session=f"{config.hexdigest()} {plan.session} {attempt}",
         round=round,
         threshold=least_members(terms),
         modulus_bits=WIDEST_MODULUS,
-        identities=_public_identities(plan.experiment.seed, names),
+        identities=_public_identities(plan.randomness, names),
         blocks={
             name: BlockTerms(
                 size=coordinates[name],
@@ -109,15 +117,12 @@ class MaskedMember:
 
     def __init__(self, institution: Institution, turn: Turn) -> None:
         self._institution = institution
-        name, seed = institution.name, institution.plan.experiment.seed
-        broadcast = turn.broadcast
-        self._terms = round_terms(institution.plan, broadcast.sizes, turn.round, broadcast.released)
-        self._client = Client(
-            self._terms,
-            name,
-            simulation_identities(seed, (name,))[name],
-            simulation_randomness(seed, name, turn.round),
-        )
+        plan, name, broadcast = institution.plan, institution.name, turn.broadcast
+        attempt = broadcast.attempt
+        self._terms = round_terms(plan, broadcast.sizes, turn.round, attempt, broadcast.released)
+        # Of this attempt alone: shares that an earlier one revealed tell nothing of its keys.
+        keys = plan.randomness.source("secure aggregation", name, turn.round, plan.session, attempt)
+        self._client = Client(self._terms, name, _identity(plan.randomness, name), keys)
 
     def take(self, step: str, turn: Turn) -> Reply:
         """Take one step."""
@@ -138,11 +143,12 @@ class MaskedMember:
 
     def _mask(self, answer: bytes, turn: Turn) -> Reply:
         began = time.perf_counter()
-        me, seed = self._institution, self._institution.plan.experiment.seed
+        me = self._institution
         received = me.receive(turn.broadcast, turn.behind)
         result = me.joint_step(turn.round, received)
         grid = grid_of(me.plan, turn.round, received.released)
-        words = noisy_words(result.update.weights, me.name, grid, seed)
+        draws = me.plan.randomness.given(received.digest)
+        words = noisy_words(result.update.weights, me.name, grid, draws)
         message = self._client.mask(answer, words)
         lengths = {n: packed_bytes(w.size, self._terms.bits(n)) for n, w in words.items()}
         record = me.record(result, turn.round, received.nbytes, len(message), began)
@@ -178,7 +184,7 @@ class MaskedGathering:
     def __init__(self, server: ParameterServer, round: int) -> None:
         self._parameters, self._round = server, round
         released = server.state.released
-        self._terms = round_terms(server.plan, server.sizes, round, released)
+        self._terms = round_terms(server.plan, server.sizes, round, server.attempt, released)
         self._grid = grid_of(server.plan, round, released)
         self._server = Server(self._terms)
         self._traffic: dict[str, dict[str, Exchange]] = {}

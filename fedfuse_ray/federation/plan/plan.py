@@ -6,9 +6,11 @@ institution or the server needs besides data and weights.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import metadata
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.data import PhantomData
@@ -24,6 +26,7 @@ from fedfuse_ray.federation.plan.participants import Participant, who_trains
 from fedfuse_ray.federation.plan.terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
 from fedfuse_ray.network import Work, expected_seconds, resolve
+from fedfuse_ray.privacy.randomness import Randomness, derived
 
 _SEE_TENSORS = frozenset({"powersgd", "subspace"})
 
@@ -38,9 +41,12 @@ class Plan:
         participants: In the order in which every sum is taken.
         test: Number of test specimens by domain.
         classes: Class names by domain.
+        randomness: Root of noise, samples, keys and masks.
         privacy: The terms under which the run is private, if it is.
         shapes: Each block's parameter tensors, where a codec sees matrices.
         mode: How a round exchanges updates: a key of `modes.MODES`.
+        session: Drawn anew for every process that runs the federation, so that nothing that was
+            signed or encrypted in another one fits.
     """
 
     experiment: Experiment
@@ -48,9 +54,11 @@ class Plan:
     participants: tuple[Participant, ...]
     test: dict[str, int]
     classes: dict[str, tuple[str, ...]]
+    randomness: Randomness
     privacy: PrivacyTerms | None = None
     shapes: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     mode: str = "plain"
+    session: str = field(default_factory=lambda: os.urandom(16).hex(), compare=False)
 
     @property
     def terms(self) -> PrivacyTerms:
@@ -120,7 +128,7 @@ class Plan:
     @cached_property
     def transforms(self) -> Transforms:
         """What institutions do to their updates, and the server to the sums."""
-        return transforms_of(self.fractions, self.privacy, self.experiment.seed)
+        return transforms_of(self.fractions, self.privacy, self.randomness)
 
     @cached_property
     def coding(self) -> Coding:
@@ -187,13 +195,20 @@ class Plan:
         return totals
 
 
-def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = False) -> Plan:
+def make_plan(
+    experiment: Experiment,
+    index: DatasetIndex,
+    *,
+    pooled: bool = False,
+    randomness: Randomness | None = None,
+) -> Plan:
     """Build the plan of an experiment on a dataset.
 
     Args:
         experiment: The resolved experiment.
         index: The dataset's index.
         pooled: One participant a domain, holding all of its institutions' specimens.
+        randomness: Of noise, samples, keys and masks; by default what follows from the seed.
 
     Raises:
         InputError: The participants can't carry it out: see `feasibility`.
@@ -210,12 +225,38 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     feasibility.check(experiment, index.domains, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
-    plan = Plan(experiment, spec, participants, dict(index.test), classes, mode=_mode(experiment))
+    plan = Plan(
+        experiment,
+        spec,
+        participants,
+        dict(index.test),
+        classes,
+        randomness or derived_randomness(experiment, index),
+        mode=_mode(experiment),
+    )
     compression = experiment.compression
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
     return replace(plan, privacy=terms)
+
+
+def _package_version() -> str:
+    try:
+        return metadata.version("fedfuse-ray")
+    except metadata.PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"
+
+
+def derived_randomness(experiment: Experiment, index: DatasetIndex) -> Randomness:
+    """Return the randomness that follows from the seed, the configuration and the data.
+
+    Where and how a run is executed, and where its manifest lies, changes no result, so it is not
+    part of it.
+    """
+    config = experiment.model_dump_json(exclude={"execution": True, "data": {"manifest"}})
+    facts = (config, _package_version(), index.digest)
+    return derived(experiment.seed, *(fact.encode() for fact in facts))
 
 
 def _mode(experiment: Experiment) -> str:

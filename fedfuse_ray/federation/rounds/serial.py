@@ -41,10 +41,12 @@ class SerialCalls:
         self._sides, self._server, self.kept = sides, server, kept
         self._broadcast = Broadcast(0, {}, {})
         self._answer = Answer()
+        self._attempt = 0
 
     def begin(self, round: int) -> None:
         """Have the server broadcast."""
-        self._broadcast, self._answer = self._server.server.broadcast(), Answer()
+        self._broadcast, self._answer = self._server.server.begin(self._attempt), Answer()
+        self._attempt += 1
 
     def take(
         self, step: str, round: int, idle: Sequence[str], behind: Sequence[str]

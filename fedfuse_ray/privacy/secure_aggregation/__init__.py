@@ -21,8 +21,6 @@ from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
 from fedfuse_ray.privacy.secure_aggregation.keys import (
     Identity,
     Randomness,
-    simulation_identities,
-    simulation_randomness,
 )
 from fedfuse_ray.privacy.secure_aggregation.quantization import FixedPoint, from_modular, to_modular
 from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
@@ -49,8 +47,6 @@ __all__ = [
     "from_modular",
     "minimum_threshold",
     "run_round",
-    "simulation_identities",
-    "simulation_randomness",
     "system_randomness",
     "to_modular",
     "unprotected_blocks",

@@ -44,8 +44,7 @@ class Client:
         terms: The round's terms, from the client's own configuration and never from the server.
         name: The institution.
         identity: Its signing key; the public half is in the terms.
-        randomness: Source of keys and seeds; `simulation_randomness` makes a run repeat and
-            protects nothing.
+        randomness: Source of keys and seeds, of this round and attempt alone.
 
     Formal guarantees:
         Against a server that acts maliciously together with c institutions, with 2 * threshold > n
