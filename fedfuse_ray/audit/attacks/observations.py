@@ -185,6 +185,6 @@ def trainable(plan: Plan) -> Plan:
     if plan.privacy is None:
         return variant
     sizes = block_sizes(spec)
-    dimension = max(sum(sizes[b] for b in variant.blocks_of(p)) for p in variant.participants)
-    terms = replace(plan.privacy, dimension=dimension, owners=variant.owners)
+    own = {p.name: {b: sizes[b] for b in variant.blocks_of(p)} for p in variant.participants}
+    terms = replace(plan.privacy, coordinates=own, owners=variant.owners)
     return replace(variant, privacy=terms)

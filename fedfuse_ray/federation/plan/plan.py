@@ -237,7 +237,7 @@ def make_plan(
     compression = experiment.compression
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
-    terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
+    terms = make_terms(experiment, participants, plan.owners, lambda: _coordinates(plan))
     return replace(plan, privacy=terms)
 
 
@@ -288,10 +288,10 @@ def _block_sizes(spec: ModelSpec) -> dict[str, int]:
     return block_sizes(spec)
 
 
-def _dimension(plan: Plan) -> int:
-    """Return the coordinates that the institution releases which releases most."""
+def _coordinates(plan: Plan) -> dict[str, dict[str, int]]:
+    """Return how many numbers each institution sends of each of its blocks."""
     sizes = {n: plan.coding.coordinates(n, size) for n, size in _block_sizes(plan.spec).items()}
-    return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
+    return {p.name: {b: sizes[b] for b in plan.blocks_of(p)} for p in plan.participants}
 
 
 def _tiers(spec: ModelSpec, participants: tuple[Participant, ...]) -> dict[str, tuple[str, ...]]:
