@@ -32,6 +32,7 @@ from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.selection import in_sample
 from fedfuse_ray.federation.plan.transfer import first_weights
 from fedfuse_ray.federation.strategies import STRATEGIES
+from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.network import Work, timing
 
@@ -61,6 +62,11 @@ class NetCache:
             self._nets[key] = CrossModalNet(self._spec, domain, modalities, tier).on(device)
         return self._nets[key]
 
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of parameters of each block."""
+        return block_sizes(self._spec)
+
 
 class Institution:
     """One participant of the plan, with access to its own data and to the shared test set.
@@ -87,6 +93,11 @@ class Institution:
     def name(self) -> str:
         """The participant's name."""
         return self.participant.name
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of parameters of each block, as the plan has it."""
+        return self._nets.sizes
 
     def receive(self, broadcast: Broadcast, behind: bool) -> Received:
         """Read this institution's part of a broadcast.

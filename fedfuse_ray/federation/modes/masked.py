@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, assert_never
 from fedfuse_ray.errors import ProtocolError, TooFewError
 from fedfuse_ray.federation.messages.records import Reply, with_payload
 from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.messages.updates import Kept
+from fedfuse_ray.federation.modes.agreed import check_broadcast
 from fedfuse_ray.federation.modes.exchange import Answer, Messages, Mode, Turn, as_step
 from fedfuse_ray.federation.modes.grid import WIDEST_MODULUS, grid_of
 from fedfuse_ray.federation.modes.integers import Integers, Owners, mean_gradients, noisy_words
@@ -68,7 +70,8 @@ def least_members(terms: PrivacyTerms) -> int:
     """Return the threshold: how many institutions must stay to the end of a round."""
     count = len(terms.releases)
     wanted = math.ceil(terms.config.secure_aggregation.threshold * count)
-    return max(wanted, minimum_threshold(count))
+    colluding = min(terms.config.colluding, count - 1)
+    return max(wanted, minimum_threshold(count, colluding))
 
 
 def round_terms(
@@ -117,6 +120,7 @@ class MaskedMember:
 
     def __init__(self, institution: Institution, turn: Turn) -> None:
         self._institution = institution
+        self._spent = check_broadcast(institution, turn)
         plan, name, broadcast = institution.plan, institution.name, turn.broadcast
         attempt = broadcast.attempt
         self._terms = round_terms(plan, broadcast.sizes, turn.round, attempt, broadcast.released)
@@ -153,7 +157,8 @@ class MaskedMember:
         lengths = {n: packed_bytes(w.size, self._terms.bits(n)) for n, w in words.items()}
         record = me.record(result, turn.round, received.nbytes, len(message), began)
         sizes = {n: turn.broadcast.sizes.get(n, 1) for n in lengths}
-        return Reply(message, with_payload(record, lengths, sizes))
+        kept = Kept(spent=self._spent) if self._spent else None
+        return Reply(message, with_payload(record, lengths, sizes), kept)
 
 
 @dataclass(frozen=True)

@@ -165,9 +165,11 @@ class Plan:
     def keeps_state(self) -> bool:
         """Whether institutions keep something between rounds.
 
-        SCAFFOLD's control variates, or the memory of error feedback.
+        SCAFFOLD's control variates, the memory of error feedback, or what its noise has cost.
         """
-        return self.experiment.strategy.kind == "scaffold" or self.coding.feedback != "none"
+        adaptive = self.privacy is not None and self.privacy.spends_adaptively
+        controls = self.experiment.strategy.kind == "scaffold"
+        return adaptive or controls or self.coding.feedback != "none"
 
     def blocks_of(self, participant: Participant) -> tuple[str, ...]:
         """Return the names of the blocks that a participant owns."""
