@@ -178,7 +178,7 @@ def _federation(run: _Run, startup: float, resume: bool) -> Summary:
         run.progress.stage(f"Continuing after round {done}")
         run.seal.rewind(done)
         run.store.truncate(done)
-    run.executor.load(path)
+    run.executor.load(path, run.checkpoints)
     earlier = read_ledger(run.store.path(LEDGER)) if resume else None
     charging = Charging.open(run.plan, earlier)
 

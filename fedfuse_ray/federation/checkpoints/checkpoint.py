@@ -68,7 +68,7 @@ def round_of(path: Path) -> int:
 
 def clear(folder: Path) -> None:
     """Remove an older run's checkpoints, so that a resume can't pick them up."""
-    for old in folder.glob("*.npz"):
+    for old in (*folder.glob("*.npz"), *folder.glob("survivors.json")):
         old.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ import torch
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.data.specimens import Specimens
+from fedfuse_ray.federation.checkpoints.promise import Promise
 from fedfuse_ray.federation.institution.alone import train_alone
 from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.institution.contrastive import in_round
@@ -76,6 +77,9 @@ class Institution:
         participant: Which one this is.
         dataset: Where its specimens are.
         nets: The networks of this process.
+
+    Attributes:
+        promise: The survivors that it confirmed last.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Institution:
         self._device = torch.device("cuda" if use_gpu else "cpu")
         self._owned = frozenset(plan.blocks_of(participant))
         strategy = plan.experiment.strategy
+        self.promise: Promise | None = None
         self._rule = STRATEGIES[strategy.kind](strategy).local
 
     @property

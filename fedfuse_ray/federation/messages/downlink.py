@@ -32,6 +32,7 @@ class Broadcast:
         controls: The server's control variates under SCAFFOLD, by block; else empty.
         released: The round's clipping norm, noise and codec settings, where they change.
         attempt: How often the round was begun before, in this session.
+        epoch: How often its noise was drawn anew, and charged again.
     """
 
     round: int
@@ -40,6 +41,7 @@ class Broadcast:
     controls: Blocks = field(default_factory=dict)
     released: Released = field(default_factory=Released)
     attempt: int = 0
+    epoch: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -52,11 +52,12 @@ class ParameterServer:
         sizes: Each block's length.
         adaptation: What the adaptive policy chooses from.
         attempt: How often the round that goes on was begun before, in this session.
+        epoch: How often its noise was drawn anew.
     """
 
     def __init__(self, plan: Plan, checkpoint: Checkpoint) -> None:
         self.plan = plan
-        self.round, self.attempt = checkpoint.round, 0
+        self.round, self.attempt, self.epoch = checkpoint.round, 0, 0
         self.weights = dict(checkpoint.weights)
         self.sizes = {name: vector.size for name, vector in self.weights.items()}
         self._summing = Summing(plan, self.sizes)
@@ -75,9 +76,9 @@ class ParameterServer:
             ).as_sent()
         return ServerState(strategy=self._strategy.init(self.weights), released=released)
 
-    def begin(self, attempt: int) -> Broadcast:
+    def begin(self, attempt: int, epoch: int = 0) -> Broadcast:
         """Begin the next round, for the first time or again; returns what institutions are sent."""
-        self.attempt = attempt
+        self.attempt, self.epoch = attempt, epoch
         return self.broadcast()
 
     def broadcast(self) -> Broadcast:
@@ -88,7 +89,7 @@ class ParameterServer:
         if held:
             changes = self.plan.downlink.changes(self.weights, held, next_round)
         base, released = held or self.weights, self.state.released
-        return Broadcast(next_round, base, changes, controls, released, self.attempt)
+        return Broadcast(next_round, base, changes, controls, released, self.attempt, self.epoch)
 
     def check(self, message: wire.Message, round: int, seen: Collection[str]) -> None:
         """Check an update before it goes into a round's sum.

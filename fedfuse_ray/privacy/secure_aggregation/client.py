@@ -138,6 +138,11 @@ class Client:
         message = MaskedInput(partners, blocks).to_bytes(self._terms, self._name)
         return self._leave(Stage.CONSISTENCY_CHECK, Kind.MASKED_INPUT, message)
 
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Whom this client has confirmed; empty before."""
+        return self._survivors
+
     def confirm(self, survivors: Buffer) -> bytes:
         """Stage 3: return the signature over the list of survivors.
 
