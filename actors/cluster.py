@@ -52,7 +52,7 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
     os.environ.setdefault("RAY_worker_niceness", "0")
     # The control store would remember 100,000 tasks, 1.7 KB each; these show the last rounds.
     os.environ.setdefault("RAY_task_events_max_num_task_in_gcs", "500")
-    # Of the many arenas of glibc's malloc each would keep what was freed in it.
+    # glibc's malloc has many arenas, and each would keep the memory that was freed in it.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # Without `local` Ray would join any other one that was started on this machine, and refuse.
     ray.init(

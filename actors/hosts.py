@@ -1,6 +1,6 @@
-"""The driver's hold on the hosts of institutions, and calls to processes that may die.
+"""The driver's calls to the hosts of institutions, whose processes may die.
 
-Every wait has a deadline, and every failure says whose it is.
+Every wait has a deadline, and every failure names the institution or the host that failed.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Hosts:
             call: Makes the call to a named host and returns a reference to its answer.
             what: What is asked, for messages.
             deadline: When all have to have answered.
-            again: Whether one whose process died is called again, once it is up; else the first
-                loss ends it all.
+            again: Whether to repeat a call whose process died, once it is up; otherwise the first
+                death ends the calls.
 
         Raises:
             RestartError: A process died and `again` is off, or what it was given is lost.

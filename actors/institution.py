@@ -1,7 +1,7 @@
 """The actor that hosts one institution, or several.
 
 It keeps no state between rounds: weights and institutions' states come in by reference and go out
-by reference, so a call that is tried again after a crash gives the identical answer.
+by reference, so a call that is repeated after a crash gives the identical answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InstitutionActor:
     Args:
         label: What the Ray dashboard shows; constant, since Ray reads it once.
         plan: The federation's plan.
-        dataset: The dataset's folder; generated anew where a node lacks it.
+        dataset: The dataset's folder; a node that lacks it generates it again.
         names: The participants that live here.
     """
 

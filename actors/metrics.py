@@ -60,7 +60,7 @@ METRICS = (
 
 
 class RayMetrics:
-    """Is told of a run's progress, and sets the metrics.
+    """Sets the metrics as a run advances.
 
     Args:
         experiment: What runs.

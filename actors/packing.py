@@ -1,9 +1,9 @@
 """Where Ray will put actors, on paper.
 
-Ray never fails a group of actors that does not fit, it waits for ever; so what it would do is
-worked out before. Its policy for placement groups takes the largest first and looks at a node's
+Ray never refuses a group of actors that does not fit: it waits for ever. So we compute beforehand
+what it would do. Its policy for placement groups takes the largest actor first, and sees a node's
 GPUs as one sum; the node then takes each fraction from a single GPU. Where the two disagree the
-group hangs, although another node has room: such a group counts as one that does not fit.
+group hangs, although another node has room. Such a group counts as one that does not fit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Host:
-    """One actor to be: the participants that live in it, and what it asks for."""
+    """One actor before it is started: its participants, and what it asks for."""
 
     label: str
     name: str
@@ -64,9 +64,9 @@ class Packing:
 
 
 def granted(fraction: float) -> float:
-    """Return what is asked of Ray for a fraction of a GPU: what the fraction blocks anyway.
+    """Return what is asked of Ray for a fraction of a GPU: the part that no other actor can use.
 
-    0.3 becomes a third, since a GPU holds three of either, 1.5 becomes 2. Ray adds up a node's
+    0.3 becomes a third, since a GPU holds three of either; 1.5 becomes 2. Ray adds up a node's
     GPUs, and would otherwise send a thirteenth 0.3 to a node whose four GPUs hold twelve.
     """
     if fraction <= 0:

@@ -1,12 +1,12 @@
 """The executor that runs participants as Ray actors.
 
 Weights and updates move between actors by reference; the driver sees only records of a few bytes.
-Actors may die at any time. Hosts keep no state, so a call to one is made again and gives the
+Actors may die at any time. Hosts keep no state, so a call to one is repeated and gives the
 identical answer. Where more is lost (the server, a node with the objects on it, a step of a secure
-round), the executor goes back to the last checkpoint and does the round anew: the same release.
+round), the executor goes back to the last checkpoint and repeats the round: the same release.
 
-Tasks are named by what is done and where, not by round: Ray keeps metrics for every name it has
-seen, in every process, so that names which never come again are a leak of 0.3 MB a round.
+Tasks are named by spans of rounds (`task_names`): Ray keeps metrics for every name that it has
+seen, in every process, so a new name in every round would leak 0.3 MB a round.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ T = TypeVar("T")
 
 
 class RayExecutor:
-    """Hosts, a parameter server, and the calls between them.
+    """Starts hosts and a parameter server, and runs rounds on them.
 
     Args:
         execution: How actors are laid out, and how long anything may take.
-        group: A placement group with a bundle for each actor, where somebody else has reserved
-            them; by default the executor reserves and frees its own.
+        group: A placement group with a bundle for each actor, if the caller has reserved one; by
+            default the executor reserves and frees its own.
     """
 
     kind = "ray"
@@ -115,7 +115,7 @@ class RayExecutor:
         self._driver = RoundDriver(self._plan, self._calls, carried)
 
     def _steadily(self, work: Callable[[], T], what: str) -> T:
-        """Do something; where a part of the federation is lost, again from the last checkpoint."""
+        """Do some work; if a part of the federation is lost, repeat it from the last checkpoint."""
         lost: Exception | None = None
         for _ in range(ATTEMPTS):
             try:
@@ -128,7 +128,7 @@ class RayExecutor:
         raise FedfuseError(f"{what}: lost {ATTEMPTS} times; the last time: {lost}")
 
     def _return(self) -> None:
-        """Go back to the last checkpoint, and do again the round that was finished since."""
+        """Go back to the last checkpoint, and repeat the round that was finished after it."""
         self._hosts.ready()
         self._load()
         if self._unsaved is not None:

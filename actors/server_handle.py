@@ -1,7 +1,7 @@
-"""The driver's hold on the parameter server: what it is asked, with a deadline each time.
+"""The driver's calls to the parameter server, each with a deadline.
 
 A server that dies raises `RestartError`, and so does one that was started again and has no state
-yet: the executor then goes back to the last checkpoint and does the round anew, identically.
+yet: the executor then goes back to the last checkpoint and repeats the round, identically.
 """
 
 from __future__ import annotations

@@ -89,15 +89,8 @@ def _federation(stages: Stages, preset: str, per_actor: str) -> None:
     importlib.import_module("fedfuse_ray.runs.running")
     from actors.cluster import connect
     from actors.ray_executor import RayExecutor
+    from actors.starting import layout_of, reserve
     from fedfuse_ray.config import load
-
-    class Told(RayExecutor):
-        """Tells when the placement group is there."""
-
-        def _reserve(self, layout: Any) -> Any:
-            group = super()._reserve(layout)
-            stages.done("placement")
-            return group
 
     stages.done("imports")
     experiment = load(preset, [f"execution.institutions_per_actor={per_actor}"])
@@ -105,7 +98,9 @@ def _federation(stages: Stages, preset: str, per_actor: str) -> None:
     stages.done("config, dataset, plan")
     connect(experiment.execution)
     stages.done("ray.init")
-    executor = Told(experiment.execution)
+    group = reserve(layout_of(plan, experiment.execution), experiment.execution)
+    stages.done("placement")
+    executor = RayExecutor(experiment.execution, group)
     executor.start(plan, dataset)
     stages.done("actors ready")
     executor.load(None)

@@ -32,5 +32,9 @@ def sha256(blocks: Mapping[str, Vector]) -> str:
 
 
 def num_parameters(blocks: Mapping[str, Vector]) -> int:
-    """Return the number of parameters over all blocks."""
+    """Return the number of parameters over all blocks.
+
+    >>> num_parameters({"fusion": np.zeros(3, np.float32), "head/medical": np.zeros(2, np.float32)})
+    5
+    """
     return sum(vector.size for vector in blocks.values())

@@ -55,7 +55,7 @@ class SurvivorsChangedError(FedfuseError):
 
 
 class RestartError(FedfuseError):
-    """A party of a round in several steps was lost; the round begins anew, identically."""
+    """A party of a round in several steps was lost; the round starts again, identically."""
 
 
 class DeadlineError(FedfuseError):

@@ -1,4 +1,4 @@
-"""Modular integers as bytes, with no bit more than the modulus has.
+"""Modular integers as bytes, in as many bits as the modulus has.
 
 Words of 8, 16 or 32 bits travel as they are. Any other width is cut into planes: its whole bytes,
 then the rest of each word as packed groups of 4, 2 and 1 bits. A 12-bit vector takes 1.5 bytes an

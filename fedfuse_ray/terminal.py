@@ -7,11 +7,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedfuse_ray.errors import FedfuseError, InputError
@@ -56,7 +56,32 @@ def output() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
 
 
-class TerminalProgress:
+def say(text: str, *, on_one_line: bool = False) -> None:
+    """Print text as it is; a terminal breaks lines that are too long unless told not to."""
+    output().print(text, markup=False, highlight=False, soft_wrap=on_one_line)
+
+
+class Display:
+    """Draws a view while a `with` block runs.
+
+    Args:
+        view: The view; None where there is no terminal to draw on.
+    """
+
+    def __init__(self, view: Live | Progress | None) -> None:
+        self._view = view
+
+    def __enter__(self) -> Self:
+        if self._view is not None:
+            self._view.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._view is not None:
+            self._view.stop()
+
+
+class TerminalProgress(Display):
     """A live bar on a terminal, plain lines elsewhere (a job's log), nothing with `quiet`.
 
     Plain lines go to standard output, which leaves standard error to errors. Of many rounds about
@@ -79,20 +104,7 @@ class TerminalProgress:
         self._task = self._bar.add_task("", total=None, state="", start=True)
         self._told = time.monotonic()
         self._first: tuple[int, float] | None = None
-
-    def __enter__(self) -> TerminalProgress:
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._bar.stop()
+        super().__init__(self._bar if self._live else None)
 
     def stage(self, text: str) -> None:
         """A stage began."""
@@ -137,7 +149,11 @@ def results_line(folder: Path) -> str:
 
 
 def bar(done: int, total: int) -> str:
-    """Return a bar of plain characters, which every log shows: `[####......]`."""
+    """Return a bar of plain characters, which every log shows: `[####......]`.
+
+    >>> bar(5, 20)
+    '[#####...............]'
+    """
     filled = _BAR * done // max(1, total)
     return f"[{'#' * filled}{'.' * (_BAR - filled)}]"
 

@@ -2,7 +2,9 @@
 
 from fedfuse_ray.audit.attacks.bound import Guesses, epsilon_lower_bound, p_value
 from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit, audit_canaries
-from fedfuse_ray.audit.run import ATTACKS, Audit, audit, write_audit
+from fedfuse_ray.audit.findings import Audit
+from fedfuse_ray.audit.page import write_audit
+from fedfuse_ray.audit.run import ATTACKS, audit
 from fedfuse_ray.audit.subject import Subject, of_experiment, of_run
 
 __all__ = [

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import plotly.graph_objects as go
 
 from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
 from fedfuse_ray.audit.attacks.membership import dp_bound
-from fedfuse_ray.report.theme import BLUE, NEUTRAL, VERMILION, category_axis, layout, marks, text
-
-if TYPE_CHECKING:
-    from fedfuse_ray.audit.run import Audit
+from fedfuse_ray.audit.findings import Audit
+from fedfuse_ray.report.theme import (
+    BLUE,
+    NEUTRAL,
+    VERMILION,
+    category_axis,
+    hover,
+    layout,
+    marks,
+    text,
+)
 
 _LEAST = 1e-3
 
@@ -30,7 +35,7 @@ def bounds_chart(audit: CanaryAudit) -> go.Figure:
         text=[f"{test.lower_bound:.2f}" for test in tests],
         textposition="outside",
         cliponaxis=False,
-        hovertemplate="%{y}: at least %{x:.2f}<extra></extra>",
+        hovertemplate=hover("%{y}: at least %{x:.2f}"),
         showlegend=False,
     )
     figure.add_vline(x=audit.epsilon, line={"color": NEUTRAL, "dash": "dash", "width": 2})

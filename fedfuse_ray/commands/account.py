@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.privacy.accounting.table import (
+from fedfuse_ray.privacy.account import (
     Answer,
     Schedule,
     answer,

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedfuse_ray.commands.options import NoProgress
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.runs.reading import read_experiment
 from fedfuse_ray.terminal import TerminalProgress
@@ -40,9 +41,7 @@ def audit_command(
         int | None, typer.Option(min=0, help="Root of the audit's random streams.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Less effort: under a minute.")] = False,
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="Print the result only.")
-    ] = False,
+    no_progress: NoProgress = False,
 ) -> None:
     """Attack what a run releases; fail if it loses more privacy than its ledger says.
 

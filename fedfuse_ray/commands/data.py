@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fedfuse_ray.commands.options import Seed, Settings
 from fedfuse_ray.config import Experiment, PhantomData
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.terminal import output
@@ -19,10 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a setting.")
-]
 
 
 @app.command("describe")
@@ -65,7 +62,7 @@ def generate_command(
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The manifest to write.")],
     source: Annotated[str, typer.Argument(metavar="[PRESET|FILE]")] = "demo",
     settings: Settings = None,
-    seed: Annotated[int | None, typer.Option(help="Root of every random stream.")] = None,
+    seed: Seed = None,
 ) -> None:
     """Write generated specimens as a manifest with embedded images, which `--data` takes."""
     from fedfuse_ray.data.exporting import write_manifest

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from fedfuse_ray.commands.options import Manifest, ParadigmName, Settings, Source
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.runs.reading import read_experiment
 from fedfuse_ray.terminal import output
@@ -26,17 +26,10 @@ _EXAMPLE = "write as '4x(8 CPU, 1 GPU)', several kinds apart by +"
 
 
 def preflight_command(
-    source: Annotated[
-        str, typer.Argument(metavar="[PRESET|FILE]", help="A preset, a YAML file, or a manifest.")
-    ] = "demo",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="MANIFEST", help="Your images, not the preset's."),
-    ] = None,
-    paradigm: Annotated[str | None, typer.Option(help="What is trained.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override a setting.")
-    ] = None,
+    source: Source = "demo",
+    data: Manifest = None,
+    paradigm: ParadigmName = None,
+    settings: Settings = None,
     nodes: Annotated[
         str | None,
         typer.Option(metavar="SPEC", help="A cluster you do not have: '4x(8 CPU, 1 GPU)'."),

@@ -17,16 +17,17 @@ def report_command(
 
 def _write(folder: Path) -> Path:
     from fedfuse_ray.report import write_report
-    from fedfuse_ray.studies.related import results as related
-    from fedfuse_ray.studies.reproducing import results as reproducing
-    from fedfuse_ray.studies.sweeping.summary import is_sweep, rewrite_report
+    from fedfuse_ray.studies.related.results import Related
+    from fedfuse_ray.studies.reproducing.results import Reproduction
+    from fedfuse_ray.studies.sweeping.output import rewrite_report
+    from fedfuse_ray.studies.sweeping.summary import is_sweep
 
     # A table and a reproduction are laid out as sweeps, so they are looked for first.
-    if (folder / related.FILE).is_file():
+    if (folder / Related.FILE).is_file():
         from fedfuse_ray.studies.related.output import write_pages as write_table
 
         return write_table(folder)
-    if (folder / reproducing.FILE).is_file():
+    if (folder / Reproduction.FILE).is_file():
         from fedfuse_ray.studies.reproducing.output import write_pages as write_reproduction
 
         return write_reproduction(folder)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fedfuse_ray.errors import InputError
-from fedfuse_ray.terminal import output
+from fedfuse_ray.commands.options import NoProgress, Out, check_resumed_alone
+from fedfuse_ray.terminal import output, say
 
 
 def reproduce_command(
@@ -18,13 +18,11 @@ def reproduce_command(
     studies: Annotated[
         str | None, typer.Option(metavar="s1,s2", help="Which studies; default all.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder.")] = None,
+    out: Out = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Finish an interrupted reproduction.")
     ] = None,
-    no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="Print the result only.")
-    ] = False,
+    no_progress: NoProgress = False,
 ) -> None:
     """Run the paper's experiments again, and put claim and measurement on one page."""
     from fedfuse_ray.report.grids import as_rich
@@ -35,8 +33,7 @@ def reproduce_command(
     from fedfuse_ray.studies.sweeping.live import LiveTable
 
     if resume is not None:
-        if quick or studies is not None or out is not None:
-            raise InputError("--resume", resume, "it goes on as it began; give nothing else")
+        check_resumed_alone(resume, "it", quick, studies, out)
         folder = resume
     else:
         scale = QUICK if quick else FULL
@@ -44,15 +41,15 @@ def reproduce_command(
         running.begin(scale, running.study_names(studies), folder)
     with LiveTable([], quiet=no_progress) as live:
         found = running.run(folder, live, _typed(folder))
-    report = write_pages(folder)
+    page = write_pages(folder)
     output().print(as_rich(claims(found)))
-    output().print(f"Report: {report}", markup=False, highlight=False)
+    say(f"Report: {page}")
 
 
 def _typed(folder: Path) -> str:
     """Return the command that makes this reproduction from nothing."""
+    from fedfuse_ray.studies.reproducing.cells import STUDIES
     from fedfuse_ray.studies.reproducing.running import asked
-    from fedfuse_ray.studies.reproducing.studies import STUDIES
 
     scale, studies = asked(folder)
     words = ["python -m fedfuse_ray reproduce"]

@@ -49,7 +49,7 @@ class Context:
         """Return a stream that all institutions share in this round and block."""
         return rng.generator(self.seed, f"codec/{purpose}", self.round, self.block)
 
-    def own(self, purpose: str) -> np.random.Generator:
+    def of_sender(self, purpose: str) -> np.random.Generator:
         """Return a stream of this institution in this round and block."""
         return rng.generator(
             self.seed, f"codec/{purpose}", self.round, self.block, self.institution
@@ -153,6 +153,9 @@ def checked(vector: Vector) -> tuple[Vector, float]:
 
     Raises:
         InputError: It is empty or not flat, or an entry is NaN, infinite or beyond `LARGEST`.
+
+    >>> checked(np.array([0.5, -2.0], np.float32))[1]
+    2.0
     """
     with np.errstate(over="ignore"):
         flat = np.ascontiguousarray(vector, dtype=np.float32)

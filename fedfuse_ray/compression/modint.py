@@ -6,8 +6,8 @@ McMahan, 2017, arXiv:1611.00429, section 3 (rotation and stochastic rounding); K
 Steinke, 2021, arXiv:2102.06387, section 4 (the same modulo 2^bits, under secure sums).
 
 `ModInt` is the codec of one sender. Under a secure sum the pieces are used on their own: all send
-`to_words(rotated(x, context), step, bits, context.own("rounding"))` with a public step and as many
-bits as the sum needs, and `unrotated(from_words(total, step, bits), context)` is the sum.
+`to_words(rotated(x, context), step, bits, context.of_sender("rounding"))` with a public step and as
+many bits as the sum needs, and `unrotated(from_words(total, step, bits), context)` is the sum.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ModInt:
         if reach == 0.0:
             words: Modular = np.zeros(turned.size, dtype=word_dtype(setting.bits))
         else:
-            words = to_words(turned, reach / levels, setting.bits, context.own("rounding"))
+            words = to_words(turned, reach / levels, setting.bits, context.of_sender("rounding"))
         return b"".join((opening, pack(words, setting.bits)))
 
     def decode(

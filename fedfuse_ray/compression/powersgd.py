@@ -156,4 +156,5 @@ def _product(left: Matrix, right: Matrix) -> Matrix:
     bound = left.shape[1] * float(np.abs(left).max()) * float(np.abs(right).max())
     if not bound < np.finfo(np.float32).max:
         raise ProtocolError("the product of two factors is absurdly large")
-    return left @ right.T
+    product: Matrix = np.einsum("ir,rj->ij", left, np.ascontiguousarray(right.T))
+    return product

@@ -48,7 +48,7 @@ class RotOneBit:
         values = values * np.float32(1 / peak)
         squares = float(np.square(values).sum(dtype=np.float64))
         for name in _PASSES:
-            values = rotate(values, context.own(name))
+            values = rotate(values, context.of_sender(name))
         sent = values[:kept]
         magnitudes = float(np.abs(sent).sum(dtype=np.float64))
         scale = magnitudes / kept if setting.contract else squares / max(magnitudes, TINY)
@@ -64,7 +64,7 @@ class RotOneBit:
         values = np.zeros(size, dtype=np.float32)
         values[: bits.size] = np.float32(scale) * (1.0 - 2.0 * bits.astype(np.float32))
         for name in reversed(_PASSES):
-            values = unrotate(values, context.own(name))
+            values = unrotate(values, context.of_sender(name))
         return values
 
 

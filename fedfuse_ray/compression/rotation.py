@@ -6,16 +6,17 @@ afterwards, so that one grid or one scale fits all of them. Sources: Suresh, Yu,
 Ailon and Chazelle, "The Fast Johnson-Lindenstrauss Transform", 2009.
 
 A Hadamard matrix exists for powers of two, and vectors have any size. Instead of padding up to
-twice the bits, a vector of m * 2^k + r entries (64 <= m < 128, r < 2^k) is rotated by a Kronecker
-product of Hadamard matrices and one Hartley matrix of size m, which is as flat up to a factor of
-sqrt(2). Before that, its last m * 2^(k-1) entries are rotated in the same way, which carries what
-the r entries at the end hold into the rest. Below 128 entries it is one uniformly random
-orthogonal matrix.
+twice the bits, a vector of p + r entries (p a power of two, r < p) is rotated in overlapping
+blocks: its last p / 2 or p entries, which carries what the r at the end hold into the rest; then
+its first p; and last, since the two parts may now have two scales, 16 entries at a time that lie a
+sixteenth of the vector apart. Below 128 entries it is one uniformly random orthogonal matrix:
+Stewart, "The Efficient Generation of Random Orthogonal Matrices", 1980.
+
+Everything is sums and differences of two numbers, in an order that is written here: by BLAS it
+would depend on the processor and on the number of threads, and so would what an institution sends.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,12 @@ import numpy.typing as npt
 from fedfuse_ray.blocks import Vector
 
 Matrix = npt.NDArray[np.float32]
+Scratch = tuple[Vector, ...]
 
-_HAAR_BELOW = 128
-_DIGIT_BITS = 3
-_CHUNK = 1 << 16  # entries; with its product it stays in the second-level cache
+_UNIFORM_BELOW = 128
+_ROWS = 16
+_CACHED_BITS = 16  # entries that stay in the second-level cache
+_CHUNK = 1 << 15
 
 
 def rotate(vector: Vector, generator: np.random.Generator) -> Vector:
@@ -40,16 +43,18 @@ def rotate(vector: Vector, generator: np.random.Generator) -> Vector:
         float32 [size], in memory of its own.
 
     Formal guarantees:
-        Orthonormal up to float32 rounding. Any fixed unit vector gets entries with mean zero;
-        the m * 2^k entries of the last pass have one common scale 1/sqrt(size) within a factor of
-        sqrt(2), and fewer than 1/64 of the entries may have another, from 0 to 2 of it.
+        Orthonormal up to float32 rounding; the bits of the result depend on no library's kernels
+        and no number of threads. Any fixed unit vector gets entries with mean zero and variance
+        1/size, exactly where size is a power of two or below 128, else within a factor of
+        1 +- (3/16 + 48/size), but for the last size mod 16 entries: theirs is from 0 to 3/size.
     """
-    if vector.size < _HAAR_BELOW:
-        return (_haar(vector.size, generator) @ vector).astype(np.float32)
+    if vector.size < _UNIFORM_BELOW:
+        return _uniform(vector, generator, inverse=False)
     rotated = np.array(vector, dtype=np.float32)
-    for part, factor, exponent, bits in _passes(rotated, generator):
-        _flip(part, bits)
-        _transform(part, factor, exponent)
+    passes, signs = _passes(rotated, generator), _symmetric_signs(vector.size, generator)
+    for rows, bits in passes:
+        _flip(rows.reshape(-1), bits)
+        _transform(rows, signs)
     return rotated
 
 
@@ -60,24 +65,37 @@ def unrotate(vector: Vector, generator: np.random.Generator) -> Vector:
         vector: The rotated one, shape [size].
         generator: In the state that `rotate` found it in.
     """
-    if vector.size < _HAAR_BELOW:
-        return (_haar(vector.size, generator).T @ vector).astype(np.float32)
+    if vector.size < _UNIFORM_BELOW:
+        return _uniform(vector, generator, inverse=True)
     unrotated = np.array(vector, dtype=np.float32)
-    for part, factor, exponent, bits in reversed(_passes(unrotated, generator)):
-        _transform(part, factor, exponent)  # symmetric, so it undoes itself
-        _flip(part, bits)
+    passes, signs = _passes(unrotated, generator), _symmetric_signs(vector.size, generator)
+    for rows, bits in reversed(passes):
+        _transform(rows, signs)  # symmetric, so it undoes itself
+        _flip(rows.reshape(-1), bits)
     return unrotated
 
 
-def _passes(vector: Vector, generator: np.random.Generator) -> list[tuple[Vector, int, int, bytes]]:
-    """Return the parts to rotate in turn: a view, its size as factor * 2^exponent, its signs."""
-    exponent = vector.size.bit_length() - 7
-    factor = vector.size >> exponent
-    covered = factor << exponent
-    parts = [(vector[:covered], factor, exponent)]
-    if covered < vector.size:
-        parts.insert(0, (vector[vector.size - covered // 2 :], factor, exponent - 1))
-    return [(*part, generator.bytes(-(-part[0].size // 8))) for part in parts]
+def _passes(vector: Vector, generator: np.random.Generator) -> list[tuple[Matrix, bytes]]:
+    """Return the parts to rotate in turn, as views, with their signs.
+
+    A part of one column is a block; of more, its columns are rotated apart.
+    """
+    power = 1 << (vector.size.bit_length() - 1)
+    rest = vector.size - power
+    parts = [vector[:power].reshape(power, 1)]
+    if rest:
+        last = power // 2 if 2 * rest <= power else power
+        spread = vector[: vector.size - vector.size % _ROWS].reshape(_ROWS, -1)
+        parts = [vector[vector.size - last :].reshape(last, 1), *parts, spread]
+    return [(part, generator.bytes(-(-part.size // 8))) for part in parts]
+
+
+def _symmetric_signs(size: int, generator: np.random.Generator) -> Matrix:
+    """Return random signs, equal across the diagonal, as many as a square piece of a part takes."""
+    side = 1 << min(_CACHED_BITS, size.bit_length() - 1) // 2
+    packed = np.frombuffer(generator.bytes(-(-(side**2) // 8)), dtype=np.uint8)
+    bits = np.unpackbits(packed, count=side**2).reshape(side, side)
+    return np.float32(1.0) - np.float32(2.0) * (bits ^ bits.T)
 
 
 def _flip(part: Vector, bits: bytes) -> None:
@@ -85,57 +103,78 @@ def _flip(part: Vector, bits: bytes) -> None:
     packed, words = np.frombuffer(bits, dtype=np.uint8), part.view(np.uint32)
     for start in range(0, words.size, _CHUNK):
         piece = words[start : start + _CHUNK]
-        chosen = np.unpackbits(packed[start // 8 : (start + _CHUNK) // 8], count=piece.size)
+        taken = packed[start // 8 : (start + _CHUNK) // 8]
+        chosen = np.unpackbits(taken, count=piece.size, bitorder="little")
         piece ^= chosen.astype(np.uint32) << np.uint32(31)
 
 
-def _transform(part: Vector, factor: int, exponent: int) -> None:
-    """Multiply by Hadamard(2^exponent) x Hartley(factor), in place.
+def _transform(rows: Matrix, signs: Matrix) -> None:
+    """Multiply by a symmetric orthogonal matrix of entries of one size, in place.
 
-    Neighbours meet in the Hartley matrix, so that a run of large entries is cut up by it. What
-    happens within a piece that fits the cache is done there at once; then the pieces are mixed.
+    Args:
+        rows: Contiguous, shape [a power of two, columns].
+        signs: Of `_symmetric_signs`.
     """
-    within = min(exponent, (_CHUNK // factor).bit_length() - 1)
-    for piece in part.reshape(-1, factor << within):
-        rows = piece.reshape(-1, factor)
-        rows[:] = rows @ _hartley(factor)
-        _transform_digits(piece, factor, within)
-    _transform_digits(part, factor << within, exponent - within)
+    count, columns = rows.shape
+    scale = np.float32(count**-0.5)
+    cached = min(rows.size, 1 << _CACHED_BITS)
+    scratch = tuple(np.empty((2, cached), dtype=np.float32))
+    if columns == 1:
+        side = 1 << (cached.bit_length() - 1) // 2
+        factors = signs[:side, :side] * scale
+        for piece in rows.reshape(-1, cached):
+            _transform_piece(piece, factors, scratch)
+        count, columns, scale = count // cached, cached, np.float32(1.0)
+    while count > 1:
+        digit = min(count, _ROWS)
+        for cube in rows.reshape(-1, digit, columns):
+            for start in range(0, columns, cached // digit):
+                part = cube[:, start : start + cached // digit]
+                np.multiply(_butterflies(part, digit, *scratch), scale, out=part)
+        count, columns, scale = count // digit, columns * digit, np.float32(1.0)
 
 
-def _transform_digits(part: Vector, stride: int, exponent: int) -> None:
-    """Multiply by a Hadamard matrix of size 2^exponent along a stride, in place, by digits."""
-    while exponent:
-        bits = min(_DIGIT_BITS, exponent)
-        hadamard, cube = _hadamard(bits), part.reshape(-1, 1 << bits, stride)
-        width = min(stride, _CHUNK >> bits)
-        for column in range(0, stride, width):
-            for piece in cube[:, :, column : column + width] if width < stride else (cube,):
-                piece[:] = np.matmul(hadamard, piece)
-        exponent -= bits
-        stride <<= bits
+def _transform_piece(piece: Vector, factors: Matrix, scratch: Scratch) -> None:
+    """Multiply by a symmetric matrix of one size, in place: Hadamard, signs, and Hadamard again.
+
+    As square matrices: along one side, transposed, and along the other, so that all loops are
+    long. The signs between leave less of the pattern of a vector with few entries.
+    """
+    side = len(factors)
+    mixed = _butterflies(piece.reshape(-1, side), piece.size // side, *scratch)
+    mixed = mixed.reshape(-1, side, side).transpose(0, 2, 1)
+    np.multiply(mixed, factors, out=piece.reshape(mixed.shape))
+    piece[:] = _butterflies(piece.reshape(-1, side), side, *scratch).reshape(-1)
 
 
-@lru_cache(maxsize=_DIGIT_BITS)
-def _hadamard(bits: int) -> Matrix:
-    matrix = np.ones((1, 1))
-    for _ in range(bits):
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    scaled: Matrix = (matrix / np.sqrt(len(matrix))).astype(np.float32)
-    return scaled
+def _butterflies(rows: Matrix, count: int, new: Vector, other: Vector) -> Matrix:
+    """Multiply every `count` rows by a Hadamard matrix of +-1; the result lies in scratch."""
+    total, width = rows.shape
+    step = count // 2
+    while step:
+        pairs = rows.reshape(-1, 2, step, width)
+        mixed = new[: rows.size].reshape(pairs.shape)
+        np.add(pairs[:, 0], pairs[:, 1], out=mixed[:, 0])
+        np.subtract(pairs[:, 0], pairs[:, 1], out=mixed[:, 1])
+        rows, new, other, step = mixed.reshape(total, width), other, new, step // 2
+    return rows
 
 
-@lru_cache(maxsize=_HAAR_BELOW)
-def _hartley(size: int) -> Matrix:
-    """Return cos + sin of 2 pi i j / size, over sqrt(size): orthonormal and symmetric."""
-    index = np.arange(size)
-    angle = 2 * np.pi * (np.outer(index, index) % size) / size
-    matrix: Matrix = ((np.cos(angle) + np.sin(angle)) / np.sqrt(size)).astype(np.float32)
-    return matrix
+def _uniform(vector: Vector, generator: np.random.Generator, inverse: bool) -> Vector:
+    """Multiply by a uniformly random orthogonal matrix, as reflections that would triangulate it.
 
-
-def _haar(size: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return a uniformly random orthogonal matrix."""
-    matrix, triangle = np.linalg.qr(generator.standard_normal((size, size)))
+    Reflection k moves a Gaussian vector of the last size - k entries to the first of them.
+    """
+    size, turned = vector.size, vector.astype(np.float64)
+    normals = [generator.standard_normal(size - k) for k in range(size)]
     # Without the signs the factor of a Gaussian matrix would not be uniform.
-    return matrix * np.sign(np.diag(triangle))
+    signs = np.array([-np.sign(normal[0]) for normal in normals])
+    if not inverse:
+        turned *= signs
+    for k in range(size - 1) if inverse else reversed(range(size - 1)):
+        mirror, part = normals[k], turned[k:]
+        mirror[0] -= signs[k] * np.sqrt(np.square(mirror).sum())
+        part -= mirror * (2.0 * (mirror * part).sum() / np.square(mirror).sum())
+    if inverse:
+        turned *= signs
+    return turned.astype(np.float32)

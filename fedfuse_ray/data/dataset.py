@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,6 +34,9 @@ _FORMAT = 2
 _PHANTOMS = 1
 """Raised whenever the same request would generate other specimens."""
 _INDEX = "index.json"
+Institutions = tuple[InstitutionConfig, ...]
+Source = Callable[[PhantomData | ManifestData, Institutions, int, int], tuple[Header, Parts]]
+"""From data, institutions, seed and replicas to specimens."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -94,13 +97,22 @@ class Dataset:
 
 def prepare(
     data: PhantomData | ManifestData,
-    institutions: tuple[InstitutionConfig, ...],
+    institutions: Institutions,
     *,
     seed: int,
     replicas: int = 1,
     cache: Path | None = None,
+    source: Source | None = None,
 ) -> Dataset:
     """Generate or import a dataset, once: the same request finds it in the cache.
+
+    Args:
+        data: What specimens there are.
+        institutions: Who has them.
+        seed: Of the generator, and of splits.
+        replicas: How many like each institution there are.
+        cache: Where datasets are kept; by default the user's cache folder.
+        source: Makes the specimens of a new dataset; by default `make_specimens`.
 
     Raises:
         InputError: Unusable images or manifest.
@@ -108,14 +120,14 @@ def prepare(
     root = cache if cache is not None else cache_folder()
     folder = root / "data" / _fingerprint(data, institutions, seed, replicas)
     if not (folder / _INDEX).is_file():
-        header, parts = _source(data, institutions, seed, replicas)
+        header, parts = (source or make_specimens)(data, institutions, seed, replicas)
         write(folder, header, parts)
     return Dataset(folder)
 
 
 def outline(
     data: PhantomData | ManifestData,
-    institutions: tuple[InstitutionConfig, ...],
+    institutions: Institutions,
     *,
     seed: int,
     replicas: int = 1,
@@ -164,12 +176,17 @@ def _write(folder: Path, header: Header, parts: Parts) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _source(
+def make_specimens(
     data: PhantomData | ManifestData,
-    institutions: tuple[InstitutionConfig, ...],
+    institutions: Institutions,
     seed: int,
     replicas: int,
 ) -> tuple[Header, Parts]:
+    """Generate specimens, or read the user's own.
+
+    Raises:
+        InputError: Unusable images or manifest.
+    """
     if isinstance(data, PhantomData):
         from fedfuse_ray.data.phantoms import generate
 
@@ -183,7 +200,7 @@ def _source(
 
 def _fingerprint(
     data: PhantomData | ManifestData,
-    institutions: tuple[InstitutionConfig, ...],
+    institutions: Institutions,
     seed: int,
     replicas: int,
 ) -> str:

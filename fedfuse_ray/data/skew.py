@@ -33,6 +33,9 @@ def largest_remainder(total: int, weights: Sequence[float] | Weights, minimum: i
 
     Raises:
         ValueError: The total can't give everyone the minimum.
+
+    >>> largest_remainder(10, (2, 1, 1)).tolist()
+    [5, 3, 2]
     """
     share = np.asarray(weights, np.float64)
     if total < minimum * len(share):
@@ -53,6 +56,9 @@ def split_counts(specimens: int, split: SplitConfig) -> tuple[int, int, int]:
     """Return the numbers of train, validation and test specimens; they add up to `specimens`.
 
     Halves go to validation before test: 12,450 at 70/15/15 are 8,715, 1,868 and 1,867.
+
+    >>> split_counts(12_450, SplitConfig(train=0.7, validation=0.15, test=0.15))
+    (8715, 1868, 1867)
     """
     parts = largest_remainder(specimens, (split.train, split.validation, split.test))
     train, validation, test = (int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Whether an institution can be reached: by chance, and by the hours that it keeps."""
+"""Whether an institution can be reached: by chance, and outside its offline hours."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def reachable(link: LinkConfig | None, seed: int, name: str, round: int, now: fl
 def back_online(link: LinkConfig | None, now: float) -> float:
     """Return the first moment from `now` on that lies in no offline span.
 
-    A clock that stands still while everybody is offline would never let them come back; a round
-    without anybody should begin at the smallest of these.
+    While everybody is offline no round can run, and a clock that stood still would never bring
+    anybody back. Such a round should begin at the smallest of these moments.
 
     Args:
         link: The institution's link.

@@ -2,8 +2,8 @@
 
 Reference: Nguyen et al., "Federated Learning with Buffered Asynchronous Aggregation", 2022, arXiv
 2106.06639, algorithm 1: the server steps whenever a fixed number of updates has arrived, and an
-institution starts anew from the current model as soon as it has sent. The weight of a stale update
-is the paper's polynomial one, with the exponent 1/2 in its experiments.
+institution starts again from the current model as soon as it has sent. A stale update is weighed by
+the paper's polynomial, whose exponent was 1/2 in its experiments.
 """
 
 from __future__ import annotations

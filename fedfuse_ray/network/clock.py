@@ -147,6 +147,10 @@ def close_round(
     Returns:
         The wait, never longer than the deadline. An update that arrives on the deadline is in
         time.
+
+    >>> timings = {"med-01": Timing(1.0, 2.0, 1.0), "med-02": Timing(5.0, 9.0, 5.0)}
+    >>> close_round(timings, deadline=10.0)
+    Closing(seconds=10.0, late=('med-02',))
     """
     slowest = max((timing.total for timing in timings.values()), default=0.0)
     if deadline is None:

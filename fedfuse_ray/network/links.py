@@ -1,7 +1,7 @@
 """Which link each institution has: its own, or its preset's.
 
-The presets are round figures of the right order, chosen for this simulator; measure your own sites
-and enter them under `network.links` before a decision hangs on them.
+The presets are round figures of the right order, chosen for this simulator. Before you decide by
+them, measure your own sites and enter the figures under `network.links`.
 
 | preset | up | down | one way | jitter | loss | reached | after |
 |---|---|---|---|---|---|---|---|
@@ -55,6 +55,10 @@ def resolve(config: NetworkConfig, names: Sequence[str]) -> dict[str, LinkConfig
 
     Raises:
         InputError: `links` names an institution that does not take part.
+
+    >>> links = resolve(NetworkConfig(preset="mixed"), ("med-01", "med-02"))
+    >>> links["med-02"].up_mbps
+    20.0
     """
     for name in config.links:
         if name not in names:

@@ -28,6 +28,10 @@ def throughput_mbps(mbps: float, link: LinkConfig) -> float:
     Returns:
         At most `mbps`. Less where packets are lost over a distance: without delay or loss, TCP
         fills the link.
+
+    >>> link = LinkConfig(up_mbps=100.0, down_mbps=100.0, latency_ms=50.0, loss=0.01)
+    >>> round(throughput_mbps(100.0, link), 2)
+    1.43
     """
     round_trip = 2.0 * link.latency_ms / 1e3
     if link.loss <= 0.0 or round_trip <= 0.0:

@@ -2,9 +2,9 @@
 
 from fedfuse_ray.report.comparison import write_comparison_report, write_report
 from fedfuse_ray.report.console import comparison_table, run_table
-from fedfuse_ray.report.html import write_figure, write_run_report
 from fedfuse_ray.report.provenance import environment
 from fedfuse_ray.report.rows import InstitutionRow, RoundRow
+from fedfuse_ray.report.run_page import write_figure, write_run_report
 from fedfuse_ray.report.schema import (
     DomainEvaluation,
     Evaluation,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 import yaml
 
 from fedfuse_ray.report import figures
-from fedfuse_ray.report.page import Charts, details, section, table
+from fedfuse_ray.report.page import Charts, Details, Part, Section, Table
 from fedfuse_ray.report.rows import Status
 from fedfuse_ray.report.store import RunResult
 from fedfuse_ray.report.theme import is_empty
 from fedfuse_ray.report.units import human_bytes, human_seconds
-
-NAME, TITLE = "communication", "Communication and network"
 
 _SECONDS = ("download_seconds", "compute_seconds", "upload_seconds")
 _BITS = (
@@ -27,25 +24,25 @@ _STATUSES: tuple[Status, ...] = ("sent", "late", "absent", "failed")
 _UNSELECTED: Status = "not selected"
 
 
-def communication(run: RunResult, charts: Charts) -> str:
+def communication(run: RunResult, charts: Charts) -> Section:
     """Return the section, its charts added to `charts`."""
     sent = figures.bytes_per_round(run.rounds, run.institutions, run.summary)
     chosen = figures.bits_by_block(run.institutions)
     drawn = figures.timeline(run.rounds, run.institutions, _deadline(run.config))
-    blocks = [charts.add(sent, _sent(run))]
+    parts: list[Part] = [charts.add(sent, _sent(run))]
     if is_empty(sent) is None:  # else nothing is left to tell
-        blocks.append(
+        parts.append(
             charts.add(figures.bytes_by_institution(run.institutions), _by_institution(run))
         )
-        blocks.append(charts.add(chosen, _BITS) if is_empty(chosen) is None else "")
-        blocks.append(charts.add(drawn, _timeline(drawn)))
+        parts += [charts.add(chosen, _BITS)] if is_empty(chosen) is None else []
+        parts.append(charts.add(drawn, _timeline(drawn), wide=True))
     if is_empty(drawn) is None:
-        blocks.append(details("Institutions on the network", _institutions(run)))
+        parts.append(Details("Institutions on the network", [_institutions(run)]))
     intro = (
         "What the federation sends, updates up to the server and the new model down, and how long "
         "that takes on the simulated links."
     )
-    return section(NAME, TITLE, intro, *blocks)
+    return Section("communication", "Communication and network", intro, parts)
 
 
 def _sent(run: RunResult) -> str:
@@ -89,7 +86,7 @@ def _deadline(config: str) -> float | None:
     return None if node is None else float(node)
 
 
-def _institutions(run: RunResult) -> str:
+def _institutions(run: RunResult) -> Table:
     """Return the timeline as numbers: what became of each institution, and its mean seconds."""
     count: dict[str, dict[str, int]] = {}
     total: dict[str, dict[str, float]] = {}
@@ -108,9 +105,9 @@ def _institutions(run: RunResult) -> str:
         means = [total[name][column] / max(1, took_part) for column in _SECONDS]
         rows.append(
             (
-                escape(name),
+                name,
                 *(f"{by_status[status]:,}" for status in shown),
                 *(human_seconds(mean) for mean in means),
             )
         )
-    return table(("institution", *shown, "download", "compute", "upload"), rows)
+    return Table(("institution", *shown, "download", "compute", "upload"), rows)

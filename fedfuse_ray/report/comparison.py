@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,8 +11,20 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import write_text
 from fedfuse_ray.report import figures
 from fedfuse_ray.report.figures.comparison import domains_of
-from fedfuse_ray.report.html import write_run_report
-from fedfuse_ray.report.page import Card, Charts, cards, document, section, table
+from fedfuse_ray.report.page import (
+    Card,
+    Cell,
+    Charts,
+    Items,
+    Page,
+    Panel,
+    Part,
+    Section,
+    Table,
+    Text,
+    document,
+)
+from fedfuse_ray.report.run_page import write_run_report
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import read_comparison, read_rounds
 from fedfuse_ray.report.units import ABSENT, epsilon, human_bytes, human_seconds, percent
@@ -89,6 +100,26 @@ def relative_to_centralized(comparison: Mapping[str, Summary], paradigm: str) ->
 def comparison_page(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
     """Return the page, self-contained; paradigms in `rounds` have a folder and are linked."""
     charts = Charts()
+    sections = _sections(comparison, rounds, charts)
+    presets = dict.fromkeys(summary.preset for summary in comparison.values())
+    seeds = dict.fromkeys(str(summary.seed) for summary in comparison.values())
+    page = Page(
+        title="Comparison of paradigms",
+        sections=sections,
+        kicker=f"fedfuse_ray comparison on {', '.join(presets)}, seed {', '.join(seeds)}",
+        heading="Paradigms compared",
+        lead="Overall accuracy on the consortium's test specimens.",
+        cards=[
+            Card(name, percent(summary.accuracy[OVERALL]), epsilon_note(summary))
+            for name, summary in comparison.items()
+        ],
+    )
+    return document(page, charts)
+
+
+def _sections(
+    comparison: Mapping[str, Summary], rounds: Mapping[str, Any], charts: Charts
+) -> list[Section]:
     bars = charts.add(
         figures.accuracy_by_paradigm(comparison),
         "All paradigms are scored on the same test specimens; overall pools the domains. Isolated "
@@ -98,37 +129,16 @@ def comparison_page(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]
         figures.convergence_by_paradigm(rounds, comparison),
         "A dashed level is the final score of a paradigm that is not trained in rounds.",
     )
-    body = "".join(
-        [
-            _header(comparison),
-            section(
-                "table",
-                "The paradigms",
-                "Bold is the best of its column. Epsilon bounds what the result may reveal: "
-                "smaller protects more.",
-                f'<div class="panel">{_table(comparison, rounds)}</div>',
-                _meanings(comparison),
-            ),
-            section("accuracy", "Accuracy", "What each paradigm achieves, by domain.", bars),
-            section("learning", "Learning", "How fast each paradigm gets there.", lines),
-        ]
+    intro = (
+        "Bold is the best of its column. Epsilon bounds what the result may reveal: smaller "
+        "protects more."
     )
-    return document("Comparison of paradigms", body, charts)
-
-
-def _header(comparison: Mapping[str, Summary]) -> str:
-    presets = dict.fromkeys(summary.preset for summary in comparison.values())
-    seeds = dict.fromkeys(str(summary.seed) for summary in comparison.values())
-    entries = [
-        Card(name, percent(summary.accuracy[OVERALL]), epsilon_note(summary))
-        for name, summary in comparison.items()
+    parts = [Panel([_table(comparison, rounds)]), _meanings(comparison)]
+    return [
+        Section("table", "The paradigms", intro, parts),
+        Section("accuracy", "Accuracy", "What each paradigm achieves, by domain.", [bars]),
+        Section("learning", "Learning", "How fast each paradigm gets there.", [lines]),
     ]
-    return (
-        f'<header><p class="kicker">fedfuse_ray comparison on {escape(", ".join(presets))}, '
-        f"seed {escape(', '.join(seeds))}</p><h1>Paradigms compared</h1>"
-        f'<p class="lead">Overall accuracy on the consortium\'s test specimens.</p>'
-        f"{cards(entries)}</header>"
-    )
 
 
 def epsilon_note(summary: Summary) -> str:
@@ -137,7 +147,7 @@ def epsilon_note(summary: Summary) -> str:
     return f"epsilon {told}" if summary.privacy.private else told
 
 
-def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
+def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> Table:
     domains = domains_of(comparison)
     head = (
         "paradigm",
@@ -152,18 +162,14 @@ def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
         name: max(s.accuracy.get(name, -1.0) for s in comparison.values())
         for name in (OVERALL, *domains)
     }
-    rows = []
+    rows: list[tuple[str | Cell, ...]] = []
     for paradigm, summary in comparison.items():
-        name = escape(paradigm)
-        link = f'<a href="{quote(paradigm)}/report.html">{name}</a>' if paradigm in rounds else name
-        scores = [
-            f'<td class="number{" best" if summary.accuracy.get(key) == top else ""}">'
-            f"{percent(summary.accuracy.get(key))}</td>"
-            for key, top in best.items()
-        ]
+        href = f"{quote(paradigm)}/report.html" if paradigm in rounds else ""
+        found = {key: (summary.accuracy.get(key), top) for key, top in best.items()}
+        scores = [Cell(percent(score), best=score == top) for score, top in found.values()]
         rows.append(
             (
-                link,
+                Cell(paradigm, href=href),
                 *scores,
                 percent(relative_to_centralized(comparison, paradigm)),
                 epsilon(summary.privacy),
@@ -171,10 +177,9 @@ def _table(comparison: Mapping[str, Summary], rounds: Mapping[str, Any]) -> str:
                 human_seconds(summary.time.wall_seconds),
             )
         )
-    return table(head, rows)
+    return Table(head, rows)
 
 
-def _meanings(comparison: Mapping[str, Summary]) -> str:
-    known = [(name, MEANING[name]) for name in comparison if name in MEANING]
-    items = "".join(f"<li><b>{escape(name)}</b>: {escape(said)}</li>" for name, said in known)
-    return f'<ul class="quiet">{items}</ul>' if items else ABSENT
+def _meanings(comparison: Mapping[str, Summary]) -> Part:
+    known = [Text(f": {MEANING[name]}", strong=name) for name in comparison if name in MEANING]
+    return Items(known, quiet=True) if known else Text(ABSENT)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
-from fedfuse_ray.report.page import table
+from fedfuse_ray.report.page import Table as Cells
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,9 +22,9 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-def as_html(grid: Grid, numbers: int | None = None) -> str:
+def as_part(grid: Grid, numbers: int = 1) -> Cells:
     """Return the table for a page; columns from `numbers` on are set to the right."""
-    return table(grid.head, [[escape(cell) for cell in row] for row in grid.rows], numbers)
+    return Cells(grid.head, grid.rows, numbers)
 
 
 def as_markdown(grid: Grid) -> str:

@@ -1,26 +1,26 @@
-"""The parts of a self-contained page: cards, sections, tables, charts, and the document.
+"""A page as plain values, and the self-contained document that the templates make of it.
 
-A page carries all that it needs and asks the network for nothing: its content security policy
-forbids it to.
+All HTML is in `templates/`: `page.html` is the layout of every page, `parts.html` has a macro for
+each part below. Jinja2 escapes every value there, so a name of the user's is text wherever it
+stands. A page carries all that it needs and asks the network for nothing: its content security
+policy forbids it to.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import cache
+from html import unescape
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from fedfuse_ray.report.theme import is_empty, template
-
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-)
 
 
 @dataclass(frozen=True)
@@ -32,140 +32,235 @@ class Card:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Link:
+    """A link to a file beside the page; `href` is quoted for a URL already."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture: the base64 of a PNG, or the points of a line in a square of 100."""
+
+    label: str
+    png: str = ""
+    points: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell that is more than text.
+
+    Attributes:
+        text: What it says.
+        strong: Bold, before the text.
+        note: Small, on a line of its own.
+        tip: Shown when the pointer rests on it.
+        href: Where the text leads; empty for nowhere.
+        sort: What the column is sorted by, instead of the text; empty where there is no value.
+        best: It is the best of its column, a column of numbers.
+        picture: Stands above the text.
+    """
+
+    text: str
+    strong: str = ""
+    note: str = ""
+    tip: str = ""
+    href: str = ""
+    sort: str | None = None
+    best: bool = False
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; columns from the index `numbers` on are set to the right, as numbers are."""
+
+    kind: ClassVar[str] = "table"
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    numbers: int = 1
+    sortable: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values."""
+
+    kind: ClassVar[str] = "facts"
+    pairs: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    kind: ClassVar[str] = "heading"
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph: bold words, plain words, links."""
+
+    kind: ClassVar[str] = "text"
+    text: str = ""
+    strong: str = ""
+    links: Sequence[Link] = ()
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of paragraphs."""
+
+    kind: ClassVar[str] = "items"
+    items: Sequence[Text]
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """A file's text, as it is."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart's place; without a name it is empty, and `message` says why.
+
+    A `wide` chart is scrolled on a screen that is too narrow for what stands side by side in it.
+    """
+
+    kind: ClassVar[str] = "chart"
+    title: str
+    caption: str
+    name: str = ""
+    height: int = 0
+    wide: bool = False
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Parts in a box."""
+
+    kind: ClassVar[str] = "panel"
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Parts side by side where the window has room."""
+
+    kind: ClassVar[str] = "tiles"
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Details:
+    """Parts that a click on the title shows."""
+
+    kind: ClassVar[str] = "details"
+    title: str
+    parts: Sequence[Part]
+
+
+Part: TypeAlias = Chart | Code | Details | Facts | Heading | Items | Panel | Table | Text | Tiles
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section with its anchor `name`, heading and introduction."""
+
+    name: str
+    title: str
+    intro: str
+    parts: Sequence[Part] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of any kind.
+
+    Attributes:
+        title: The browser tab's.
+        sections: In their order.
+        kicker: The line above the heading.
+        heading: Empty for a page without a header.
+        lead: The line below the heading.
+        cards: Key numbers.
+        links: Sections that the header leads to.
+        links_first: Links stand above the key numbers.
+    """
+
+    title: str
+    sections: Sequence[Section]
+    kicker: str = ""
+    heading: str = ""
+    lead: str = ""
+    cards: Sequence[Card] = ()
+    links: Sequence[Section] = ()
+    links_first: bool = False
+
+
 @dataclass
 class Charts:
-    """The charts of one page, collected while its parts are built."""
+    """The charts of one page, collected while its parts are made."""
 
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, figure: go.Figure, caption: str) -> str:
-        """Return the HTML of a chart's place; an empty chart becomes its message.
+    def add(self, figure: go.Figure, caption: str, *, wide: bool = False) -> Chart:
+        """Return a chart's place; an empty chart becomes its message.
 
         Args:
             figure: Its title becomes the heading, which wraps where plotly's would be cut.
             caption: What the reader sees, in a sentence or two.
+            wide: It has things side by side, which a phone's width would lay over each other.
         """
-        title = str(figure.layout.title.text)
-        heading, message = f"<h3>{title}</h3>", is_empty(figure)
+        title, message = unescape(str(figure.layout.title.text)), is_empty(figure)
         if message is not None:
-            return f'<figure>{heading}<p class="empty">{message}</p></figure>'
+            return Chart(title, caption, message=unescape(message))
         name = f"chart-{len(self.figures) + 1}"
         plain = json.loads(figure.to_json())
-        height = int(figure.layout.height)
         plain["layout"] |= {"title": None, "template": None}
         plain["layout"]["margin"]["t"] = 8
         self.figures[name] = plain
-        return (
-            f'<figure>{heading}<div class="chart" id="{name}" role="img" '
-            f'style="min-height:{height}px" aria-label="{_flat(title)}: {_flat(caption)}"></div>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
+        return Chart(title, caption, name, int(figure.layout.height), wide)
 
 
-def cards(entries: Iterable[Card]) -> str:
-    """Return the key numbers."""
-    return "".join(
-        [
-            '<dl class="cards">',
-            *(
-                f"<div><dt>{escape(card.name)}</dt><dd>{escape(card.value)}</dd>"
-                + (f'<dd class="note">{escape(card.note)}</dd>' if card.note else "")
-                + "</div>"
-                for card in entries
-            ),
-            "</dl>",
-        ]
-    )
-
-
-def section(name: str, title: str, intro: str, *blocks: str) -> str:
-    """Return a section with its anchor `name`, heading and introduction."""
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">'
-        f'{escape(title)}</h2><p class="intro">{escape(intro)}</p>{"".join(blocks)}</section>'
-    )
-
-
-def grid(blocks: Iterable[str]) -> str:
-    """Put blocks side by side where the window has room."""
-    return f'<div class="grid">{"".join(blocks)}</div>'
-
-
-def details(title: str, content: str) -> str:
-    """Return a block that opens on a click."""
-    return f'<details class="panel"><summary>{escape(title)}</summary>{content}</details>'
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int | None = None) -> str:
-    """Return a table of cells that are HTML already.
+def document(page: Page, charts: Charts) -> str:
+    """Return the whole page as HTML.
 
     Args:
-        head: The columns' names, as text.
-        rows: Cells of each row, as HTML; a cell may begin with `<td`, to bring its own class.
-        numbers: Columns from this index on are numbers, set to the right; None for all but the
-            first.
+        page: What it says.
+        charts: What its parts left places for.
     """
-    start = 1 if numbers is None else numbers
-    kind = [' class="number"' if index >= start else "" for index in range(len(head))]
-    top = "".join(f'<th scope="col"{k}>{escape(n)}</th>' for n, k in zip(head, kind, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            cell if cell.startswith("<td") else f"<td{k}>{cell}</td>"
-            for cell, k in zip(row, kind, strict=True)
-        )
-        + "</tr>"
-        for row in rows
+    looks = {name: template(name == "dark").to_plotly_json() for name in ("light", "dark")}
+    shown = _templates().get_template("page.html")
+    return shown.render(page=page, charts=charts.figures, looks=looks)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("fedfuse_ray.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return (
-        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return a table of names and values, both text."""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in pairs
-    )
-    return f'<div class="scroll"><table class="facts"><tbody>{rows}</tbody></table></div>'
-
-
-def document(title: str, body: str, charts: Charts) -> str:
-    """Return the whole page.
-
-    Args:
-        title: The browser tab's title.
-        body: The header and the sections, as HTML.
-        charts: What `body` left places for.
-    """
-    templates = {name: template(name == "dark").to_plotly_json() for name in ("light", "dark")}
-    drawing = (
-        f"<script>{get_plotlyjs()}</script>"
-        f"{_data('charts', charts.figures)}{_data('templates', templates)}"
-        f"<script>{_asset('page.js')}</script>"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_asset('page.css')}</style>\n</head>\n<body>\n"
-        f"{body}\n<noscript><p>The charts need JavaScript; the tables do not.</p></noscript>\n"
-        "<footer>fedfuse_ray simulates a federation. It protects no real deployment.</footer>\n"
-        f"{drawing if charts.figures else ''}\n</body>\n</html>\n"
-    )
-
-
-def _data(name: str, value: Any) -> str:
-    # A name of the user's that holds `</script>` must not end the element.
-    plain = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}">{plain}</script>'
+    # A chart's keys keep their order, and `</script>` in a name can't end the script: the filter
+    # writes `<` as `\u003c`.
+    found.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    found.globals |= {"asset": _asset, "plotly": get_plotlyjs}
+    return found
 
 
 def _asset(name: str) -> str:
-    return (resources.files("fedfuse_ray.report.assets") / name).read_text(encoding="utf-8")
-
-
-def _flat(text: str) -> str:
-    return escape(" ".join(text.split()), quote=True)
+    """Return a style sheet or script of our own."""
+    return (resources.files("fedfuse_ray.report") / "assets" / name).read_text("utf-8")

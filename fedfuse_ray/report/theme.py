@@ -6,9 +6,11 @@ stands beside the colour.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from typing import Any
 
 import plotly.graph_objects as go
@@ -27,6 +29,12 @@ SEQUENTIAL = "Cividis"
 
 NO_ROUNDS = "This paradigm has no communication rounds."
 _MANY = 60  # beyond so many rounds, markers only hide the line
+
+# Plotly reads a few tags in a chart's texts. They stand in a file of their own: no Python file
+# holds HTML.
+_MARKS: Mapping[str, str] = json.loads(
+    (resources.files("fedfuse_ray.report") / "assets" / "marks.json").read_text("utf-8")
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,31 @@ def marks(names: Iterable[str]) -> dict[str, Mark]:
 def text(name: str) -> str:
     """Return a user's name as text that plotly shows as it is."""
     return escape(name, quote=False)
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Return texts that are marked up or escaped already as the lines of one."""
+    return _MARKS["line_break"].join(texts)
+
+
+def line_count(label: str) -> int:
+    """Return how many lines a label from `lines` has."""
+    return label.count(_MARKS["line_break"]) + 1
+
+
+def bold(told: str) -> str:
+    """Return a text in bold."""
+    return _MARKS["bold"].format(told)
+
+
+def small(told: str) -> str:
+    """Return a text in small grey letters."""
+    return _MARKS["small"].format(NEUTRAL, told)
+
+
+def hover(*told: str) -> str:
+    """Return the lines of a hover box, without the series' name that plotly would set beside it."""
+    return _MARKS["hover"].format(lines(told))
 
 
 def template(dark: bool = False) -> go.layout.Template:

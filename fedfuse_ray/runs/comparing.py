@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.runs.progress import Progress
 from fedfuse_ray.report import Summary, write_comparison, write_comparison_report
+from fedfuse_ray.runs.progress import Progress
 from fedfuse_ray.runs.running import run
 
 

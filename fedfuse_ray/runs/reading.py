@@ -87,18 +87,21 @@ def paradigm_names(listed: str | None) -> list[str]:
     return listed_names("--paradigms", listed, get_args(Paradigm))
 
 
-def listed_names(option: str, listed: str | None, known: Sequence[str]) -> list[str]:
+def listed_names(option: str, listed: str | None, allowed: Sequence[str]) -> list[str]:
     """Return the names of an option's `a,b`; all known ones when it was not given.
 
     Raises:
         InputError: An unknown one, or none.
+
+    >>> listed_names("--studies", "skew, table3", ("table3", "skew", "transfer"))
+    ['skew', 'table3']
     """
     if listed is None:
-        return list(known)
+        return list(allowed)
     names = [name.strip() for name in listed.split(",") if name.strip()]
     for name in names:
-        if name not in known:
-            raise InputError(option, name, f"choose among {', '.join(known)}")
+        if name not in allowed:
+            raise InputError(option, name, f"choose among {', '.join(allowed)}")
     if not names:
-        raise InputError(option, listed, f"name at least one of {', '.join(known)}")
+        raise InputError(option, listed, f"name at least one of {', '.join(allowed)}")
     return names

@@ -22,9 +22,9 @@ from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.files import write_atomic, write_text
 from fedfuse_ray.privacy.accounting.chain import Chain, Link, follow
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent, append_events
-from fedfuse_ray.privacy.secure_aggregation.keys import Identity
-from fedfuse_ray.privacy.secure_aggregation.keys import verify as signed_by
 from fedfuse_ray.privacy.accounting.signing import fingerprint, make_private, read_private
+from fedfuse_ray.privacy.identities import Identity
+from fedfuse_ray.privacy.identities import verify as signed_by
 
 LEDGER, SEAL, KEY = "privacy_ledger.jsonl", "ledger_seal.json", "signing_key.pem"
 _CONFIG = "config.yaml"

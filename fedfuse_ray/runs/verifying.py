@@ -90,7 +90,7 @@ def verify_run(folder: Path, keys: Sequence[str] = ()) -> list[Check]:
         folder: The run's folder.
         keys: Fingerprints of public keys, one of which must have signed.
     """
-    run = _Folder(folder, tuple(keys))
+    opened = _Folder(folder, tuple(keys))
     checks: dict[str, Callable[[_Folder], str]] = {
         "seal": _seal,
         "key": _key,
@@ -102,12 +102,12 @@ def verify_run(folder: Path, keys: Sequence[str] = ()) -> list[Check]:
         "weights": _weights,
         "private key": _private_key,
     }
-    return [_checked(name, check, run) for name, check in checks.items()]
+    return [_checked(name, check, opened) for name, check in checks.items()]
 
 
-def _checked(name: str, check: Callable[[_Folder], str], run: _Folder) -> Check:
+def _checked(name: str, check: Callable[[_Folder], str], folder: _Folder) -> Check:
     try:
-        return Check(name, True, check(run))
+        return Check(name, True, check(folder))
     except _NothingToCheck as reason:
         return Check(name, None, str(reason))
     except (FedfuseError, OSError) as error:
@@ -144,58 +144,59 @@ class _Folder:
         return list(read_rounds(self.path).to_pylist())
 
 
-def _seal(run: _Folder) -> str:
-    state = run.statement.state
+def _seal(folder: _Folder) -> str:
+    state = folder.statement.state
     if state == "running":
         raise FedfuseError("the run is not finished; finish it with --resume")
-    return f"{state}, signed by {run.statement.fingerprint}"
+    return f"{state}, signed by {folder.statement.fingerprint}"
 
 
-def _key(run: _Folder) -> str:
-    if not run.keys:
+def _key(folder: _Folder) -> str:
+    if not folder.keys:
         raise _NothingToCheck("give --key with what `run` printed: anybody can sign anew")
-    found = run.statement.fingerprint
-    if found not in run.keys:
+    found = folder.statement.fingerprint
+    if found not in folder.keys:
         raise FedfuseError(f"another key signed: {found}")
     return "the expected key signed"
 
 
-def _chain(run: _Folder) -> str:
-    return f"{len(run.links)} entries, each follows from those before"
+def _chain(folder: _Folder) -> str:
+    return f"{len(folder.links)} entries, each follows from those before"
 
 
-def _end(run: _Folder) -> str:
-    check_end(run.statement, run.links)
-    return f"the ledger ends where it was signed, at {run.statement.head[:12]}..."
+def _end(folder: _Folder) -> str:
+    check_end(folder.statement, folder.links)
+    return f"the ledger ends where it was signed, at {folder.statement.head[:12]}..."
 
 
-def _files(run: _Folder) -> str:
-    signed = run.statement.files
+def _files(folder: _Folder) -> str:
+    signed = folder.statement.files
     for name, digest in signed.items():
-        if name not in FILES or not (run.path / name).is_file():
+        if name not in FILES or not (folder.path / name).is_file():
             raise FedfuseError(f"{name} is missing")
-        if sha256_of(run.path / name) != digest:
+        if sha256_of(folder.path / name) != digest:
             raise FedfuseError(f"{name} was altered")
     return ", ".join(signed)
 
 
-def _epsilon(run: _Folder) -> str:
+def _epsilon(folder: _Folder) -> str:
     """Recompute epsilon, and compare it with the summary and the table of rounds."""
     from fedfuse_ray.privacy.accounting.budget import Account  # scipy
 
-    settings = yaml.safe_load(read_text(run.path / _CONFIG))["privacy"]
+    settings = yaml.safe_load(read_text(folder.path / _CONFIG))["privacy"]
     if settings["mode"] == "none":
-        if len(run.ledger):
-            raise FedfuseError(f"not private, and yet the ledger has {len(run.ledger)} entries")
+        if len(folder.ledger):
+            count = len(folder.ledger)
+            raise FedfuseError(f"not private, and yet the ledger has {count} entries")
         raise _NothingToCheck("the run is not private")
     # Runs from before there was a choice name no accountant.
     accountant = settings.get("accountant", "pld")
-    account = Account.open(settings["delta"], None, run.ledger, accountant)
+    account = Account.open(settings["delta"], None, folder.ledger, accountant)
     claims: dict[str, tuple[float | None, float]] = {}
-    if run.rounds:
-        claims["rounds.parquet"] = (run.rounds[-1]["epsilon"], account.epsilon)
-    if run.statement.state == "finished":
-        told = run.summary.privacy
+    if folder.rounds:
+        claims["rounds.parquet"] = (folder.rounds[-1]["epsilon"], account.epsilon)
+    if folder.statement.state == "finished":
+        told = folder.summary.privacy
         claims[_SUMMARY] = (told.epsilon, account.epsilon)
         names = {*told.epsilon_by_institution, *account.epsilons}
         for name in sorted(names):
@@ -207,11 +208,13 @@ def _epsilon(run: _Folder) -> str:
     return f"the ledger gives {account.epsilon:.4f} at delta {account.delta:g}, as is claimed"
 
 
-def _rounds(run: _Folder) -> str:
-    rows = [row["round"] for row in run.rounds]
-    if run.statement.state == "finished" and run.summary.rounds != len(rows):
-        raise FedfuseError(f"{_SUMMARY} says {run.summary.rounds}, rounds.parquet has {len(rows)}")
-    charged = sorted({event.round for event in run.ledger})
+def _rounds(folder: _Folder) -> str:
+    rows = [row["round"] for row in folder.rounds]
+    if folder.statement.state == "finished" and folder.summary.rounds != len(rows):
+        raise FedfuseError(
+            f"{_SUMMARY} says {folder.summary.rounds}, rounds.parquet has {len(rows)}"
+        )
+    charged = sorted({event.round for event in folder.ledger})
     if charged and charged != rows:
         odd = min(set(charged) ^ set(rows), default=0)
         raise FedfuseError(
@@ -221,11 +224,13 @@ def _rounds(run: _Folder) -> str:
     return f"{len(rows)} in rounds.parquet" + (" and in the ledger" if charged else "")
 
 
-def _weights(run: _Folder) -> str:
-    claimed = run.summary.weights_sha256
-    if run.statement.weights_sha256 != claimed:
-        raise FedfuseError(f"{_SUMMARY} says {claimed}, {run.statement.weights_sha256} was signed")
-    found = _stored_digest(run.path / _CHECKPOINTS, len(run.rounds))
+def _weights(folder: _Folder) -> str:
+    claimed = folder.summary.weights_sha256
+    if folder.statement.weights_sha256 != claimed:
+        raise FedfuseError(
+            f"{_SUMMARY} says {claimed}, {folder.statement.weights_sha256} was signed"
+        )
+    found = _stored_digest(folder.path / _CHECKPOINTS, len(folder.rounds))
     if found is None:
         raise _NothingToCheck("the last checkpoint was not kept")
     if found != claimed:
@@ -252,7 +257,7 @@ def _alone(path: Path) -> Iterator[tuple[str, blocks.Vector]]:
             yield f"{meta['name']}|{block}", vector
 
 
-def _private_key(run: _Folder) -> str:
-    if (run.path / KEY).is_file():
+def _private_key(folder: _Folder) -> str:
+    if (folder.path / KEY).is_file():
         raise FedfuseError(f"{KEY} is still in the folder: whoever has it can sign")
     return "not in the folder"

@@ -16,6 +16,10 @@ from pathlib import Path
 PORT = 2222
 HEAD, WORKER = "127.0.0.1", "127.0.0.2"
 _VENV = Path(sys.executable).parent
+# What says which instructions numpy and torch take. sshd hands no environment on: without these a
+# node would train by other kernels than the serial run, and round otherwise.
+_KERNELS = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "ATEN_CPU_CAPABILITY")
+_KERNELS += ("MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
 
 _SSHD = """\
 Port {port}
@@ -50,6 +54,11 @@ class Place:
     def path(self) -> str:
         """Return the search path of all three."""
         return f"{self.tools}:{_VENV}:{os.environ['PATH']}"
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Return the caller's choice of kernels, which is the nodes', too."""
+        return {name: os.environ[name] for name in _KERNELS if name in os.environ}
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command on the user's machine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -30,8 +31,10 @@ def configuration(place: Place) -> dict[str, Any]:
     config["auth"] = {"ssh_user": user(), "ssh_private_key": str(place.work / "user_key")}
     # There is no network to install from: the nodes use this machine's packages, but the project
     # that `ray up` copied to each.
+    kernels = "".join(f" {name}={shlex.quote(value)}" for name, value in place.kernels.items())
     config["setup_commands"] = [
         f"echo 'export PATH={place.path} PYTHONPATH=$HOME/fedfuse_ray RAY_AUTH_MODE=token'"
+        f'"{kernels}"'
         " >> ~/.bashrc",
         "python -c \"import os, fedfuse_ray; assert os.environ['HOME'] in fedfuse_ray.__file__\"",
         config["setup_commands"][-1],

@@ -91,12 +91,12 @@ class OnePass:
     """DRIVE after a single pass of signs and Hadamard; its payload is the array."""
 
     def encode(self, vector, setting, context):
-        rotated = rotate(vector, context.own("pass")).astype(np.float64)
+        rotated = rotate(vector, context.of_sender("pass")).astype(np.float64)
         scale = np.square(vector.astype(np.float64)).sum() / np.abs(rotated).sum()
         return (np.sign(rotated) * scale).astype(np.float32)
 
     def decode(self, payload, size, setting, context):
-        return unrotate(payload, context.own("pass"))
+        return unrotate(payload, context.of_sender("pass"))
 
 
 def added(codec, payloads, size, setting):

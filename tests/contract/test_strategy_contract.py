@@ -8,7 +8,9 @@ import pytest
 from fedfuse_ray.config import load
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
-from fedfuse_ray.federation.strategies import CONTROL, STRATEGIES, Aggregate
+from fedfuse_ray.federation.checkpoints.state import ServerState
+from fedfuse_ray.federation.messages.updates import controls_on_wire
+from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate, Standing
 from tests.support.federations import random_blocks
 
 SIZES = {"encoder/ct": 6, "fusion": 4, "head/x": 2}
@@ -26,13 +28,17 @@ def strategy(request):
 
 def aggregate_of(strategy, names, seed):
     sent = {name: SIZES[name] for name in names}
-    if strategy.local.controls:
-        sent |= {CONTROL + name: SIZES[name] for name in names}
     return Aggregate(
         mean=random_blocks(sent, seed),
         steps=dict.fromkeys(sent, 3.0),
         participation=dict.fromkeys(sent, 0.5),
+        controls=random_blocks(sent, seed + 100) if strategy.local.controls else {},
     )
+
+
+def first_of(strategy):
+    weights = random_blocks(SIZES)
+    return Standing(weights=weights, state=strategy.init(weights))
 
 
 def copied(blocks):
@@ -56,51 +62,44 @@ def test_every_kind_of_the_config_has_a_strategy():
 
 
 def test_apply_leaves_its_inputs_unmodified(strategy):
-    weights = random_blocks(SIZES)
-    state = strategy.init(weights)
+    standing = first_of(strategy)
     aggregate = aggregate_of(strategy, SIZES, 1)
-    before = copied(weights), copied(state), copied(aggregate.mean)
-    for vector in [*weights.values(), *state.values(), *aggregate.mean.values()]:
-        vector.flags.writeable = False  # The wire and Ray hand out read-only arrays.
-    strategy.apply(state, weights, aggregate)
-    same(weights, before[0])
-    same(state, before[1])
-    same(aggregate.mean, before[2])
+    given = (standing.weights, standing.state, aggregate.mean, aggregate.controls)
+    before = [copied(blocks) for blocks in given]
+    for blocks in given:
+        for vector in blocks.values():
+            vector.flags.writeable = False  # The wire and Ray hand out read-only arrays.
+    strategy.apply(standing, aggregate)
+    for blocks, as_it_was in zip(given, before, strict=True):
+        same(blocks, as_it_was)
 
 
 def test_apply_is_a_function_of_its_inputs(strategy):
-    weights = random_blocks(SIZES)
-    state = strategy.init(weights)
+    standing = first_of(strategy)
     aggregate = aggregate_of(strategy, SIZES, 1)
-    first, second = (strategy.apply(state, weights, aggregate) for _ in range(2))
-    same(first[0], second[0])
-    same(first[1], second[1])
+    first, second = (strategy.apply(standing, aggregate) for _ in range(2))
+    same(first.weights, second.weights)
+    same(first.state, second.state)
 
 
 def test_what_was_sent_moves_and_what_nobody_sent_stays(strategy):
-    weights = random_blocks(SIZES)
-    state = strategy.init(weights)
-    weights_after, state_after = strategy.apply(
-        state, weights, aggregate_of(strategy, ["fusion"], 1)
-    )
-    assert weights_after.keys() == weights.keys()
-    assert not np.array_equal(weights_after["fusion"], weights["fusion"])
+    before = first_of(strategy)
+    after = strategy.apply(before, aggregate_of(strategy, ["fusion"], 1))
+    assert after.weights.keys() == before.weights.keys()
+    assert not np.array_equal(after.weights["fusion"], before.weights["fusion"])
     for name in ("encoder/ct", "head/x"):
-        np.testing.assert_array_equal(weights_after[name], weights[name])
-    for name in state:
+        np.testing.assert_array_equal(after.weights[name], before.weights[name])
+    for name in before.state:
         if "fusion" not in name:
-            np.testing.assert_array_equal(state_after[name], state[name])
+            np.testing.assert_array_equal(after.state[name], before.state[name])
 
 
 def test_vectors_keep_name_size_and_type(strategy):
-    weights = random_blocks(SIZES)
-    state = strategy.init(weights)
-    weights_after, state_after = weights, state
+    first = last = first_of(strategy)
     for seed in range(3):
-        aggregate = aggregate_of(strategy, SIZES, seed)
-        weights_after, state_after = strategy.apply(state_after, weights_after, aggregate)
-    assert state_after.keys() == state.keys()
-    for after, before in ((weights_after, weights), (state_after, state)):
+        last = strategy.apply(last, aggregate_of(strategy, SIZES, seed))
+    assert last.state.keys() == first.state.keys()
+    for after, before in ((last.weights, first.weights), (last.state, first.state)):
         for name, vector in after.items():
             assert vector.dtype == np.float32
             assert vector.shape == before[name].shape
@@ -108,30 +107,31 @@ def test_vectors_keep_name_size_and_type(strategy):
 
 
 def test_state_survives_a_checkpoint(strategy, tmp_path):
-    weights = random_blocks(SIZES)
-    weights, state = strategy.apply(
-        strategy.init(weights), weights, aggregate_of(strategy, SIZES, 1)
-    )
-    path = checkpoints.save(tmp_path, Checkpoint(1, weights, state))
-    read = checkpoints.read(path)
-    same(read.strategy, state)
+    standing = strategy.apply(first_of(strategy), aggregate_of(strategy, SIZES, 1))
+    kept = Checkpoint(1, standing.weights, ServerState(strategy=standing.state))
+    read = checkpoints.read(checkpoints.save(tmp_path, kept))
+    same(read.server.strategy, standing.state)
     aggregate = aggregate_of(strategy, SIZES, 2)
-    on = strategy.apply(state, weights, aggregate)
-    resumed = strategy.apply(read.strategy, read.weights, aggregate)
-    same(resumed[0], on[0])
-    same(resumed[1], on[1])
+    on = strategy.apply(standing, aggregate)
+    again = Standing(weights=read.weights, state=read.server.strategy)
+    resumed = strategy.apply(again, aggregate)
+    same(resumed.weights, on.weights)
+    same(resumed.state, on.state)
 
 
 def test_a_mean_update_of_zero_leaves_fresh_weights_where_they_are(strategy):
-    weights = random_blocks(SIZES)
+    before = first_of(strategy)
     aggregate = aggregate_of(strategy, SIZES, 1)
-    zero = {name: np.zeros_like(vector) for name, vector in aggregate.mean.items()}
-    still = Aggregate(zero, aggregate.steps, aggregate.participation)
-    same(strategy.apply(strategy.init(weights), weights, still)[0], weights)
+    zero, still = (
+        {name: np.zeros_like(vector) for name, vector in blocks.items()}
+        for blocks in (aggregate.mean, aggregate.controls)
+    )
+    nothing = Aggregate(zero, aggregate.steps, aggregate.participation, still)
+    same(strategy.apply(before, nothing).weights, before.weights)
 
 
 def test_the_broadcast_names_blocks_of_the_state(strategy):
-    weights = random_blocks(SIZES)
-    broadcast = strategy.broadcast(strategy.init(weights))
-    assert not broadcast.keys() & weights.keys()
-    assert {name.removeprefix(CONTROL) for name in broadcast} <= weights.keys()
+    first = first_of(strategy)
+    controls = strategy.controls(first.state)
+    assert not controls_on_wire(controls).keys() & first.weights.keys()
+    assert controls.keys() <= first.weights.keys()

@@ -169,10 +169,8 @@ def forget_states(kept):
 
 
 def forget_what_is_held(kept):
-    held = [name for name in kept.strategy if name.startswith("held/")]
-    assert held
-    for name in held:
-        del kept.strategy[name]
+    assert kept.server.held
+    kept.server.held.clear()
 
 
 def forget_what_is_on_its_way(kept):

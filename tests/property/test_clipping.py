@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedfuse_ray.privacy.mechanisms.clipping import clip_and_sum, clip_and_sum_torch
-
-
-def in_numpy(gradients, clip_norms, groups=None):
-    return clip_and_sum(gradients, clip_norms, groups)
-
-
-def in_torch(gradients, clip_norms, groups=None):
-    tensors = {name: [torch.from_numpy(rows)] for name, rows in gradients.items()}
-    return clip_and_sum_torch(tensors, clip_norms, groups)
+from tests.support.clipping import clipped, one_by_one
 
 
 @st.composite
@@ -40,36 +29,23 @@ def gradients(draw, poison=False):
     return blocks
 
 
-def reference(blocks, clip_norm):
-    """Clip record by record, in double precision."""
-    sums = {name: np.zeros(rows.shape[1]) for name, rows in blocks.items()}
-    for record in range(len(next(iter(blocks.values())))):
-        parts = {name: rows[record].astype(np.float64) for name, rows in blocks.items()}
-        norm = np.sqrt(sum(float(part @ part) for part in parts.values()))
-        if not np.isfinite(norm):
-            continue
-        for name, part in parts.items():
-            sums[name] += part * min(1.0, clip_norm / norm if norm else 1.0)
-    return sums
-
-
-@pytest.mark.parametrize("clip", [in_numpy, in_torch])
 @settings(max_examples=60, deadline=None)
 @given(blocks=gradients(poison=True), clip_norm=st.floats(1e-3, 1e3))
-def test_the_sum_is_the_sum_of_clipped_records(clip, blocks, clip_norm):
-    clipped = clip(blocks, {"joint": clip_norm})
-    for name, expected in reference(blocks, clip_norm).items():
-        assert clipped.sums[name].dtype == np.float32
-        np.testing.assert_allclose(clipped.sums[name], expected, rtol=3e-5, atol=4e-4 * clip_norm)
+def test_the_sum_is_the_sum_of_clipped_records(blocks, clip_norm):
+    ours = clipped(blocks, {"joint": clip_norm})
+    for name, expected in one_by_one(blocks, clip_norm).items():
+        assert ours.sums[name].dtype == np.float32
+        np.testing.assert_allclose(ours.sums[name], expected, rtol=3e-5, atol=4e-4 * clip_norm)
 
 
-@pytest.mark.parametrize("clip", [in_numpy, in_torch])
 @settings(max_examples=60, deadline=None)
 @given(blocks=gradients(), clip_norm=st.floats(1e-3, 1e3))
-def test_one_record_moves_all_blocks_together_by_at_most_the_clip_norm(clip, blocks, clip_norm):
+def test_one_record_moves_all_blocks_together_by_at_most_the_clip_norm(blocks, clip_norm):
     records = len(next(iter(blocks.values())))
     for record in range(records):
-        alone = clip({k: v[record : record + 1] for k, v in blocks.items()}, {"joint": clip_norm})
+        alone = clipped(
+            {k: v[record : record + 1] for k, v in blocks.items()}, {"joint": clip_norm}
+        )
         moved = np.concatenate([total.astype(np.float64) for total in alone.sums.values()])
         assert np.linalg.norm(moved) <= clip_norm
 
@@ -80,9 +56,7 @@ def test_every_group_holds_its_own_bound(blocks, first, others):
     groups = {name: "first" if i == 0 else "others" for i, name in enumerate(blocks)}
     clip_norms = {"first": first, "others": others}
     for record in range(len(next(iter(blocks.values())))):
-        alone = clip_and_sum(
-            {k: v[record : record + 1] for k, v in blocks.items()}, clip_norms, groups
-        )
+        alone = clipped({k: v[record : record + 1] for k, v in blocks.items()}, clip_norms, groups)
         for group, bound in clip_norms.items():
             parts = [alone.sums[k].astype(np.float64) for k in blocks if groups[k] == group]
             assert np.linalg.norm(np.concatenate([*parts, np.zeros(1)])) <= bound

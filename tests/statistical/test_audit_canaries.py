@@ -80,10 +80,10 @@ def test_noise_divided_by_the_root_of_fifteen_is_caught(monkeypatch):
     def wrong(terms, sigma):
         return {name: std / math.sqrt(15) for name, std in right(terms, sigma).items()}
 
-    def only_the_release(sums, institution, round, plan, extra, real=secure_integers.noisy_words):
+    def only_the_release(sums, institution, grid, seed, real=secure_integers.noisy_words):
         with monkeypatch.context() as patch:
             patch.setattr(PrivacyTerms, "noise_stds", wrong)
-            return real(sums, institution, round, plan, extra)
+            return real(sums, institution, grid, seed)
 
     monkeypatch.setattr("fedfuse_ray.audit.attacks.releases.noisy_words", only_the_release)
     audit = audited()
@@ -94,13 +94,13 @@ def test_noise_divided_by_the_root_of_fifteen_is_caught(monkeypatch):
 
 @pytest.mark.parametrize("block", ["encoder/ct", "fusion", "head/medical"])
 def test_noise_left_out_of_one_block_is_caught_and_named(monkeypatch, block):
-    def silent(sums, institution, round, plan, extra, real=secure_integers.noisy_words):
+    def silent(sums, institution, grid, seed, real=secure_integers.noisy_words):
         shares = PrivacyTerms.shares
         with monkeypatch.context() as patch:
             patch.setattr(
                 PrivacyTerms, "shares", lambda t, b: 10**18 if b == block else shares(t, b)
             )
-            return real(sums, institution, round, plan, extra)
+            return real(sums, institution, grid, seed)
 
     monkeypatch.setattr("fedfuse_ray.audit.attacks.releases.noisy_words", silent)
     audit = audited()

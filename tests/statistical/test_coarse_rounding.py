@@ -22,7 +22,7 @@ What is bounded, for x against x + shift and both directions of neighbouring:
   length that lies in one coordinate, in a few unequal ones, or evenly in up to 64.
 
 What is not: other orders and epsilons, K - t other than these, and what float32 does to the noise
-before it is rounded. It is a numerical check of the claim in `secure_integers`, not its proof.
+before it is rounded. It is a numerical check of the claim in `modes/grid.py`, not its proof.
 """
 
 from __future__ import annotations

@@ -14,12 +14,22 @@ import pytest
 import torch
 
 from fedfuse_ray import rng
+from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.institution import private_gradients
 from fedfuse_ray.federation.institution.institution import Institution, NetCache
-from fedfuse_ray.federation.messages.downlink import Broadcast
+from fedfuse_ray.federation.messages.released import NOTHING_RELEASED
 from fedfuse_ray.federation.modes import masked as secure_round
-from fedfuse_ray.federation.modes.integers import modulus_bits, noisy_words
-from fedfuse_ray.federation.modes.masked import MASK, STEPS, Gathering, Revealed, round_terms
+from fedfuse_ray.federation.modes.exchange import Answer, Turn
+from fedfuse_ray.federation.modes.grid import grid_of
+from fedfuse_ray.federation.modes.integers import noisy_words
+from fedfuse_ray.federation.modes.masked import (
+    MaskedGathering,
+    MaskedStep,
+    Revealed,
+    round_terms,
+)
+from fedfuse_ray.federation.modes.sides import InstitutionSide
+from fedfuse_ray.federation.server.server import ParameterServer
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
 from fedfuse_ray.packing import unpack
 from fedfuse_ray.privacy.mechanisms.clipping import clip_and_sum_torch
@@ -47,10 +57,11 @@ def released_noise(plan, words_of=noisy_words):
     noise: dict[str, list[np.ndarray]] = {name: [] for name in plan.owners}
     for round in range(1, ROUNDS + 1):
         totals = {name: np.zeros(sizes[name], np.int64) for name in plan.owners}
+        grid = grid_of(plan, round)
         for p in plan.participants:
             zeros = {name: np.zeros(sizes[name], np.float32) for name in plan.blocks_of(p)}
-            for name, words in words_of(zeros, p.name, round, plan, {}).items():
-                totals[name] += from_modular(words, modulus_bits(plan, name, {}))
+            for name, words in words_of(zeros, p.name, grid, plan.experiment.seed).items():
+                totals[name] += from_modular(words, grid.bits(name))
         for name, total in totals.items():
             noise[name].append(total / plan.privacy.scale.scale)
     return {name: np.concatenate(values) for name, values in noise.items()}
@@ -80,8 +91,8 @@ def test_noise_divided_by_the_root_of_fifteen_is_caught(plan):
 
 
 def test_noise_left_out_of_one_block_is_caught(plan):
-    def without_fusion(sums, name, round, plan, extra):
-        words = noisy_words(sums, name, round, plan, extra)
+    def without_fusion(sums, name, grid, seed):
+        words = noisy_words(sums, name, grid, seed)
         return words | {"fusion": np.zeros_like(words["fusion"])}
 
     assert not noise_is_as_charged(plan, released_noise(plan, without_fusion))
@@ -91,8 +102,8 @@ def test_noise_shares_that_ignore_dropouts_are_caught(plan):
     """With t owners gone, shares that were not inflated for them no longer reach sigma."""
     gone = plan.participants[0].name
 
-    def survivors_only(sums, name, round, plan, extra):
-        words = noisy_words(sums, name, round, plan, extra)
+    def survivors_only(sums, name, grid, seed):
+        words = noisy_words(sums, name, grid, seed)
         return {} if name == gone else words
 
     covered = {n for n, o in plan.owners.items() if gone in o and len(o) > 1}
@@ -200,18 +211,17 @@ def test_a_sampler_that_shuffles_is_caught(sampled, monkeypatch):
 def play(institutions, plan, on_message=lambda step, name, data: None) -> Revealed:
     """Run one secure round in this process, showing every message that crosses the wire."""
     weights = initial_blocks(plan.spec)
-    sizes = {name: vector.size for name, vector in weights.items()}
-    gathering = Gathering(plan, sizes, 1, {})
-    broadcast = Broadcast(1, weights, {}, {})
-    answer: secure_round.Answer = b""
-    for step in STEPS:
+    server = ParameterServer(plan, Checkpoint(0, weights))
+    gathering, sides = MaskedGathering(server, 1), [InstitutionSide(i) for i in institutions]
+    answer = Answer()
+    for step in MaskedStep:
         messages = []
-        for institution in institutions:
-            data = institution.secure_step(step, 1, answer, broadcast).message
-            on_message(step, institution.participant.name, data)
-            messages.append((institution.participant.name, data))
-        if step != STEPS[-1]:
-            answer = gathering.step(step, messages)
+        for side in sides:
+            data = side.take(step, Turn(1, answer, server.broadcast())).message
+            on_message(step, side.institution.name, data)
+            messages.append((side.institution.name, data))
+        if step != MaskedStep.UNMASK:
+            answer = gathering.close(step, messages)
     return gathering.reveal(messages)
 
 
@@ -232,17 +242,17 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
     masked: dict[str, bytes] = {}
     original = noisy_words
 
-    def spying(sums, name, round, plan, extra):
-        sent[name] = original(sums, name, round, plan, extra)
+    def spying(sums, name, grid, seed):
+        sent[name] = original(sums, name, grid, seed)
         return sent[name]
 
-    monkeypatch.setattr("fedfuse_ray.federation.institution.institution.noisy_words", spying)
+    monkeypatch.setattr(secure_round, "noisy_words", spying)
     revealed = play(
         institutions,
         plan,
-        lambda step, name, data: masked.update({name: data}) if step == MASK else None,
+        lambda step, name, data: masked.update({name: data}) if step == MaskedStep.MASK else None,
     )
-    terms = round_terms(plan, block_sizes(plan.spec), 1, {})
+    terms = round_terms(plan, block_sizes(plan.spec), 1, NOTHING_RELEASED)
     for name, total in revealed.sums.items():
         owners = plan.owners[name]
         assert revealed.owners[name] == owners

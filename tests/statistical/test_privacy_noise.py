@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedfuse_ray.privacy.mechanisms.clipping import clip_and_sum
-from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise, noise_share_std
+from fedfuse_ray.privacy.mechanisms.gaussian import effective_tolerance, gaussian_noise, share_std
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
 from fedfuse_ray.privacy.mechanisms.sampling import poisson_sample
+from tests.support.clipping import clipped
 
 SIGMA, CLIP, OWNERS, SIZE = 2.0, 0.5, 15, 60_000
 CONFIDENCE = 1e-6
@@ -28,16 +28,21 @@ def has_variance(sample, variance):
     return bool(low < statistic < high)
 
 
-def aggregate(share_std, owners=OWNERS, blocks=("encoder/ct", "fusion"), silent=()):
+def aggregate(std, owners=OWNERS, blocks=("encoder/ct", "fusion"), silent=()):
     """Return the secure sum's noise on each block when every gradient is zero."""
     totals = {}
     for index, block in enumerate(blocks):
         shares = [
-            gaussian_noise(SIZE, share_std, np.random.default_rng((index, owner)))
+            gaussian_noise(SIZE, std, np.random.default_rng((index, owner)))
             for owner in range(owners)
         ]
         totals[block] = np.zeros(SIZE) if block in silent else np.sum(shares, axis=0)
     return totals
+
+
+def share(tolerated):
+    """Return the standard deviation of one owner's share."""
+    return share_std(SIGMA * CLIP, OWNERS - effective_tolerance(OWNERS, tolerated))
 
 
 def carries_the_noise(totals):
@@ -46,19 +51,18 @@ def carries_the_noise(totals):
 
 @pytest.mark.parametrize("tolerated", [0, 3])
 def test_the_sum_of_the_remaining_shares_carries_the_central_noise(tolerated):
-    std = noise_share_std(SIGMA, CLIP, OWNERS, tolerated)
-    assert carries_the_noise(aggregate(std, OWNERS - tolerated))
+    assert carries_the_noise(aggregate(share(tolerated), OWNERS - tolerated))
 
 
 @pytest.mark.parametrize(
     "fault",
     [
         # divided by sqrt(15) twice; by K in place of sqrt(K); not inflated for dropouts; 3% off
-        lambda: aggregate(noise_share_std(SIGMA, CLIP, OWNERS, 0) / math.sqrt(OWNERS)),
+        lambda: aggregate(share(0) / math.sqrt(OWNERS)),
         lambda: aggregate(SIGMA * CLIP / OWNERS),
-        lambda: aggregate(noise_share_std(SIGMA, CLIP, OWNERS, 0), OWNERS - 3),
-        lambda: aggregate(0.97 * noise_share_std(SIGMA, CLIP, OWNERS, 0)),
-        lambda: aggregate(noise_share_std(SIGMA, CLIP, OWNERS, 0), silent=("fusion",)),
+        lambda: aggregate(share(0), OWNERS - 3),
+        lambda: aggregate(0.97 * share(0)),
+        lambda: aggregate(share(0), silent=("fusion",)),
     ],
     ids=["sqrt(15)", "K", "dropouts", "3%", "silent block"],
 )
@@ -156,16 +160,16 @@ def test_other_samplers_are_rejected(fault):
 
 def missing_fusion(gradients, clip_norms):
     """Clip the encoder alone; the fusion block's gradient passes as it is."""
-    clipped = clip_and_sum({k: v for k, v in gradients.items() if k != "fusion"}, clip_norms)
-    return {**clipped.sums, "fusion": gradients["fusion"].sum(0)}
+    rest = clipped({k: v for k, v in gradients.items() if k != "fusion"}, clip_norms)
+    return {**rest.sums, "fusion": gradients["fusion"].sum(0)}
 
 
 def each_block_apart(gradients, clip_norms):
-    return {k: clip_and_sum({k: v}, clip_norms).sums[k] for k, v in gradients.items()}
+    return {k: clipped({k: v}, clip_norms).sums[k] for k, v in gradients.items()}
 
 
 def jointly(gradients, clip_norms):
-    return clip_and_sum(gradients, clip_norms).sums
+    return clipped(gradients, clip_norms).sums
 
 
 def is_sensitive_at_most(clip, bound, trials=50):

@@ -12,7 +12,7 @@ from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.config.settings.model import EncoderConfig, ModelConfig
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.federation.messages import wire
-from fedfuse_ray.federation.messages.transforms import apply_chain, build_chain
+from fedfuse_ray.federation.messages.updates import Update
 from fedfuse_ray.federation.plan import paradigms
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.models.spec import ModelSpec
@@ -85,8 +85,8 @@ def message(
     plan: Plan, institution: str, update: dict[str, np.ndarray], *, round: int = 1, steps: int = 1
 ) -> bytes:
     """Return the bytes that an institution would send of an update that it has not yet weighed."""
-    blocks = apply_chain(build_chain(plan), update, institution, round)
-    return packed(institution, blocks, round=round, steps=steps)
+    sent = plan.transforms.sent(Update(update), institution, round)
+    return packed(institution, sent.on_wire(), round=round, steps=steps)
 
 
 def packed(

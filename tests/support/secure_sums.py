@@ -6,8 +6,10 @@ from functools import cache
 
 import numpy as np
 
+from fedfuse_ray.federation.messages.released import NOTHING_RELEASED
 from fedfuse_ray.federation.modes import integers as secure_integers
-from fedfuse_ray.federation.modes.integers import modulus_bits, noisy_words
+from fedfuse_ray.federation.modes.grid import grid_of
+from fedfuse_ray.federation.modes.integers import noisy_words
 from fedfuse_ray.federation.plan.terms import COUNT
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
@@ -51,13 +53,18 @@ def silence(monkeypatch, coarse_noise):
     )
 
 
-def summed(plan, inputs, round=1, extra=None):
-    """Return the sums of integers that secure aggregation would reveal."""
-    extra, totals = extra or {}, {}
+def summed(plan, inputs, round=1, released=NOTHING_RELEASED):
+    """Return the sums of integers that secure aggregation would reveal in a round of a plan."""
+    return summed_on(grid_of(plan, round, released), inputs, plan.experiment.seed)
+
+
+def summed_on(grid, inputs, seed):
+    """Return the sums of integers that secure aggregation would reveal on a round's grid."""
+    totals = {}
     for name, blocks in inputs.items():
-        for block, words in noisy_words(blocks, name, round, plan, extra).items():
+        for block, words in noisy_words(blocks, name, grid, seed).items():
             totals[block] = totals.get(block, 0) + words.astype(np.int64)
-    bits = {block: modulus_bits(plan, block, extra) for block in totals}
+    bits = {block: grid.bits(block) for block in totals}
     return {
         block: from_modular((total & ((1 << bits[block]) - 1)).astype(np.uint64), bits[block])
         for block, total in totals.items()

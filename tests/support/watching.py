@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.federation.rounds.executor import RoundOutcome
+from fedfuse_ray.federation.messages.updates import Kept
+from fedfuse_ray.federation.modes.outcome import EVERYONE, Attendance, RoundOutcome
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.rounds.timeline import EVERYONE, Attendance
 
 NAMES = ("med-01", "med-02", "mat-01")
 """The institutions of the preset `tiny`."""
@@ -81,12 +81,18 @@ def simulated_of(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def vectors_of(kept: Kept) -> Blocks:
+    """Return all that an institution keeps, by kind and name."""
+    controls = {f"controls/{name}": vector for name, vector in kept.controls.items()}
+    return controls | {f"memory/{name}": vector for name, vector in kept.memory.items()}
+
+
 class Watched(SerialExecutor):
-    """Keeps the weights before and after every round, and what institutions kept by then."""
+    """Notes the weights before and after every round, and what institutions kept by then."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights: list[Blocks] = []
+        self.models: list[Blocks] = []
         self.states: list[dict[str, Blocks]] = []
 
     def load(self, path: Path | None) -> None:
@@ -102,9 +108,9 @@ class Watched(SerialExecutor):
 
     def steps(self) -> Iterator[Blocks]:
         """Yield each round's change of the weights."""
-        for before, after in zip(self.weights, self.weights[1:], strict=False):
+        for before, after in zip(self.models, self.models[1:], strict=False):
             yield {name: after[name] - before[name] for name in after}
 
     def _note(self) -> None:
-        self.weights.append(dict(self._server.weights))
-        self.states.append({who: dict(state) for who, state in self._states.items()})
+        self.models.append(dict(self.weights))
+        self.states.append({who: vectors_of(kept) for who, kept in self.kept.items()})

@@ -112,8 +112,9 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
         stop = net.offsets[net.encoder_names[modality]][1]
         last = gradient[stop - dim * (count + 1) : stop].double().numpy()
         weight, bias = last[:-dim].reshape(dim, count), last[-dim:]
-        energy = float(bias @ bias)
-        estimates[modality] = bias @ weight / energy if energy else np.zeros(count)
+        energy = float(np.square(bias).sum())
+        total = np.einsum("d,df->f", bias, weight)
+        estimates[modality] = total / energy if energy else np.zeros(count)
     return estimates
 
 
@@ -140,7 +141,8 @@ def _compare(
         if modality not in features or not present[slot]:
             continue
         every, estimate = features[modality], estimates[modality]
-        errors.append(float(np.linalg.norm(estimate - every[row]) / np.linalg.norm(every[row])))
+        squares = np.square(estimate - every[row]).sum() / np.square(every[row]).sum()
+        errors.append(float(np.sqrt(squares)))
         scale = every.std(axis=0) + 1e-9
         own.append(every[row] / scale)
         guess.append(estimate / scale)

@@ -1,1 +1,1 @@
-"""The tree of settings: one frozen model a file."""
+"""The tree of settings: a frozen model a file, with its bounds; no source of values is known."""

@@ -222,21 +222,22 @@ def check_fusion_depth(model: ModelConfig) -> None:
             f"CNN's stages each modality has for itself, 0 to {CNN_STAGES}"
         )
     shared = model.encoder
-    for name, own in {"encoder": shared, **model.encoders}.items():
-        field = f"model.{name}" if own is shared else f"model.encoders.{name}"
-        if own.kind != "cnn":
+    for name, encoder in {"encoder": shared, **model.encoders}.items():
+        field = f"model.{name}" if encoder is shared else f"model.encoders.{name}"
+        if encoder.kind != "cnn":
             raise ValueError(
-                f"{field}.kind: {own.kind!r} can't be cut in two for model.fusion=intermediate; "
+                f"{field}.kind: {encoder.kind!r} can't be cut in two for "
+                "model.fusion=intermediate; "
                 "use cnn, or another fusion"
             )
-        if not own.trainable:
+        if not encoder.trainable:
             raise ValueError(
                 f"{field}.trainable: 'false' with model.fusion=intermediate, whose shared stages "
                 "come after each modality's own; set it to true, or fuse embeddings by attention"
             )
-        if own.width != shared.width:
+        if encoder.width != shared.width:
             raise ValueError(
-                f"{field}.width: '{own.width}' beside model.encoder.width={shared.width}; "
+                f"{field}.width: '{encoder.width}' beside model.encoder.width={shared.width}; "
                 "intermediate fusion averages feature maps, which need one width"
             )
 

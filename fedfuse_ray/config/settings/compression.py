@@ -62,7 +62,7 @@ class DownlinkConfig(Config):
     Attributes:
         codec: `fp32` sends the weights; any other sends what changed since the last broadcast,
             encoded, against a copy that the server keeps of what institutions hold, so that no
-            error adds up. One that missed a broadcast is sent the weights anew.
+            error adds up. An institution that missed a broadcast is sent whole weights.
         bits: Bits an entry, for `modint`.
         fraction: Kept fraction, for `topk` and `subspace`.
     """
@@ -94,8 +94,8 @@ class CompressionConfig(Config):
             `topk`, `powersgd` and `rot1bit`, and none elsewhere.
         rounding_step: Under secure aggregation, the grid of `modint`, `subspace` and
             `countsketch` in standard deviations of one institution's noise share.
-        encryption: `ckks` has the server add ciphertexts that it can't read, which one institution
-            decrypts for it (TenSEAL, the extra `he`); updates are rounded to multiples of 2^-20.
+        encryption: `ckks`: the server adds ciphertexts that it can't read, and one institution
+            decrypts the sums (TenSEAL, the extra `he`); updates are rounded to multiples of 2^-20.
         policy: Who chooses bits and fractions.
         downlink: The broadcast.
     """

@@ -72,9 +72,9 @@ def check_hardware(
     for institution in institutions:
         hardware, field = institution.hardware, f"institutions.{institution.name}.hardware"
         if hardware.tier and hardware.tier not in model.tiers:
-            known = f"choose among {sorted(model.tiers)}" if model.tiers else "none is defined"
+            remedy = f"choose among {sorted(model.tiers)}" if model.tiers else "none is defined"
             raise ValueError(
-                f"{field}.tier: {hardware.tier!r} is not one of model.tiers; {known}, or leave it "
+                f"{field}.tier: {hardware.tier!r} is not one of model.tiers; {remedy}, or leave it "
                 "empty for the default encoders"
             )
         if hardware.tier and not model.single_encoders:

@@ -49,7 +49,7 @@ class AggregationConfig(Config):
 
     Attributes:
         kind: `sync` waits for all that can be reached; `deadline` closes the round after
-            `deadline_seconds` of simulated time, and whoever is late has dropped out;
+            `deadline_seconds` of simulated time, and late institutions have dropped out;
             `buffered-async` steps whenever `buffer_size` updates have arrived, each weighted by
             its staleness (Nguyen et al., 2022, FedBuff, arXiv 2106.06639).
         deadline_seconds: Simulated seconds from a round's start to the last update's arrival.

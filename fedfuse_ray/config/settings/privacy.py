@@ -60,10 +60,10 @@ class PrivacyConfig(Config):
         accountant: What turns noise into epsilon: `pld` (privacy loss distributions, nearly
             tight), or `rdp` (Renyi DP, the form in which the moments accountant of Abadi et al.,
             2016, arXiv 1607.00133, is computed today: looser, so the same budget takes more noise).
-        uplink_exposures: L, of how many of its uploads an institution assumes that whoever listens
-            on the uplink sees; under `local-update`. Noise is then calibrated to L uploads, and the
-            server adds what the broadcasts, all of which may be seen, still lack. Null lets all
-            uploads be seen, by the server too.
+        uplink_exposures: L, the number of an institution's uploads that an adversary on the uplink
+            sees, by assumption; under `local-update`. Noise is then calibrated to L uploads. All
+            broadcasts may be seen, so the server adds the noise that they lack. Null assumes that
+            all uploads may be seen, by the server too.
         secure_aggregation: The protocol's terms, under `record-distributed`.
         randomness: Where noise, samples, keys and masks come from: `derived` from the seed, the
             configuration, the data and what each release protects, so that a run can be repeated

@@ -16,7 +16,7 @@ class SelectAllConfig(Config):
 
 
 class SelectRandomConfig(Config):
-    """A part of the institutions, drawn anew each round (McMahan et al., 2017, arXiv 1602.05629).
+    """A part of the institutions, drawn in each round (McMahan et al., 2017, arXiv 1602.05629).
 
     Attributes:
         fraction: C, the part of all institutions that trains in a round, at least one of them.
@@ -33,7 +33,7 @@ class SelectCyclicConfig(Config):
 
 
 class SelectIncrementalConfig(Config):
-    """One institution of each domain after another, once, each for its share of the rounds."""
+    """One institution of each domain at a time, each once, for its share of the rounds."""
 
     kind: Literal["incremental"]
 

@@ -18,7 +18,7 @@ class ContrastiveConfig(Config):
     Attributes:
         rounds: The first so many of `training.rounds`; paradigms that train alone begin with as
             many times `local_epochs`.
-        temperature: Divides the cosines; lower ones look at the most similar strangers only.
+        temperature: Divides the cosines; a low one counts only the most similar other specimens.
     """
 
     rounds: int = Field(ge=1)
@@ -32,7 +32,7 @@ class TrainingConfig(Config):
         rounds: Communication rounds.
         local_epochs: Epochs over an institution's own specimens a round.
         batch_size: Specimens a step, where an institution's hardware does not say.
-        optimizer: The local optimizer; its state starts anew each round.
+        optimizer: The local optimizer; its state is reset in each round.
         learning_rate: The optimizer's first learning rate.
         momentum: SGD's momentum.
         weight_decay: Decoupled (AdamW) for Adam, L2 for SGD.
@@ -68,7 +68,7 @@ class _Strategy(Config):
         weighting: Weights of the average, block by block over the block's owners: by
             `specimens`, `uniform`, by `domain` (the paper's 0.6 / 0.25 / 0.15 split among a
             domain's owners by specimens), or by `loss` (specimens times the round's training
-            loss to the power of `loss_exponent`: who is worst off counts most; after q-FFL, Li et
+            loss to the power of `loss_exponent`: the largest loss counts most; after q-FFL, Li et
             al., 2020, arXiv 1905.10497).
         domain_weights: A domain's weight under `weighting: domain`.
         loss_exponent: q under `weighting: loss`; 0 weighs by specimens.

@@ -1,1 +1,1 @@
-"""From presets, files and overrides to a validated experiment."""
+"""From presets, files and overrides to a validated experiment; `settings` knows none of these."""

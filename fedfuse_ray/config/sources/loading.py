@@ -44,6 +44,9 @@ def load(
 
     Raises:
         InputError: Unknown preset, unreadable YAML, unknown key, or a value out of bounds.
+
+    >>> load("tiny", ["training.rounds=3"]).training.rounds
+    3
     """
     overrides = list(overrides)
     named = [text.partition("=")[2] for text in overrides if text.startswith("paradigm=")]
@@ -171,9 +174,9 @@ def _one_line(error: ValidationError) -> InputError:
 
 
 def _closest(location: tuple[int | str, ...]) -> str:
-    known: set[str] = set()
-    _collect(Experiment.model_json_schema(), known)
-    close = difflib.get_close_matches(str(location[-1]), sorted(known), 1)
+    names: set[str] = set()
+    _collect(Experiment.model_json_schema(), names)
+    close = difflib.get_close_matches(str(location[-1]), sorted(names), 1)
     return f"; did you mean {close[0]!r}?" if close else "; see docs/configuration.md"
 
 

@@ -46,16 +46,17 @@ def narrowed(whole: Experiment, asked: Any) -> dict[str, Any]:
     return tree
 
 
-def _named(key: str, asked: Mapping[str, Any], known: list[str]) -> list[str]:
-    names = asked.get(key, known)
+def _named(key: str, asked: Mapping[str, Any], allowed: list[str]) -> list[str]:
+    names = asked.get(key, allowed)
     if not isinstance(names, list) or not names:
         raise InputError(f"restrict.{key}", names, "list at least one")
     for name in names:
-        if name not in known:
-            raise InputError(f"restrict.{key}", name, nearest(name, known))
+        if name not in allowed:
+            raise InputError(f"restrict.{key}", name, nearest(name, allowed))
     return names
 
 
 def _keeping(institution: Mapping[str, Any], kept: list[str]) -> dict[str, Any]:
-    own = [m for m in institution["modalities"] if m in kept]
-    return {**institution, "modalities": own} if own else {**institution, "takes_part": False}
+    modalities = [m for m in institution["modalities"] if m in kept]
+    changed = {"modalities": modalities} if modalities else {"takes_part": False}
+    return {**institution, **changed}

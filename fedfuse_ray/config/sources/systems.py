@@ -1,7 +1,7 @@
-"""The related work's systems: what a reader is told of each, and its variants.
+"""The related work's systems: a text about each, and its variants.
 
-A system is one file, `presets/systems/NAME.yaml`. Beside settings, as in any file, it holds `about`
-(what a reader is told) and `variants` (a name to settings over the file's own).
+A system is one file, `config/presets/systems/NAME.yaml`. Beside settings, as in any file, it holds
+`about` (the text) and `variants` (a name to settings over the file's own).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLUMNS: tuple[Column, ...] = get_args(Column)
 
 
 class About(Config):
-    """What a reader is told of a system.
+    """The text about a system.
 
     Attributes:
         title: Its name, or what it does.

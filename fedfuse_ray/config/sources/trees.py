@@ -95,6 +95,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         InputError: No institution of such a name is listed.
+
+    >>> merge({"training": {"rounds": 8, "seed": 1}}, {"training": {"rounds": 3}})
+    {'training': {'rounds': 3, 'seed': 1}}
     """
     merged = copy.deepcopy(base)
     for key, value in over.items():
@@ -142,11 +145,15 @@ def anchor(tree: dict[str, Any], folder: Path) -> None:
             group[key] = [_anchored(folder, n) if isinstance(n, str) else n for n in named]
 
 
-def nearest(name: object, known: Sequence[str]) -> str:
-    """Return a remedy that lists what is known, and the closest to a misspelt name."""
-    close = difflib.get_close_matches(str(name), known, 1)
+def nearest(name: object, allowed: Sequence[str]) -> str:
+    """Return a remedy that lists what is known, and the closest to a misspelt name.
+
+    >>> nearest("fedprx", ("fedavg", "fedprox"))
+    "choose among fedavg, fedprox; did you mean 'fedprox'?"
+    """
+    close = difflib.get_close_matches(str(name), allowed, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"choose among {', '.join(known)}{hint}"
+    return f"choose among {', '.join(allowed)}{hint}"
 
 
 def _anchored(folder: Path, path: str) -> str:
@@ -190,8 +197,8 @@ def _settings(source: str) -> dict[str, Any]:
     tree = _parse(SYSTEMS + name)
     variants = _variants(name, tree)
     if at and variant not in variants:
-        known = f"choose among {', '.join(variants)}" if variants else f"{name} has none"
-        raise InputError("PRESET", source, f"no such variant: {known}")
+        allowed = f"choose among {', '.join(variants)}" if variants else f"{name} has none"
+        raise InputError("PRESET", source, f"no such variant: {allowed}")
     for key in (_ABOUT, _VARIANTS):
         tree.pop(key, None)
     return merge(tree, variants[variant]) if at else tree

@@ -122,10 +122,10 @@ def _domain_is_whole(table: Table) -> None:
 
 
 def _known_label(table: Table) -> None:
-    known = {(row.domain, row.label) for row in table.rows if split_of(row) == "train"}
+    trained = {(row.domain, row.label) for row in table.rows if split_of(row) == "train"}
     for i, row in enumerate(table.rows):
-        if (row.domain, row.label) not in known:
-            allowed = ", ".join(sorted(label for name, label in known if name == row.domain))
+        if (row.domain, row.label) not in trained:
+            allowed = ", ".join(sorted(label for name, label in trained if name == row.domain))
             remedy = f"is outside {row.domain}'s set of labels, which train rows have: {allowed}"
             raise InputError(f"{table.where(i)}, label", row.label, remedy)
 
@@ -133,9 +133,9 @@ def _known_label(table: Table) -> None:
 def _owned_modality(table: Table) -> None:
     training = [row for row in table.rows if split_of(row) == "train"]
     owned = {(row.institution, row.modality) for row in training}
-    known = {(row.domain, row.modality) for row in training}
+    trained = {(row.domain, row.modality) for row in training}
     for i, row in enumerate(table.rows):
-        if (row.domain, row.modality) not in known:
+        if (row.domain, row.modality) not in trained:
             remedy = f"no institution of {row.domain} owns it: it has no train rows; add or remove"
             raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
         if split_of(row) == "validation" and (row.institution, row.modality) not in owned:

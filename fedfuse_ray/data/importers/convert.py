@@ -180,9 +180,9 @@ def _assign(
     owned = {(int(owner[i]), modality) for i in train for modality in specimens[i].files}
     everywhere = {modality for _, modality in owned}
     for specimen, site, split in zip(specimens, owner.tolist(), splits.tolist(), strict=True):
-        known = everywhere if split == "test" else {m for s, m in owned if s == site}
+        modalities = everywhere if split == "test" else {m for s, m in owned if s == site}
         # What its institution could not learn from can't be scored there, so it trains instead.
-        yield specimen, site, split if specimen.files.keys() <= known else "train"
+        yield specimen, site, split if specimen.files.keys() <= modalities else "train"
 
 
 def _site(domain: str, index: int) -> str:

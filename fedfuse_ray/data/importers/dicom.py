@@ -7,11 +7,14 @@ Private and patient data elements are never read into a result.
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from fedfuse_ray.data.importers.scaling import Floats, UndecodableError, by_range, stretch
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 HEAD_BYTES = 132
 """The preamble and the four letters that mark a DICOM file."""
@@ -53,7 +56,7 @@ def read(file: BinaryIO, limit: int) -> Floats:
     return 1 - scaled if inverted else scaled
 
 
-def _dataset(file: BinaryIO, limit: int, *, header_only: bool) -> Any:
+def _dataset(file: BinaryIO, limit: int, *, header_only: bool) -> Dataset:
     try:
         from pydicom import dcmread
     except ImportError:
@@ -69,5 +72,5 @@ def _dataset(file: BinaryIO, limit: int, *, header_only: bool) -> Any:
     return dataset
 
 
-def _channels(dataset: Any) -> int:
+def _channels(dataset: Dataset) -> int:
     return 3 if int(dataset.get("SamplesPerPixel", 1)) == 3 else 1

@@ -11,7 +11,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,18 +37,18 @@ class EmbeddedImages:
         self, path: Path, places: Sequence[str], resolve: Callable[[str, str], Path]
     ) -> None:
         self._path, self._places, self._resolve = path, places, resolve
-        self._spool: Any = None
+        self._spool: IO[bytes] | None = None
         self._extents: list[tuple[int, int] | None] = []
         self._names: list[str] = []
 
     def open(self, rows: Iterable[int]) -> Iterator[tuple[int, BinaryIO]]:
         """Yield each row's bytes as a file, in the order asked for."""
-        self._fill()
+        spool = self._fill()
         for row in rows:
             extent = self._extents[row]
             if extent is not None:
-                self._spool.seek(extent[0])
-                yield row, io.BytesIO(self._spool.read(extent[1]))
+                spool.seek(extent[0])
+                yield row, io.BytesIO(spool.read(extent[1]))
             elif self._names[row]:
                 with self._resolve(self._names[row], self._places[row]).open("rb") as file:
                     yield row, file
@@ -73,9 +73,9 @@ class EmbeddedImages:
             self._spool.close()
             self._spool = None
 
-    def _fill(self) -> None:
+    def _fill(self) -> IO[bytes]:
         if self._spool is not None:
-            return
+            return self._spool
         self._spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115
         self._extents, self._names, end = [], [], 0
         for data, name in _stream(self._path):
@@ -84,9 +84,10 @@ class EmbeddedImages:
             if data is not None:
                 self._spool.write(data)
                 end += len(data)
+        return self._spool
 
 
-def _stream(path: Path) -> Iterator[tuple[Any, str | None]]:
+def _stream(path: Path) -> Iterator[tuple[pa.Buffer | None, str | None]]:
     """Yield (buffer or None, path or None) of each row."""
     try:
         # A buffered reader keeps a column chunk's pages on the disk until they are decoded.
@@ -102,7 +103,7 @@ def _stream(path: Path) -> Iterator[tuple[Any, str | None]]:
         raise InputError("data.path", path, remedy) from None
 
 
-def _rows(column: pa.StructArray) -> Iterator[tuple[Any, str | None]]:
+def _rows(column: pa.StructArray) -> Iterator[tuple[pa.Buffer | None, str | None]]:
     names = [column.type.field(i).name for i in range(column.type.num_fields)]
     # `flatten` carries the struct's own nulls down to its fields; `field` does not.
     fields = dict(zip(names, column.flatten(), strict=True))

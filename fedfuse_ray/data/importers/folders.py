@@ -47,6 +47,6 @@ def find(root: Path) -> dict[str, list[FolderSpecimen]]:
             raise InputError("source", file, remedy)
         specimen.files[modality] = file
     if not domains:
-        remedy = f"holds no <domain>/<modality>/<label>/<image> with {', '.join(sorted(SUFFIXES))}"
+        remedy = f"holds no DOMAIN/MODALITY/LABEL/IMAGE with {', '.join(sorted(SUFFIXES))}"
         raise InputError("source", root, remedy)
     return {domain: list(specimens.values()) for domain, specimens in domains.items()}

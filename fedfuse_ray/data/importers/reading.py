@@ -35,14 +35,14 @@ def shapes(table: Table, data: ManifestData) -> dict[str, Shape]:
         with _naming(table, i):
             form = probe(file)
         modality = table.rows[i].modality
-        known = forms.setdefault(modality, form)
-        if form.kind != known.kind or (form.kind == "signal" and form != known):
+        first = forms.setdefault(modality, form)
+        if form.kind != first.kind or (form.kind == "signal" and form != first):
             remedy = (
-                f"is {_describe(form)}, but {modality} began with {_describe(known)}; a modality "
+                f"is {_describe(form)}, but {modality} began with {_describe(first)}; a modality "
                 "has one shape, so give the other a modality of its own"
             )
             raise InputError(f"{table.where(i)}, {modality}", table.images.name(i), remedy)
-        if form.channels > known.channels:
+        if form.channels > first.channels:
             forms[modality] = form
     return {name: _shape(forms[name], data) for name in sorted(forms)}
 

@@ -118,5 +118,6 @@ def nearest_class(factors: F32, classes: int) -> npt.NDArray[np.int64]:
     """
     centres = codewords(classes)
     # All codewords have the same length, so the largest inner product is the smallest distance.
-    nearest: npt.NDArray[np.int64] = np.argmax(factors @ centres.T, axis=1).astype(np.int64)
+    products = np.einsum("nf,cf->nc", factors, centres)
+    nearest: npt.NDArray[np.int64] = np.argmax(products, axis=1).astype(np.int64)
     return nearest

@@ -1,11 +1,15 @@
 """Drawing primitives for a whole batch at once, float32: masks, blobs, fields, noise, blur.
 
+Nothing is multiplied by BLAS, whose sums depend on the processor and on the number of threads:
+`np.einsum` and sums of arrays add up in one order.
+
 Coordinates run over [-1, 1] on both axes whatever the image size, so a phantom is the same scene at
 32 and at 224 pixels.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +18,7 @@ import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
 _FACTOR_LIMIT = 2.5
+_CACHED = 1 << 14  # entries to blur at once
 
 
 def axis(size: int) -> F32:
@@ -99,7 +104,7 @@ def paint(image: F32, mask: F32, value: float | F32) -> None:
 def blobs(x: F32, y: F32, radius: F32, size: int, weight: F32 | None = None) -> F32:
     """Sum Gaussian blobs, exp(-r^2 / (2 radius^2)), float32 [N, size, size].
 
-    A Gaussian is the product of one in x and one in y, so the sum over blobs is a matrix product.
+    A Gaussian is the product of one in x and one in y, so this is a sum of outer products.
 
     Args:
         x: Centres, [N, K].
@@ -108,13 +113,18 @@ def blobs(x: F32, y: F32, radius: F32, size: int, weight: F32 | None = None) -> 
         size: Height and width.
         weight: Heights, [N, K]; 1 when omitted.
     """
-    line = axis(size)
-    scale = np.sqrt(0.5) / radius[:, :, None]
-    across = np.exp(-np.square((line - x[:, :, None]) * scale))
-    down = np.exp(-np.square((line - y[:, :, None]) * scale))
+    line = axis(size)[:, None]
+    scale = np.sqrt(0.5) / radius[:, None]
+    across = np.exp(-np.square((line - x[:, None]) * scale))
+    down = np.exp(-np.square((line - y[:, None]) * scale))
     if weight is not None:
-        across = across * weight[:, :, None]
-    total: F32 = np.matmul(down.transpose(0, 2, 1), across)
+        across = across * weight[:, None]
+    return outer_sum(down, across)
+
+
+def outer_sum(down: F32, across: F32) -> F32:
+    """Return the sum over K of outer products, float32 [N, H, W], of [N, H, K] and [N, W, K]."""
+    total: F32 = np.einsum("nyk,nxk->nyx", down, across)
     return total
 
 
@@ -131,7 +141,8 @@ def smooth_field(
     """
     down, across = (cells, cells) if isinstance(cells, int) else cells
     coarse = rng.standard_normal((count, down, across), dtype=np.float32)
-    field: F32 = np.matmul(np.matmul(_basis(size, down), coarse), _basis(size, across).T)
+    rows = np.einsum("ndc,cx->ndx", coarse, _basis(size, across))
+    field: F32 = np.einsum("dy,ndx->nyx", _basis(size, down), rows)
     return field
 
 
@@ -144,9 +155,35 @@ def pixel_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float) 
 
 def blur(images: F32, sigma: float) -> F32:
     """Blur the last two axes with a Gaussian of `sigma` pixels, edges mirrored."""
-    kernel = _blur_matrix(images.shape[-1], sigma)
-    blurred: F32 = np.matmul(np.matmul(kernel, images), kernel.T)
+    height, width = images.shape[-2:]
+    taps = _taps(sigma, min(height, width))
+    every, blurred = images.reshape(-1, height, width), np.empty(images.shape, np.float32)
+    step = max(1, _CACHED // (height * width))
+    for start in range(0, len(every), step):
+        part = every[start : start + step]
+        for along in (2, 1):
+            part = _blurred(part, taps, along)
+        blurred.reshape(every.shape)[start : start + step] = part
     return blurred
+
+
+def _blurred(images: F32, taps: F32, along: int) -> F32:
+    """Add up copies shifted along an axis, in one order; `taps` are their weights, of one side."""
+    reach, turned = len(taps) - 1, np.flip(images, along)
+    ends = np.split(turned, [reach, turned.shape[along] - reach], along)
+    wide = np.concatenate((ends[2], images, ends[0]), along)
+    # In memory a shift runs on into the next row or image; margins are cut off again.
+    stride = wide.shape[2] if along == 1 else 1
+    flat, total = wide.reshape(-1), np.empty_like(wide)
+    inner = total.reshape(-1)[reach * stride : -reach * stride]
+    np.multiply(flat[reach * stride : -reach * stride], taps[0], out=inner)
+    pair = np.empty_like(inner)
+    for shift in range(1, reach + 1):
+        left, right = (reach - shift) * stride, (reach + shift) * stride
+        np.add(flat[left : left + inner.size], flat[right : right + inner.size], out=pair)
+        pair *= taps[shift]
+        inner += pair
+    return np.split(total, [reach, -reach], along)[1]
 
 
 def blur_signal(signals: F32, sigma: float) -> F32:
@@ -159,22 +196,20 @@ def blur_signal(signals: F32, sigma: float) -> F32:
 
 
 @lru_cache(maxsize=64)
-def _blur_matrix(size: int, sigma: float) -> F32:
-    """Return the matrix of a one-dimensional Gaussian blur with mirrored edges, [size, size]."""
-    at = np.arange(size, dtype=np.float64)
-    rows = np.zeros((size, size))
-    for image in (at, -1.0 - at, 2.0 * size - 1.0 - at):
-        rows += np.exp(-0.5 * np.square((at[:, None] - image[None, :]) / sigma))
-    return _frozen(rows / rows.sum(axis=1, keepdims=True))
+def _taps(sigma: float, size: int) -> F32:
+    """Return a Gaussian's middle and one half, to three sigma; both halves add up to 1."""
+    half = np.exp(-0.5 * np.square(np.arange(min(math.ceil(3.0 * sigma), size) + 1) / sigma))
+    return _frozen(half / (2.0 * half.sum() - 1.0))
 
 
 @lru_cache(maxsize=64)
 def _basis(size: int, cells: int) -> F32:
+    """Return the weights of the nodes, [cells, size]."""
     # The outermost nodes lie half a spacing outside, so that the variance is even up to the edge.
     spacing = 2.0 / (cells - 2)
     nodes = (np.arange(cells) - 0.5) * spacing - 1.0
-    rows = np.exp(-0.5 * np.square((axis(size)[:, None] - nodes[None, :]) / (0.6 * spacing)))
-    return _frozen(rows / np.sqrt(np.square(rows).sum(axis=1, keepdims=True)))
+    rows = np.exp(-0.5 * np.square((axis(size) - nodes[:, None]) / (0.6 * spacing)))
+    return _frozen(rows / np.sqrt(np.square(rows).sum(axis=0)))
 
 
 def _frozen(array: npt.NDArray[np.float64]) -> F32:

@@ -119,8 +119,8 @@ def forward_model(
         return models[modality]
     close = difflib.get_close_matches(modality, models, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    known = ", ".join(models)
-    raise InputError(field, modality, f"no forward model; known are {known}{hint}")
+    names = ", ".join(models)
+    raise InputError(field, modality, f"no forward model; known are {names}{hint}")
 
 
 def domain_family(

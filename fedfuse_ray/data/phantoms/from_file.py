@@ -35,13 +35,13 @@ def known_models(files: Sequence[str]) -> Mapping[str, ForwardModel]:
     Raises:
         InputError: A file is missing, fails, or defines no usable model; or two define the same.
     """
-    known = dict(FORWARD_MODELS)
+    models = dict(FORWARD_MODELS)
     for file in files:
         for model in _load(file, file_digest(file)):
-            if model.modality in known:
+            if model.modality in models:
                 raise _wrong(file, f"defines {model.modality!r}, which exists; name it otherwise")
-            known[model.modality] = model
-    return known
+            models[model.modality] = model
+    return models
 
 
 def origins(files: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -11,6 +11,7 @@ from fedfuse_ray.data.phantoms.fields import (
     grid,
     level,
     log_level,
+    outer_sum,
     pixel_noise,
     smooth_field,
     uniform,
@@ -134,14 +135,14 @@ def _grains(spacing: F32, size: int, rng: np.random.Generator) -> F32:
     grey = 0.36 + 0.34 * rng.random((count, _SEEDS * _SEEDS), dtype=np.float32)
     # With beta = 16 / spacing boundaries have one width whatever the grain size.
     radius = np.broadcast_to(np.sqrt(spacing / np.float32(32.0)), x.shape)
-    line = axis(size)
-    scale = np.float32(np.sqrt(0.5)) / radius[:, :, None]
-    across = np.exp(-np.square((line - x[:, :, None]) * scale))
-    down = np.exp(-np.square((line - y[:, :, None]) * scale)).transpose(0, 2, 1)
+    line = axis(size)[:, None]
+    scale = np.float32(np.sqrt(0.5)) / radius[:, None]
+    across = np.exp(-np.square((line - x[:, None]) * scale))
+    down = np.exp(-np.square((line - y[:, None]) * scale))
     # The floor keeps the square above float32's smallest number far from every seed.
-    total = np.matmul(down, across) + np.float32(1e-18)
-    image = np.matmul(down, across * grey[:, :, None]) / total
-    purity = np.matmul(np.square(down), np.square(across)) / np.square(total)
+    total = outer_sum(down, across) + np.float32(1e-18)
+    image = outer_sum(down, across * grey[:, None]) / total
+    purity = outer_sum(np.square(down), np.square(across)) / np.square(total)
     # Inside a grain one seed carries all weight (purity 1); on a boundary two share it (1/2).
     groove: F32 = 0.15 + 0.85 * np.clip(purity * 1.6 - 0.6, 0.0, 1.0)
     groove *= image

@@ -171,7 +171,7 @@ def _carried(facts: dict[str, Any], payload: bytes) -> Carried[bytes]:
 def latest(folder: Path, at_most: int) -> Path | None:
     """Return the newest readable checkpoint of round `at_most` or before, or None.
 
-    What can't be read is told of in the log: the run goes on from an earlier round.
+    A file that can't be read is logged, and the run goes on from an earlier round.
     """
     broken = False
     for path in sorted(folder.glob("round-*.npz"), reverse=True):

@@ -17,7 +17,7 @@ class NoiseHistory:
 
     Attributes:
         spent: The factors of the rounds so far.
-        signals: What each round told of the gradient, where it revealed something.
+        signals: The estimated signal of each round that revealed something.
     """
 
     spent: tuple[float, ...] = ()
@@ -32,10 +32,10 @@ class ServerState:
         strategy: The strategy's named vectors.
         average: The mean of the last rounds' models, by block, where that is what is released.
         held: What institutions hold after the broadcasts so far, where these send changes.
-        tracked: The sum of what EF21's senders have got across so far.
+        tracked: Under EF21, the sum of all that the server has received so far.
         used: Round of the last update of an institution that an asynchronous server has used.
         released: The next round's terms that change with what was released.
-        noise_history: What an adaptive schedule of the noise goes by.
+        noise_history: What an adaptive schedule of the noise is computed from.
     """
 
     strategy: Blocks = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Who failed: the institution's name on every error that is its own."""
+"""Put an institution's name on every error of its own."""
 
 from __future__ import annotations
 

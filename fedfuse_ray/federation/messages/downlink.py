@@ -1,4 +1,4 @@
-"""What institutions are sent at the start of a round, as bytes, and what they make of it."""
+"""The broadcast at the start of a round, as bytes, and how an institution reads it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class Received:
-    """What an institution makes of a broadcast.
+    """What an institution reads of a broadcast.
 
     Attributes:
         weights: The weights of its blocks.

@@ -1,4 +1,4 @@
-"""What the server chose for the next round from sums that were released, and tells everybody.
+"""What the server chose for the next round from released sums, and broadcasts.
 
 It is post-processing of what is public already. On the wire each value is a small float32 vector.
 """

@@ -97,7 +97,7 @@ def clip(clip_norm: float) -> OnUpdate:
 
 def clipped(blocks: Blocks, clip_norm: float) -> Blocks:
     """Return blocks with an L2 norm over all of them of at most C; NaN becomes zero."""
-    squares = [float(np.dot(v.astype(np.float64), v)) for v in blocks.values()]
+    squares = [float(np.square(v, dtype=np.float64).sum()) for v in blocks.values()]
     norm = np.array([math.sqrt(math.fsum(squares))])
     factor = float(clip_factors(norm, clip_norm)[0])
     if factor == 0.0:

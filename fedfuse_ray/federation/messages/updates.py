@@ -39,7 +39,7 @@ class Update:
         return self.weights | controls_on_wire(self.controls)
 
     def map(self, weights: Change, controls: Change | None = None) -> Update:
-        """Return the update with every vector changed; control variates as weights are, or so."""
+        """Return every vector changed: weights by `weights`, controls by `controls` or the same."""
         other = controls or weights
         return Update(
             {name: weights(name, vector) for name, vector in self.weights.items()},

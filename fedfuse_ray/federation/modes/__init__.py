@@ -1,4 +1,7 @@
-"""How a round exchanges updates: one module a mode, with both sides of the exchange."""
+"""How a round exchanges updates: one module a mode, with both sides of the exchange.
+
+Nothing here knows where institutions live; that is `rounds` and `actors`.
+"""
 
 from fedfuse_ray.federation.modes import buffered, encrypted, masked, plain
 from fedfuse_ray.federation.modes.exchange import Mode

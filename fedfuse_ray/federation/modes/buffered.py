@@ -28,10 +28,10 @@ R = TypeVar("R")
 
 
 class Buffered(Direct[R]):
-    """The updates on their way; those of the next full buffer arrive."""
+    """Keeps the updates on their way, and delivers those of the next full buffer."""
 
     def idle(self, attendance: Attendance) -> Sequence[str]:
-        """Return who does not fetch the model now: who has an update on its way, or is away."""
+        """Return who does not fetch the model now: its update is on its way, or it is absent."""
         return [n for n in self.plan.by_name if n in self.carried or n in attendance.absent]
 
     def deliver(
@@ -65,7 +65,7 @@ class Buffered(Direct[R]):
     ) -> RoundOutcome:
         """Return what the step left behind.
 
-        The last one also tells of those whose update came too late for any step.
+        The last round's outcome also has the updates that came too late for any step.
         """
         last = round == self.plan.experiment.training.rounds
         underway = [self.carried[name] for name in self.in_order(self.carried)] if last else []

@@ -2,8 +2,8 @@
 
 The key's holder makes a fresh pair of keys and publishes the public one; everybody trains, encrypts
 its update under it, and sends it; the server adds ciphertexts and has the holder decrypt the sums.
-Neither sees a single update, as long as the two don't work together: the server has no secret key,
-and the holder is sent sums alone. Without the holder a round is lost.
+Neither of the two sees a single update, unless they collude: the server has no secret key, and the
+holder receives sums only. Without the holder a round is lost.
 """
 
 from __future__ import annotations

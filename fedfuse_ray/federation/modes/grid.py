@@ -11,12 +11,12 @@ Two grids:
 Why coarse rounding keeps the guarantee: let institution j hold the differing record, n its noise
 share, and R the sum of all the others' integers. Since rounding commutes with adding an integer,
 round(x + n) + R = round(x + n + R): the sum is computed from x + (n + R) alone, and n + R is noise
-that does not depend on the record. R is as wide as the others' shares and their rounding; n smooths
-R's lattice away up to a ripple of relative size 2 exp(-2 pi^2 s^2 (m - 1) / m) at a share of s
-grid steps and m = K - t shares: 1e-4 for two shares at the largest step allowed, 3e-8 for fourteen.
-The others' rounding errors are noise that is not accounted, and outweigh it. The guarantee
-accounted is that of the Gaussian of the shares alone; tests/statistical/test_coarse_rounding.py
-compares the two numerically.
+that does not depend on the record. R is as wide as the others' shares and their rounding. R lies on
+a lattice; n smooths it away up to a ripple of relative size 2 exp(-2 pi^2 s^2 (m - 1) / m) at a
+share of s grid steps and m = K - t shares: 1e-4 for two shares at the largest step allowed, 3e-8
+for fourteen. The others' rounding errors are noise that is not accounted, and outweigh it. The
+guarantee accounted is that of the Gaussian of the shares alone;
+tests/statistical/test_coarse_rounding.py compares the two numerically.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _extended(
 ) -> NoiseHistory:
     """Return what the next factor is chosen from.
 
-    A round that reveals nothing was charged all the same, and told nothing of the signal.
+    A round that revealed nothing was charged like any other, but has no signal.
     """
     signals = history.signals
     if sums:

@@ -10,7 +10,14 @@ from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.messages.records import Reply
 from fedfuse_ray.federation.modes import mode_of
-from fedfuse_ray.federation.modes.exchange import Answer, Gathering, Member, Messages, Turn
+from fedfuse_ray.federation.modes.exchange import (
+    Answer,
+    Gathering,
+    Member,
+    Messages,
+    Turn,
+    as_step,
+)
 from fedfuse_ray.federation.modes.outcome import Closed
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.server.server import ParameterServer
@@ -35,18 +42,20 @@ class InstitutionSide:
     def take(self, step: str, turn: Turn) -> Reply:
         """Take one step of a round.
 
-        Whoever is late with its update, on the virtual clock, sends nothing from then on, and keeps
-        what it had. A step is only ever taken once: a round that was cut off begins anew, with the
-        same keys, noise and update.
+        An institution whose update is late on the virtual clock sends nothing from then on, and
+        keeps its state. Each step is taken once. A round that was cut off starts again from the
+        first step, with the same keys, noise and update.
 
         Args:
             step: One of the mode's steps, in order.
             turn: What it is given.
 
         Raises:
+            ProtocolError: The mode has no such step.
             NotReadyError: The round was begun by a process that is gone.
             InstitutionError: Anything else that went wrong, with the traceback.
         """
+        as_step(self._mode.steps, step)  # whoever asks for another is to blame, not who is asked
         name = self.institution.name
         with blamed(name):
             if step == self._mode.names[0]:
@@ -82,6 +91,7 @@ class ServerSide:
             ProtocolError: `round` is not the next one, or there is no such step.
             NotReadyError: The round was begun by a process that is gone.
         """
+        as_step(self._mode.steps, step)
         return self._gathered(step, round).close(step, messages)
 
     @property

@@ -1,9 +1,9 @@
 """What an audit of an earlier run changes for this one: it may refuse it, or lower its budget.
 
-An audit gives lower bounds on epsilon. One above the claim refutes the mechanism. One that comes
-close says that attacks are nearly as strong as the guarantee lets them be, so little of it is
-slack: the target is lowered until, in proportion, the attack would reach the margin and no more. A
-bound far below the claim proves nothing, since a better attack may exist, and changes nothing.
+An audit gives lower bounds on epsilon. A bound above the claim refutes the mechanism. A bound close
+to the claim says that attacks are nearly as strong as the guarantee allows. Then the target is
+lowered until the attack, scaled in proportion, would just reach the margin. A bound far below the
+claim proves nothing, since a better attack may exist, and changes nothing.
 
 Formal guarantees: the target is never raised, whatever the file holds.
 """

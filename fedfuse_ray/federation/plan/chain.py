@@ -30,8 +30,8 @@ def transforms_of(
     Formal guarantees:
         Under `client` and `local-update` a sent update has an L2 norm of at most C, and the noise
         on a sum has the standard deviation that the ledger is charged with. Where few uploads are
-        seen, whoever is in a block's sum, it carries Gaussian noise of a variance of at least
-        (broadcast_sigma C)^2 that at most t of the other owners together don't know.
+        seen, a block's sum carries Gaussian noise of a variance of at least (broadcast_sigma C)^2,
+        whichever owners are in it, that at most t of the other owners together don't know.
     """
     if terms is None or not terms.whole_updates:
         return Transforms((weigh(fractions),), (divide_by_weights(fractions),))

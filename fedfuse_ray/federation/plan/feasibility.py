@@ -1,4 +1,4 @@
-"""What a federation can't be, known once its data are: weights, encoders, turns, pairs."""
+"""Checks that need the data: weights of domains, default encoders, turns, pairs."""
 
 from __future__ import annotations
 

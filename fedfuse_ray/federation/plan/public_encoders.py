@@ -1,8 +1,8 @@
 """Encoders pre-trained on public phantoms: they learn to read the physical factors off an image.
 
-Public phantoms are drawn anew, over the whole space of factors and with other scanners than any
-institution's, so no site's data and no class of the federation is in them. Random processes as
-public pre-training data: Tang et al., 2023, DP-RandP, arXiv 2306.06076.
+Public phantoms are drawn apart from all data, over the whole space of factors and with other
+scanners than any institution's, so no site's data and no class of the federation is in them. Random
+processes as public pre-training data: Tang et al., 2023, DP-RandP, arXiv 2306.06076.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who of those that can be reached takes part in a round.
+"""Which of the institutions that can be reached take part in a round.
 
 - `all`: everybody.
 - `random`: a part of all, uniformly without replacement (McMahan et al., 2017, FedAvg, arXiv
@@ -12,8 +12,8 @@
   separate here, so taking all that fit the deadline takes as many as possible.
 
 A choice is a pure function of the plan, the round, and who can be reached: a resumed run repeats it
-without keeping anything. Domains take turns side by side, since nothing but the fusion is shared
-between them. Where an institution can't be reached in its turn, the next one in line takes part.
+without stored state. Each domain has its own order, since domains share the fusion only. If an
+institution can't be reached in its turn, the next one of its domain takes part.
 """
 
 from __future__ import annotations

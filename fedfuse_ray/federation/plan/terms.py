@@ -53,7 +53,7 @@ class PrivacyTerms(NoiseShape):
         """Return the noise multiplier of a round in which all institutions have the same.
 
         Raises:
-            FedfuseError: They differ: there is no noise on their sum that has one.
+            FedfuseError: They differ, so the noise on their sum has no single multiplier.
         """
         multipliers = {release.noise_multiplier for release in self.releases.values()}
         if len(multipliers) != 1:

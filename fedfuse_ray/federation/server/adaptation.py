@@ -1,4 +1,4 @@
-"""What the adaptive policy may choose from, made up from released sums alone.
+"""The options of the adaptive policy, computed from released sums alone.
 
 - Under secure aggregation only bits are chosen. The sum of the rotated, noisy integers is close to
   Gaussian, so the last round's root mean square says how likely a narrower modulus is to overflow.
@@ -76,7 +76,7 @@ class Adaptation:
     def after_mean(self, mean: Blocks) -> dict[str, Setting]:
         """Return the next round's strengths, from the mean update that a round released."""
         options = {name: self._options(name, vector) for name, vector in mean.items()}
-        energies = {name: float(np.dot(v.astype(np.float64), v)) for name, v in mean.items()}
+        energies = {name: float(np.square(v, dtype=np.float64).sum()) for name, v in mean.items()}
         return self._choose(options, energies)
 
     def _choose(

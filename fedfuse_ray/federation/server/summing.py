@@ -111,17 +111,17 @@ class Summing:
                 raise ProtocolError(f"its block {name} can't be decoded: {error}") from None
         update, terms = Update.from_wire(decoded), self._plan.privacy
         if terms is not None and terms.config.mode == "client" and update:
-            # What was lost on the way may have lengthened it; this server may look, and clips.
+            # A lossy codec may have lengthened it; this server is trusted to look, and clips.
             return Update(clipped(update.weights, terms.config.clip_norm))
         return update
 
     def aggregate(self, total: Total, round: int, tracked: Update) -> tuple[Aggregate, Update]:
-        """Return the block-wise means, and what EF21's senders have got across by now.
+        """Return the block-wise means, and under EF21 the sum of all that was received by now.
 
         Args:
             total: The sums.
             round: From 1.
-            tracked: What EF21's senders had got across before.
+            tracked: Under EF21, the sum of all that was received before.
         """
         plan, sums, survivors = self._plan, total.sums, dict(total.survivors)
         if plan.privacy is not None and plan.privacy.config.mode == "client":
@@ -129,7 +129,7 @@ class Summing:
             nothing = {n: np.zeros(size, np.float32) for n, size in self._sizes.items()}
             sums = Update(nothing | sums.weights)
             survivors = dict.fromkeys(sums.weights, ()) | survivors
-        # Whoever sends nothing under EF21 is still there with what it sent before.
+        # Under EF21 the sum also holds what others sent in earlier rounds.
         standing = survivors
         if plan.coding.feedback == "ef21":
             before = tracked

@@ -1,4 +1,4 @@
-"""Weights by loss: the server counts most whom the model serves worst.
+"""Weights by loss: institutions with the largest loss count most.
 
 Li, Sanjabi, Beirami and Smith, 2020, q-FFL, arXiv 1905.10497: minimising the sum of p_k F_k^(q+1)
 / (q+1) over the institutions weighs the gradient of each by p_k F_k^q. Their q-FedAvg also fits the
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LEAST = 1e-4
-"""The least part of the largest loss that counts: whoever has learnt all still has a voice."""
+"""The least part of the largest loss that counts, so that no institution is left out."""
 
 
 def loss_factors(losses: Mapping[str, float], exponent: float) -> dict[str, float]:

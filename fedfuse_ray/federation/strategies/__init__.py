@@ -1,4 +1,7 @@
-"""Strategies: from the config's `kind` to the rule."""
+"""Strategies: a rule in local training, and a step from mean updates to new weights.
+
+A strategy sees its own state only: no plan, no message, nothing else that the server keeps.
+"""
 
 from __future__ import annotations
 

@@ -60,13 +60,13 @@ def load_backbone_weights(
             state = {name.removeprefix("backbone."): value for name, value in state.items()}
     else:
         state = _from_file(Path(config.weights), field)
-    own = backbone.state_dict()
-    missing = [name for name in own if name not in state]
+    expected = backbone.state_dict()
+    missing = [name for name in expected if name not in state]
     if missing:
         raise InputError(
             field, config.weights, f"has no tensor {missing[0]!r}; it fits another encoder"
         )
-    fitted = {name: _fit(state[name], own[name], name, field) for name in own}
+    fitted = {name: _fit(state[name], expected[name], name, field) for name in expected}
     backbone.load_state_dict(fitted)
 
 
@@ -99,14 +99,14 @@ def _from_file(path: Path, field: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def _fit(loaded: torch.Tensor, own: torch.Tensor, name: str, field: str) -> torch.Tensor:
-    if loaded.shape == own.shape:
+def _fit(loaded: torch.Tensor, expected: torch.Tensor, name: str, field: str) -> torch.Tensor:
+    if loaded.shape == expected.shape:
         return loaded
-    is_stem = loaded.ndim == own.ndim >= 3 and loaded.shape[0] == own.shape[0]
-    if is_stem and loaded.shape[2:] == own.shape[2:]:
-        channels = own.shape[1]
+    is_stem = loaded.ndim == expected.ndim >= 3 and loaded.shape[0] == expected.shape[0]
+    if is_stem and loaded.shape[2:] == expected.shape[2:]:
+        channels = expected.shape[1]
         mean = loaded.mean(dim=1, keepdim=True) * (loaded.shape[1] / channels)
-        return mean.expand(own.shape).clone()
+        return mean.expand(expected.shape).clone()
     raise InputError(
-        field, name, f"has shape {list(loaded.shape)} where {list(own.shape)} is needed"
+        field, name, f"has shape {list(loaded.shape)} where {list(expected.shape)} is needed"
     )

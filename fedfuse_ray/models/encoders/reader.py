@@ -1,7 +1,8 @@
 """A backbone that ends in the physical factors that it reads off an image.
 
-Few features carry all that the factors say, and under differential privacy few parameters carry
-little noise: its norm grows with the square root of their number.
+The factors are few, and they hold all that matters of an image. Few features need few parameters,
+and under differential privacy few parameters mean little noise: its norm grows with the square root
+of their number.
 """
 
 from __future__ import annotations

@@ -44,14 +44,14 @@ class Joint(_Encoded):
             weights = weights[:, self._places]
         return self.owner.head()(fused), weights
 
-    def _placed(self, own: torch.Tensor) -> torch.Tensor:
+    def _placed(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Spread [B, M, ...] over the domain's modalities, zero where this owner has none.
 
         `concat` reads a modality at its place, which must be the same at every owner.
         """
-        columns = [torch.zeros_like(own[:, 0])] * len(self.owner.siblings)
+        columns = [torch.zeros_like(embeddings[:, 0])] * len(self.owner.siblings)
         for index, place in enumerate(self._places):
-            columns[place] = own[:, index]
+            columns[place] = embeddings[:, index]
         return torch.stack(columns, dim=1)
 
 
@@ -73,8 +73,8 @@ class Hybrid(_Encoded):
     """The mean of a joint prediction and a late one, over the same embeddings.
 
     Hybrid fusion as Baltrusaitis et al., 2019, arXiv 1705.09406, section 6.1 name it: the output of
-    a joint model beside that of unimodal ones. Probabilities are averaged, so a part that is sure
-    and right carries a specimen that the other can't tell.
+    a joint model beside that of unimodal ones. Probabilities are averaged, so one confident part
+    decides where the other is unsure.
     """
 
     def __init__(self, owner: Owner) -> None:

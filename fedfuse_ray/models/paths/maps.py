@@ -50,7 +50,7 @@ class Intermediate:
     """Feature maps of the modalities present are averaged; the domain's stages go on from there.
 
     Where to fuse is a choice of depth: Ramachandram and Taylor, 2017, IEEE SPM 34(6), 96-108. The
-    mean makes the maps of all modalities speak one language, and needs none to be there.
+    mean forces the maps of all modalities into one form, and works when some are absent.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -60,7 +60,7 @@ class Intermediate:
     def embed(self, inputs: Inputs) -> torch.Tensor:
         """Compute each modality's feature maps on one grid: [B, M, C, H, W]."""
         maps = [self.owner.encoder(m)(inputs[m]) for m in self.owner.modalities]
-        return torch.stack([on_grid(own, self._grid) for own in maps], dim=1)
+        return torch.stack([on_grid(each, self._grid) for each in maps], dim=1)
 
     def classify(
         self, embedded: torch.Tensor, mask: torch.Tensor

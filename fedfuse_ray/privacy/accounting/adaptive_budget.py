@@ -1,8 +1,8 @@
 """How much noise the next round gets, from what earlier rounds have released.
 
 A full-batch Gaussian release of multiplier sigma is 1/sigma-GDP, and such releases compose exactly,
-also where each sigma is chosen from the releases before it: as long as the sum of 1/sigma^2 stays
-within B, whatever was chosen is sqrt(B)-GDP, the same as had it been fixed in advance (Smith and
+also where each sigma is chosen from the releases before it. As long as the sum of 1/sigma^2 stays
+within B, the run is sqrt(B)-GDP, the same as if all sigmas had been fixed in advance (Smith and
 Thakurta, 2022, arXiv 2210.17520; Koskela, Tobaben and Honkela, 2022, arXiv 2209.15596). Stopping
 rules of this kind are filters (Rogers et al., 2016, arXiv 1605.08294; for Renyi DP, Feldman and
 Zrnic, 2021, arXiv 2008.11193). Poisson-sampled releases have no exact one.
@@ -54,8 +54,8 @@ class Spending:
     def next_factor(self, factors: Sequence[float], signals: Sequence[Signal]) -> float:
         """Return the next round's factor on the noise multiplier.
 
-        What is left is shared out among the rounds to come in proportion to the signal that is
-        expected of them, which goes on to change as it did so far. The last round gets the rest.
+        The rest of the budget is divided among the rounds to come, in proportion to the signal that
+        is expected of each: it goes on to change as it did so far. The last round gets the rest.
 
         Args:
             factors: Of all rounds before it.
@@ -77,9 +77,9 @@ class Spending:
     def _change(self, signals: Sequence[Signal]) -> float:
         """Return how the logarithm of the signal's norm changes a round: later half over earlier.
 
-        Over a whole run it is taken to change by 4 log(spread) at most, which carries a round's
-        noise from one end of the spread to the other. Where the earlier half can't be told from
-        noise nothing is known, and the rest is spread evenly.
+        Over a whole run it changes by 4 log(spread) at most, by assumption: that moves a round's
+        noise from one end of the spread to the other. If the earlier half does not stand out from
+        the noise, nothing is known, and the rest is divided evenly.
         """
         middle = (len(signals) + 1) // 2
         early, late = signals[:middle], signals[middle:]

@@ -116,6 +116,9 @@ def calibrate_noise_multiplier(
 
     Raises:
         InputError: A value out of bounds, or `steps` is no multiple of the schedule's length.
+
+    >>> round(calibrate_noise_multiplier(1.0, 1e-5, sampling_rate=1.0, steps=1), 2)
+    3.73
     """
     if steps < 1 or not factors or steps % len(factors):
         raise InputError("steps", steps, f"use a positive multiple of {max(1, len(factors))}")

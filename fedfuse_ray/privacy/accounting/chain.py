@@ -50,6 +50,10 @@ class Chain:
 
         Args:
             contents: Each a JSON object on one line, not an empty one, without a key `chain`.
+
+        >>> lines, chain = Chain().extend(['{"round": 1}'])
+        >>> chain.entries, lines[0][:22]
+        (1, '{"round": 1, "chain": ')
         """
         chain, lines = self, []
         for content in contents:

@@ -135,11 +135,11 @@ _CACHED_COMPOSITIONS = 64
 
 
 def _composed(sampled: Sampled, interval: float) -> Any:
-    known = len(sampled)
-    while known and (sampled[:known], interval) not in _composed_cache:
-        known -= 1
-    total = _composed_cache.get((sampled[:known], interval))
-    for done, (sigma, rate, count) in enumerate(sampled[known:], known + 1):
+    prefix = len(sampled)
+    while prefix and (sampled[:prefix], interval) not in _composed_cache:
+        prefix -= 1
+    total = _composed_cache.get((sampled[:prefix], interval))
+    for done, (sigma, rate, count) in enumerate(sampled[prefix:], prefix + 1):
         step = _step(sigma, rate, interval).self_compose(count)
         total = step if total is None else total.compose(step)
         # The last two, since in the next round the last release may only have a higher count.

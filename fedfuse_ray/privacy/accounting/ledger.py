@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import storing, write_text
@@ -150,12 +149,12 @@ def _content(event: PrivacyEvent) -> str:
 
 
 def _event(line: str, where: str) -> PrivacyEvent:
-    known = {field.name for field in fields(PrivacyEvent)}
+    names = {field.name for field in fields(PrivacyEvent)}
     try:
         row = json.loads(line)
         row.pop(_CHAIN, None)
-        if unknown := set(row) - known:
-            raise InputError(where, sorted(unknown)[0], f"an event has the fields {sorted(known)}")
+        if unknown := set(row) - names:
+            raise InputError(where, sorted(unknown)[0], f"an event has the fields {sorted(names)}")
         return PrivacyEvent(**{**row, "blocks": tuple(row["blocks"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(where, line, f"not a privacy event ({error})") from None
@@ -163,7 +162,7 @@ def _event(line: str, where: str) -> PrivacyEvent:
         raise InputError(f"{where} {error.field}", error.value, error.remedy) from None
 
 
-def to_dp_event(events: Iterable[PrivacyEvent]) -> Any:
+def to_dp_event(events: Iterable[PrivacyEvent]) -> object:
     """Return the events as one `dp_accounting.ComposedDpEvent`, for any outside accountant.
 
     Equal releases are folded into `SelfComposedDpEvent`s. Discrete mechanisms become `ZCDpEvent`s

@@ -1,8 +1,8 @@
 """Keys that sign what a run leaves behind: made for one run, or the user's own.
 
 Ed25519 (RFC 8032), in the PEM files that OpenSSL reads and writes. A run's own key comes from the
-operating system and not from the run's seed: whoever knew the seed could sign, too. It decides
-nothing but the signature.
+operating system and not from the run's seed: everybody who knows the seed could sign, too. The key
+affects nothing but the signature.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.privacy.secure_aggregation.keys import Identity
+from fedfuse_ray.privacy.identities import Identity
 
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 

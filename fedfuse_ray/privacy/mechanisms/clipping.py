@@ -1,6 +1,6 @@
 """Per-record clipping, jointly over all blocks that a record touches.
 
-Per-record gradients come as a [B, P] matrix per block (numpy, or torch for `clip_and_sum_torch`).
+Per-record gradients come as [B, ...] tensors of each block's parameters, a row for every record.
 The norms are taken over all blocks of a group at once, and the clipped sum is one matrix-vector
 product per block: no clipped copy of the [B, P] gradients is ever made.
 
@@ -89,51 +89,22 @@ def clip_factors(norms: Norms, clip_norm: float) -> Norms:
     return np.where(np.isfinite(norms), scale, 0.0)
 
 
-def clip_and_sum(
-    gradients: Mapping[str, npt.NDArray[np.floating]],
-    clip_norms: Mapping[str, float],
-    groups: Mapping[str, str] | None = None,
-) -> ClippedSum:
-    """Clip every record and add up, in numpy.
-
-    Args:
-        gradients: Block name to per-record gradients [B, P]; all blocks have the same B, and a
-            record that does not touch a block has a row of zeros there.
-        clip_norms: C_m by group; `{"joint": C}` without groups.
-        groups: Group of every block, from `assign_groups`; null puts all in `joint`.
-
-    Raises:
-        InputError: Blocks of different B, or a block without a clip norm.
-    """
-    members = _members(gradients, clip_norms, groups)
-    norms = {
-        name: np.sqrt(sum(_squares(gradients[block]) for block in blocks))
-        for name, blocks in members.items()
-    }
-    factors, finite = _factors(norms, clip_norms)
-    sums: Blocks = {}
-    for name, blocks in members.items():
-        for block in blocks:
-            rows = gradients[block]
-            weights = factors[name].astype(rows.dtype)
-            # 0 * NaN is NaN, so a dropped record has to be left out of the product.
-            total = weights @ rows if finite is None else weights[finite] @ rows[finite]
-            sums[block] = total.astype(np.float32, copy=False)
-    return ClippedSum({block: sums[block] for block in gradients}, norms)
-
-
 def clip_and_sum_torch(
     gradients: Mapping[str, Sequence[torch.Tensor]],
     clip_norms: Mapping[str, float],
     groups: Mapping[str, str] | None = None,
 ) -> ClippedSum:
-    """Clip every record and add up, in torch; see `clip_and_sum`.
+    """Clip every record and add up, in torch.
 
     Args:
         gradients: Block name to the per-record gradients of its parameters, in the order in which
-            the block is flattened, each [B, ...] (what vmap or hooks give, without copies).
-        clip_norms: C_m by group.
-        groups: Group of every block.
+            the block is flattened, each [B, ...] (what vmap or hooks give, without copies); all
+            blocks have the same B, and a record that does not touch a block has zeros there.
+        clip_norms: C_m by group; `{"joint": C}` without groups.
+        groups: Group of every block, from `assign_groups`; null puts all in `joint`.
+
+    Raises:
+        InputError: Blocks of different B, or a block without a clip norm.
     """
     import torch
 
@@ -180,11 +151,6 @@ def _factors(
     finite = np.logical_and.reduce([np.isfinite(values) for values in norms.values()])
     factors = {name: clip_factors(values, clip_norms[name]) for name, values in norms.items()}
     return factors, None if finite.all() else finite
-
-
-def _squares(rows: npt.NDArray[np.floating]) -> Norms:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.einsum("bp,bp->b", rows, rows, dtype=np.float64)
 
 
 def _squares_torch(rows: torch.Tensor) -> torch.Tensor:

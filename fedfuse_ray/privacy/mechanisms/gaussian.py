@@ -27,6 +27,9 @@ def effective_tolerance(owners: int, tolerated: int) -> int:
 
     Raises:
         InputError: A block that nobody owns, or a negative tolerance.
+
+    >>> effective_tolerance(owners=3, tolerated=5)
+    2
     """
     if owners < 1:
         raise InputError("owners", owners, "a block has at least one owner")
@@ -41,6 +44,9 @@ def share_std(std: float, shares: int) -> float:
     Args:
         std: Of the noise that the sum has to carry.
         shares: K_b - t_b, of how many shares it is made.
+
+    >>> share_std(3.0, shares=4)
+    1.5
     """
     return std / math.sqrt(shares)
 

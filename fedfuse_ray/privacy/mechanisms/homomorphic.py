@@ -3,8 +3,8 @@
 CKKS (Cheon, Kim, Kim and Song, 2017, doi 10.1007/978-3-319-70694-8_15) computes approximately: a
 decrypted sum is off by noise that differs each time. Here every entry is an integer, a multiple of
 `STEP`, and the scale leaves that noise far below one half, so rounding gives the integer sum
-itself. That is what "the same seed, the same result" needs. It also keeps the noise from whoever is
-told the sum; with it the secret key could be computed (Li and Micciancio, 2021, doi
+itself. That is what "the same seed, the same result" needs. It also hides that noise from those who
+get the sum; from the noise the secret key could be computed (Li and Micciancio, 2021, doi
 10.1007/978-3-030-77870-5_23).
 
 TenSEAL draws keys and encryption noise from the operating system, never from a seed, so ciphertexts

@@ -22,6 +22,9 @@ def sampling_rate(batch_size: int, public_size: int) -> float:
 
     Raises:
         InputError: A size below 1.
+
+    >>> sampling_rate(64, 1600)
+    0.04
     """
     if batch_size < 1 or public_size < 1:
         raise InputError("batch_size", (batch_size, public_size), "sizes are at least 1")
@@ -29,7 +32,11 @@ def sampling_rate(batch_size: int, public_size: int) -> float:
 
 
 def steps_per_epoch(batch_size: int, public_size: int) -> int:
-    """Return the steps of one epoch: public size over batch size, rounded up."""
+    """Return the steps of one epoch: public size over batch size, rounded up.
+
+    >>> steps_per_epoch(64, 1650)
+    26
+    """
     return math.ceil(1.0 / sampling_rate(batch_size, public_size) - 1e-9)
 
 
@@ -56,6 +63,10 @@ def poisson_sample(
 
     Formal guarantees: inclusions are independent and have probability q (to double precision).
     The amplification holds against whoever does not know the root of `draws`.
+
+    >>> from fedfuse_ray.privacy.randomness import derived
+    >>> poisson_sample(4, 1.0, derived(0), institution="med-01", round_=1).tolist()
+    [0, 1, 2, 3]
     """
     if not 0.0 < rate <= 1.0:
         raise InputError("privacy.sampling_rate", rate, "use a probability above 0, at most 1")

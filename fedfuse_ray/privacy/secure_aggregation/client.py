@@ -20,10 +20,10 @@ from collections.abc import Collection, Mapping
 
 from fedfuse_ray.errors import InputError, ProtocolError
 from fedfuse_ray.packing import Modular, word_dtype
+from fedfuse_ray.privacy.identities import ByteSource, Identity
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
 from fedfuse_ray.privacy.secure_aggregation.envelope import Kind, Stage
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
-from fedfuse_ray.privacy.secure_aggregation.keys import Identity, Randomness
 from fedfuse_ray.privacy.secure_aggregation.messages import (
     Advertisement,
     Delivery,
@@ -59,7 +59,7 @@ class Client:
         terms: RoundTerms,
         name: str,
         identity: Identity,
-        randomness: Randomness = os.urandom,
+        randomness: ByteSource = os.urandom,
     ) -> None:
         if terms.identities.get(name) != identity.public:
             raise InputError(

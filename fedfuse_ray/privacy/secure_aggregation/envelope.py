@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.privacy.identities import SIGNATURE_BYTES, Identity, verify
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer, Reader, bitmap
-from fedfuse_ray.privacy.secure_aggregation.keys import SIGNATURE_BYTES, Identity, verify
 from fedfuse_ray.privacy.secure_aggregation.terms import MOST_INSTITUTIONS, RoundTerms
 
 _VERSION = 2

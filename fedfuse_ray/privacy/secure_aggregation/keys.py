@@ -1,71 +1,28 @@
-"""Keys: identities that sign, key pairs that agree, and the keys derived from an agreement.
+"""Keys: pairs that agree on a secret, and the keys derived from an agreement.
 
-All of it comes from `cryptography`: Ed25519 (RFC 8032), X25519 (RFC 7748), HKDF-SHA256 (RFC 5869)
-and AES-128-GCM. Every derivation is salted with the digest of the round's terms, so that no key of
-one round is ever one of another.
+All of it comes from `cryptography`: X25519 (RFC 7748), HKDF-SHA256 (RFC 5869) and AES-128-GCM.
+Every derivation is salted with the digest of the round's terms, so that no key of one round is ever
+one of another.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.privacy.identities import KEY_BYTES
 
-Randomness = Callable[[int], bytes]
-"""Called with a number of bytes, returns that many. Real secrets need `os.urandom`."""
-
-KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 TAG_BYTES = 16
 _NONCE = bytes(12)
 _CIPHER_KEY_BYTES = 16
-
-
-@dataclass(frozen=True)
-class Identity:
-    """An institution's long-lived signing key; its public half is known to all out of band."""
-
-    private: bytes
-
-    @classmethod
-    def generate(cls, randomness: Randomness = os.urandom) -> Identity:
-        """Draw a fresh identity."""
-        return cls(randomness(KEY_BYTES))
-
-    @property
-    def public(self) -> bytes:
-        """The 32-byte Ed25519 public key."""
-        return self._key.public_key().public_bytes_raw()
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the 64-byte signature of `data`."""
-        return self._key.sign(data)
-
-    @cached_property
-    def _key(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self.private)
-
-    def __repr__(self) -> str:
-        return f"Identity(public={self.public.hex()})"  # never the private half, as in a log
-
-
-def verify(public: bytes, signature: bytes, data: bytes) -> bool:
-    """Return whether the identity with this public key signed `data`."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 @dataclass(frozen=True)

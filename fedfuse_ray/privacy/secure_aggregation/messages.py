@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import packed_bytes
+from fedfuse_ray.privacy.identities import KEY_BYTES, SIGNATURE_BYTES
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer, Reader, bitmap, bitmap_bytes
-from fedfuse_ray.privacy.secure_aggregation.keys import KEY_BYTES, SIGNATURE_BYTES, TAG_BYTES
+from fedfuse_ray.privacy.secure_aggregation.keys import TAG_BYTES
 from fedfuse_ray.privacy.secure_aggregation.shamir import SHARE_BYTES
 from fedfuse_ray.privacy.secure_aggregation.terms import RoundTerms
 

@@ -9,8 +9,9 @@ from functools import cached_property
 
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import Modular, pack
+from fedfuse_ray.privacy.identities import KEY_BYTES, ByteSource
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
-from fedfuse_ray.privacy.secure_aggregation.keys import KEY_BYTES, KeyPair, Randomness, ShareChannel
+from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair, ShareChannel
 from fedfuse_ray.privacy.secure_aggregation.masking import (
     add_streams,
     pair_sign,
@@ -42,7 +43,7 @@ class RoundSecrets:
     seeds: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
-    def draw(cls, terms: RoundTerms, owner: str, randomness: Randomness) -> RoundSecrets:
+    def draw(cls, terms: RoundTerms, owner: str, randomness: ByteSource) -> RoundSecrets:
         """Draw fresh secrets."""
         return cls(
             terms=terms,
@@ -92,12 +93,12 @@ class RoundSecrets:
         }
         rest = {name: points[name] for name in roster if points[name] not in derived}
         where = tuple(rest.values())
-        known = {point: shares.mask_key for point, shares in derived.items()}
-        of_key = complete(self.mask_secret, known, where)
+        shared = {point: shares.mask_key for point, shares in derived.items()}
+        of_key = complete(self.mask_secret, shared, where)
         of_seeds = {}
         for block, seed in self.seeds.items():
-            known = {point: shares.seeds[block] for point, shares in derived.items()}
-            of_seeds[block] = complete(seed, known, where)
+            shared = {point: shares.seeds[block] for point, shares in derived.items()}
+            of_seeds[block] = complete(seed, shared, where)
         return {
             name: Shares(of_key[point], {block: s[point] for block, s in of_seeds.items()})
             for name, point in rest.items()
@@ -146,7 +147,7 @@ class RoundSecrets:
             inputs: Owned block to its words; not altered.
             partners: The institutions that shared their keys, the owner among them.
         """
-        terms, own = self.terms, self.terms.points[self.owner]
+        terms, point = self.terms, self.terms.points[self.owner]
         pairs: dict[str, bytes] = {}
         masked: dict[str, Buffer] = {}
         for block in terms.summable(partners):
@@ -157,7 +158,7 @@ class RoundSecrets:
                 if peer != self.owner:
                     if peer not in pairs:
                         pairs[peer] = self.mask_keys.agree(partners[peer].mask_key)
-                    sign = pair_sign(own, terms.points[peer])
+                    sign = pair_sign(point, terms.points[peer])
                     streams.append(pair_stream(pairs[peer], terms.digest, block, sign))
             words = inputs[block].copy()
             add_streams(words, streams)

@@ -67,9 +67,9 @@ def complete(secret: bytes, given: Mapping[int, bytes], points: Sequence[int]) -
     values = [int.from_bytes(share, "little") for share in (secret, *given.values())]
     if any(len(share) != SHARE_BYTES for share in given.values()) or max(values) >= PRIME:
         raise InputError("shares", "out of range", "must be elements of the field")
-    known = (0, *given)
+    fixed = (0, *given)
     return {
-        point: _dot(_weights(known, point), values).to_bytes(SHARE_BYTES, "little")
+        point: _dot(_weights(fixed, point), values).to_bytes(SHARE_BYTES, "little")
         for point in points
     }
 

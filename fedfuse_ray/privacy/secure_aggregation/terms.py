@@ -119,8 +119,8 @@ class RoundTerms:
 
     def bits(self, block: str) -> int:
         """Return the width of the block's modulus."""
-        own = self.blocks[block].modulus_bits
-        return self.modulus_bits if own is None else own
+        bits = self.blocks[block].modulus_bits
+        return self.modulus_bits if bits is None else bits
 
     def owned_by(self, institution: str) -> tuple[str, ...]:
         """Return the names of the institution's blocks, sorted."""

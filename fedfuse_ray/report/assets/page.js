@@ -28,4 +28,14 @@
     });
   }
   dark.addEventListener("change", () => Object.keys(charts).forEach(draw));
+  // A sheet of paper is narrower than most windows: charts shrink on it, as pictures do.
+  const drawings = () => document.querySelectorAll(".chart .main-svg");
+  window.addEventListener("beforeprint", () => {
+    for (const one of drawings()) {
+      one.setAttribute("viewBox", `0 0 ${one.getAttribute("width")} ${one.getAttribute("height")}`);
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const one of drawings()) one.removeAttribute("viewBox");
+  });
 })();

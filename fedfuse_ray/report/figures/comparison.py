@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from fedfuse_ray.report.schema import OVERALL, Summary
-from fedfuse_ray.report.theme import category_axis, columns, empty, layout, marks, text
+from fedfuse_ray.report.theme import category_axis, columns, empty, hover, layout, marks, text
 from fedfuse_ray.report.units import percent
 
 
@@ -36,7 +36,7 @@ def accuracy_by_paradigm(comparison: Mapping[str, Summary]) -> go.Figure:
             textposition="outside",
             cliponaxis=False,
             constraintext="none",
-            hovertemplate=f"{text(paradigm)}, %{{y}}: %{{x:.2%}}<extra></extra>",
+            hovertemplate=hover(f"{text(paradigm)}, %{{y}}: %{{x:.2%}}"),
         )
     ticks = [0, 0.25, 0.5, 0.75, 1]
     figure.update_xaxes(title_text="accuracy", tickformat=".0%", range=[0, 1.12], tickvals=ticks)

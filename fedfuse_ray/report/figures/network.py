@@ -19,6 +19,7 @@ from fedfuse_ray.report.theme import (
     columns,
     empty,
     hatch,
+    hover,
     layout,
     name_axis,
     text,
@@ -155,7 +156,7 @@ def _add_bars(figure: go.Figure, rows: Sequence[Mapping[str, Any]], clock: _Cloc
             name=phase,
             orientation="h",
             marker={"color": color, "pattern": hatch(pattern)},
-            hovertemplate=f"%{{y}}, {phase}: %{{customdata}}<extra></extra>",
+            hovertemplate=hover(f"%{{y}}, {phase}: %{{customdata}}"),
         )
 
 
@@ -180,7 +181,7 @@ def _add_marks(figure: go.Figure, rows: Sequence[Mapping[str, Any]], clock: _Clo
             name=label,
             mode="markers",
             marker={"symbol": symbol, "size": 11, "color": color, "line": edge},
-            hovertemplate=f"%{{y}}, round %{{customdata}}: {label}<extra></extra>",
+            hovertemplate=hover(f"%{{y}}, round %{{customdata}}: {label}"),
         )
 
 

@@ -10,13 +10,16 @@ import plotly.graph_objects as go
 from fedfuse_ray.report.schema import OVERALL, Evaluation, InstitutionEvaluation, Summary
 from fedfuse_ray.report.theme import (
     BLUE,
-    NEUTRAL,
     ORANGE,
     SEQUENTIAL,
     category_axis,
     empty,
+    hover,
     layout,
+    line_count,
+    lines,
     marks,
+    small,
     text,
 )
 from fedfuse_ray.report.units import percent
@@ -47,7 +50,7 @@ def accuracy_by_domain(summary: Summary) -> go.Figure:
             textposition="outside",
             cliponaxis=False,
             constraintext="none",
-            hovertemplate=f"%{{y}}: {label} %{{x:.2%}}<extra></extra>",
+            hovertemplate=hover(f"%{{y}}: {label} %{{x:.2%}}"),
         )
     figure.update_xaxes(_ACCURACY_AXIS, title_text="score")
     figure.update_yaxes(category_axis(autorange="reversed"))
@@ -79,12 +82,12 @@ def accuracy_by_institution(evaluation: Evaluation) -> go.Figure:
             textposition="outside",
             cliponaxis=False,
             constraintext="none",
-            hovertemplate="%{customdata}: %{x:.2%}<extra></extra>",
+            hovertemplate=hover("%{customdata}: %{x:.2%}"),
         )
-    lines = max(_institution_label(*i).count("<br>") + 1 for i in evaluation.institutions.items())
+    tallest = max(line_count(_institution_label(*i)) for i in evaluation.institutions.items())
     figure.update_xaxes(_ACCURACY_AXIS, title_text="accuracy")
     figure.update_yaxes(category_axis(autorange="reversed"))
-    height = 110 + (10 + 16 * lines) * len(evaluation.institutions)
+    height = 110 + (10 + 16 * tallest) * len(evaluation.institutions)
     # One bar a name: grouped bars would keep an empty place for every other domain.
     figure.update_layout(**layout(title, height, barmode="overlay", bargap=0.3))
     return figure
@@ -108,7 +111,7 @@ def accuracy_by_view(domain: str, evaluation: Evaluation) -> go.Figure:
         textposition="outside",
         cliponaxis=False,
         constraintext="none",
-        hovertemplate="%{customdata[0]}: %{x:.2%}, macro-F1 %{customdata[1]:.2%}<extra></extra>",
+        hovertemplate=hover("%{customdata[0]}: %{x:.2%}, macro-F1 %{customdata[1]:.2%}"),
     )
     halves = {"range": [0, 1.3], "tickvals": [0, 0.5, 1], "tickangle": 0}
     figure.update_xaxes(_ACCURACY_AXIS | halves, title_text="accuracy")
@@ -129,7 +132,7 @@ def attention(domain: str, evaluation: Evaluation) -> go.Figure:
     ordered = sorted(views, key=lambda pair: len(pair[0].modalities))
     figure = go.Figure()
     figure.add_heatmap(
-        x=[_wrapped(name, 12) for name in modalities],
+        x=[lines(_wrapped(name, 12)) for name in modalities],
         y=[_view_label(view.modalities) for view, _ in ordered],
         z=[
             [weights.get(name) if name in view.modalities else None for name in modalities]
@@ -143,7 +146,7 @@ def attention(domain: str, evaluation: Evaluation) -> go.Figure:
         xgap=2,
         ygap=2,
         showscale=False,
-        hovertemplate="shown %{y}<br>%{x}: %{z:.3f}<extra></extra>",
+        hovertemplate=hover("shown %{y}", "%{x}: %{z:.3f}"),
     )
     figure.update_xaxes(category_axis(tickangle=0, tickfont_size=10))
     figure.update_yaxes(category_axis(tickfont_size=12))
@@ -175,7 +178,7 @@ def confusion_matrix(domain: str, evaluation: Evaluation) -> go.Figure:
         ygap=1 if few else 0,
         showscale=not few,
         colorbar={"title": "share", "tickformat": ".0%", "thickness": 12, "outlinewidth": 0},
-        hovertemplate=("true %{y}, predicted %{x}: %{text} (%{z:.1%} of the class)<extra></extra>"),
+        hovertemplate=hover("true %{y}, predicted %{x}: %{text} (%{z:.1%} of the class)"),
     )
     # Long names stand upright below the matrix and need room of their own.
     height = (320 if few else 460) + 6 * min(24, max(map(len, names)))
@@ -200,7 +203,7 @@ def _distribution(title: str, evaluation: Evaluation) -> go.Figure:
             jitter=0.6,
             pointpos=0,
             fillcolor="rgba(0,0,0,0)",
-            hovertemplate="%{customdata}: %{y:.2%}<extra></extra>",
+            hovertemplate=hover("%{customdata}: %{y:.2%}"),
         )
     figure.update_yaxes(title_text="accuracy", tickformat=".0%")
     figure.update_layout(**layout(title, 420, showlegend=False))
@@ -217,25 +220,22 @@ def _of_domain(domain: str, evaluation: Evaluation) -> dict[str, InstitutionEval
     return {n: i for n, i in evaluation.institutions.items() if i.domain == domain}
 
 
-def _wrapped(name: str, width: int) -> str:
+def _wrapped(name: str, width: int) -> list[str]:
     """Break a name at its underscores and spaces into lines."""
-    lines = wrap(name.replace("_", " "), width, break_long_words=False)
-    return "<br>".join(text(line) for line in lines)
+    return [text(line) for line in wrap(name.replace("_", " "), width, break_long_words=False)]
 
 
 def _view_label(modalities: Sequence[str]) -> str:
-    return _wrapped(" + ".join(modalities), 20)
+    return lines(_wrapped(" + ".join(modalities), 20))
 
 
 def _row_height(views: Iterable[Sequence[str]]) -> int:
     """Return pixels enough for the tallest label: all rows of a chart are alike."""
-    return 12 + 16 * max(_view_label(view).count("<br>") + 1 for view in views)
+    return 12 + 16 * max(line_count(_view_label(view)) for view in views)
 
 
 def _institution_label(name: str, entry: InstitutionEvaluation) -> str:
-    owned = _wrapped(", ".join(entry.modalities), 30).split("<br>")
-    small = [f"<span style='font-size:10px;color:{NEUTRAL}'>{line}</span>" for line in owned]
-    return "<br>".join([text(name), *small])
+    return lines([text(name), *map(small, _wrapped(", ".join(entry.modalities), 30))])
 
 
 def _hover(name: str, entry: InstitutionEvaluation) -> str:

@@ -20,6 +20,7 @@ from fedfuse_ray.report.theme import (
     columns,
     empty,
     hatch,
+    hover,
     layout,
     line_mode,
     marks,
@@ -202,7 +203,7 @@ def _add_institutions(figure: go.Figure, means: dict[str, Any]) -> None:
             name=label,
             orientation="h",
             marker={"color": color, "pattern": hatch(pattern)},
-            hovertemplate=f"%{{y}}, {label}: %{{customdata}}<extra></extra>",
+            hovertemplate=hover(f"%{{y}}, {label}: %{{customdata}}"),
         )
     figure.add_scatter(
         y=names,
@@ -211,6 +212,6 @@ def _add_institutions(figure: go.Figure, means: dict[str, Any]) -> None:
         name="downlink",
         mode="markers",
         marker={"symbol": "diamond-open", "size": 9, "color": NEUTRAL, "line": {"width": 2}},
-        hovertemplate="%{y}, downlink: %{customdata}<extra></extra>",
+        hovertemplate=hover("%{y}, downlink: %{customdata}"),
     )
     figure.update_xaxes(title_text=f"{unit} a round", rangemode="tozero")

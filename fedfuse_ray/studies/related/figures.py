@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from fedfuse_ray.report.schema import OVERALL
-from fedfuse_ray.report.theme import category_axis, marks, text
+from fedfuse_ray.report.theme import category_axis, hover, marks, text
 from fedfuse_ray.report.theme import layout as common
 from fedfuse_ray.studies.related.results import Related, Row
 from fedfuse_ray.studies.related.tables import layout
@@ -17,7 +17,7 @@ def curves(row: Row, found: Related) -> go.Figure | None:
     placed = layout(row)
     if placed is None or not placed.numeric:
         return None
-    titles = tuple(placed.levels)
+    titles = tuple(map(text, placed.levels))
     figure = make_subplots(rows=1, cols=len(titles), subplot_titles=titles, shared_yaxes=True)
     base = row.measured
     for column, (kind, levels) in enumerate(placed.levels.items(), 1):
@@ -26,7 +26,7 @@ def curves(row: Row, found: Related) -> go.Figure | None:
         for name, mark in marks((OVERALL, *found.domains)).items():
             known = {x: m.accuracy[name] for x, m in points.items() if name in m.accuracy}
             figure.add_scatter(
-                x=list(known),
+                x=[text(level) for level in known],
                 y=list(known.values()),
                 name=text(name),
                 legendgroup=name,
@@ -34,7 +34,7 @@ def curves(row: Row, found: Related) -> go.Figure | None:
                 mode="lines+markers",
                 line={"color": mark.color, "width": 3.5 if name == OVERALL else 1.5},
                 marker={"symbol": mark.symbol, "size": 8},
-                hovertemplate=f"{text(name)}, %{{x}}: %{{y:.1%}}<extra></extra>",
+                hovertemplate=hover(f"{text(name)}, %{{x}}: %{{y:.1%}}"),
                 row=1,
                 col=column,
             )
@@ -42,5 +42,5 @@ def curves(row: Row, found: Related) -> go.Figure | None:
     figure.update_yaxes(tickformat=".0%")
     figure.update_yaxes(title_text="accuracy", col=1)
     more = {"legend": {"orientation": "h", "x": 0, "y": 1.15, "yanchor": "bottom"}}
-    figure.update_layout(**(common(f"{row.system}: accuracy by kind and level", 400) | more))
+    figure.update_layout(**(common(f"{text(row.system)}: accuracy by kind and level", 400) | more))
     return figure

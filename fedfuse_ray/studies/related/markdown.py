@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedfuse_ray.report.grids import Grid, as_markdown
-from fedfuse_ray.report.provenance import machine
-from fedfuse_ray.report.units import human_seconds
+from fedfuse_ray.studies.pages import markdown_sections, measured_by
 from fedfuse_ray.studies.related import tables
 from fedfuse_ray.studies.related.results import Related, Row
 from fedfuse_ray.studies.related.texts import SECTIONS, TITLE
@@ -20,8 +19,7 @@ def document(found: Related) -> str:
         "files and fedfuse_ray/related. -->\n",
         "Every system of the paper's related work is a preset: `python -m fedfuse_ray run "
         "systems/NAME`, or `systems/NAME@VARIANT`.\n",
-        f"Measured with `{found.command}`, {human_seconds(found.wall_seconds)} on "
-        f"{machine(found.environment)}.\n",
+        f"Measured with {measured_by(found)}\n",
     ]
     sections = {
         "columns": [as_markdown(tables.columns(found)), as_markdown(tables.definitions())],
@@ -30,10 +28,7 @@ def document(found: Related) -> str:
         "variants": [part for row in found.rows for part in _variants(row, found)],
         "systems": [part for row in found.rows for part in _system(row)],
     }
-    for name, (title, intro) in SECTIONS.items():
-        if sections[name]:
-            parts += [f"## {title}", f"{intro}\n", *sections[name]]
-    return "\n".join(parts)
+    return "\n".join([*parts, *markdown_sections(SECTIONS, sections)])
 
 
 def _variants(row: Row, found: Related) -> Iterator[str]:

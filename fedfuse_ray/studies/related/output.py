@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfuse_ray.files import write_text
+from fedfuse_ray.studies.pages import write_both
 from fedfuse_ray.studies.related.markdown import document
 from fedfuse_ray.studies.related.page import page
-from fedfuse_ray.studies.related.results import FILE, read
+from fedfuse_ray.studies.related.results import Related
 
 
 def write_pages(folder: Path) -> Path:
@@ -16,8 +16,5 @@ def write_pages(folder: Path) -> Path:
     Raises:
         InputError: `related.json` is broken.
     """
-    found = read(folder / FILE)
-    write_text(folder / "related-work.md", document(found))
-    path = folder / "report.html"
-    write_text(path, page(found))
-    return path
+    found = Related.read(folder / Related.FILE)
+    return write_both(folder, page(found), "related-work.md", document(found))

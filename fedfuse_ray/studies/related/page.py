@@ -3,43 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
-from urllib.parse import quote
 
 from fedfuse_ray.config.sources.systems import COLUMNS
-from fedfuse_ray.report.grids import as_html
-from fedfuse_ray.report.page import Card, Charts, cards, details, document, facts, section, table
-from fedfuse_ray.report.provenance import machine, machine_facts
+from fedfuse_ray.report.grids import Grid, as_part
+from fedfuse_ray.report.page import (
+    Card,
+    Cell,
+    Charts,
+    Details,
+    Facts,
+    Heading,
+    Panel,
+    Part,
+    Table,
+    Text,
+)
+from fedfuse_ray.report.provenance import machine
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import ABSENT, human_seconds, percent
+from fedfuse_ray.studies.pages import run_links, sections_of, study_page
 from fedfuse_ray.studies.related import tables
 from fedfuse_ray.studies.related.figures import curves
 from fedfuse_ray.studies.related.results import Related, Row
 from fedfuse_ray.studies.related.texts import NAMES, OURS, SECTIONS, TITLE
 
+_LEAD = "Every system of the paper's related work as a preset, on the same generated specimens."
+
 
 def page(found: Related) -> str:
     """Return the page, self-contained; each system links the runs behind it."""
     charts = Charts()
-    blocks = {
-        "columns": [_panel(_columns(found)), _defined()],
-        "differences": [_panel(as_html(grid, len(grid.head)))]
-        if (grid := tables.differences(found)).rows
-        else [],
-        "measured": [_panel(as_html(tables.measures(found)))],
-        "variants": [*_variants(found, charts)],
-        "systems": [_system(row) for row in found.rows],
-    }
-    body = [_header(found, [name for name in SECTIONS if blocks[name]])]
-    for name, (title, intro) in SECTIONS.items():
-        if blocks[name]:
-            body.append(section(name, title, intro, *blocks[name]))
-    told = facts(machine_facts(found.environment))
-    body.append(section("environment", "Where this was measured", found.command, told))
-    return document(TITLE, "".join(body), charts)
+    differences = tables.differences(found)
+    defined = Details("When a cell is yes", [_words(tables.definitions())])
+    sections = sections_of(
+        SECTIONS,
+        {
+            "columns": [Panel([_columns(found)]), defined],
+            "differences": [Panel([_words(differences)])] if differences.rows else [],
+            "measured": [Panel([as_part(tables.measures(found))])],
+            "variants": [*_variants(found, charts)],
+            "systems": [_system(row) for row in found.rows],
+        },
+    )
+    kicker = f"fedfuse_ray compare --systems, on {found.root}"
+    return study_page(found, kicker, TITLE, _LEAD, _key_numbers(found), sections, charts)
 
 
-def _header(found: Related, sections: list[str]) -> str:
+def _key_numbers(found: Related) -> list[Card]:
     ran = [row for row in found.rows if row.measured is not None]
     same = [r for r in ran if tables.about(r).table1]
     differ = sum(len(tables.differing(row)) for row in same)
@@ -52,76 +62,70 @@ def _header(found: Related, sections: list[str]) -> str:
         note = f"epsilon {ours.epsilon:.2f}" if ours.epsilon else "not private"
         entries.append(Card("This work", percent(ours.accuracy[OVERALL]), note))
     entries.append(Card("Wall time", human_seconds(found.wall_seconds), machine(found.environment)))
-    links = "".join(f'<a href="#{n}">{escape(SECTIONS[n][0])}</a>' for n in sections)
-    return (
-        f'<header><p class="kicker">fedfuse_ray compare --systems, on {escape(found.root)}</p>'
-        f"<h1>{escape(TITLE)}</h1>"
-        '<p class="lead">Every system of the paper\'s related work as a preset, on the same '
-        "generated specimens.</p>"
-        f"<nav>{links}</nav>{cards(entries)}</header>"
-    )
+    return entries
 
 
-def _columns(found: Related) -> str:
-    rows: list[tuple[str, ...]] = []
-    for row in found.rows:
-        told, strange = tables.about(row), tables.differing(row)
-        name = f"<b>{escape(row.system)}</b> {escape(told.title)}"
+def _columns(found: Related) -> Table:
+    rows = [
+        (
+            Cell(tables.about(row).title, strong=row.system, note=_missing(row)),
+            *(_yes_or_no(row)),
+        )
+        for row in found.rows
+    ]
+    return Table(("system", *NAMES.values()), rows, len(NAMES) + 1)
+
+
+def _missing(row: Row) -> str:
+    return row.missing if row.measured is None else ""
+
+
+def _yes_or_no(row: Row) -> Iterator[str | Cell]:
+    """Yield a system's cells, the paper's beside those that differ from it."""
+    strange = tables.differing(row)
+    for column in COLUMNS:
         if row.measured is None:
-            rows.append((f"{name}<br><small>{escape(row.missing)}</small>", *(ABSENT,) * 5))
+            yield ABSENT
             continue
-        cells = []
-        for column in COLUMNS:
-            cell = row.measured.cells[column]
-            beside = f"<br><small>paper: {tables.word(not cell.yes)}</small>"
-            said = f"<b>{tables.word(True)}</b>" if cell.yes else tables.word(False)
-            cells.append(
-                f'<td title="{escape(cell.evidence, quote=True)}">{said}'
-                f"{beside if column in strange else ''}</td>"
-            )
-        rows.append((name, *cells))
-    return table(("system", *NAMES.values()), rows, len(NAMES) + 1)
+        cell = row.measured.cells[column]
+        said = tables.word(cell.yes)
+        plain, strong = ("", said) if cell.yes else (said, "")
+        note = f"paper: {tables.word(not cell.yes)}" if column in strange else ""
+        yield Cell(plain, strong, note, tip=cell.evidence)
 
 
-def _defined() -> str:
-    grid = tables.definitions()
-    return details("When a cell is yes", as_html(grid, len(grid.head)))
-
-
-def _variants(found: Related, charts: Charts) -> Iterator[str]:
+def _variants(found: Related, charts: Charts) -> Iterator[Part]:
     for row in found.rows:
         weights = tables.weights(row)
         if not row.variants and weights is None:
             continue
         figure = curves(row, found)
         if figure is not None:
-            yield charts.add(figure, "Overall accuracy bold; none is the system's own row.")
-        title = f"{row.system}: {tables.about(row).title}"
-        parts = [f"<h3>{escape(title)}</h3>"]
+            yield charts.add(
+                figure, "Overall accuracy bold; none is the system's own row.", wide=True
+            )
+        parts: list[Part] = [Heading(f"{row.system}: {tables.about(row).title}")]
         if row.variants:
-            parts.append(as_html(tables.variants(row, found.domains)))
+            parts.append(as_part(tables.variants(row, found.domains)))
         if weights is not None:
-            parts.append(as_html(weights, len(weights.head)))
-        yield _panel("".join(parts))
+            parts.append(_words(weights))
+        yield Panel(parts)
 
 
-def _system(row: Row) -> str:
+def _system(row: Row) -> Details:
     told = tables.about(row)
-    grid = tables.evidence(row)
-    texts = facts([("Kept", told.kept), ("Simplified", told.simplified)])
     runs = {"the system": row.measured, **row.variants}
-    links = ", ".join(
-        f'<a href="{quote(measured.run)}/report.html">{escape(name)}</a>'
-        for name, measured in runs.items()
-        if measured is not None
-    )
-    missing = f"<p>{escape(row.missing)}</p>" if row.missing else ""
-    return details(
-        f"{row.system}: {told.title}",
-        f"<p>{escape(told.citation)}</p>{texts}{missing}"
-        f"{as_html(grid, len(grid.head))}<p>Runs: {links or ABSENT}</p>",
-    )
+    links = run_links({name: m.run for name, m in runs.items() if m is not None})
+    parts: list[Part] = [
+        Text(told.citation),
+        Facts([("Kept", told.kept), ("Simplified", told.simplified)]),
+        *([Text(row.missing)] if row.missing else []),
+        _words(tables.evidence(row)),
+        Text("Runs: " if links else f"Runs: {ABSENT}", links=links),
+    ]
+    return Details(f"{row.system}: {told.title}", parts)
 
 
-def _panel(content: str) -> str:
-    return f'<div class="panel">{content}</div>'
+def _words(grid: Grid) -> Table:
+    """Return a table of words alone, none of its columns set to the right."""
+    return as_part(grid, len(grid.head))

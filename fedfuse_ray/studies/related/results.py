@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from fedfuse_ray.config.settings.base import Config
 from fedfuse_ray.config.sources.systems import Column
-from fedfuse_ray.files import write_json
 from fedfuse_ray.report.convergence import rounds_to_reach
-from fedfuse_ray.report.reading import read_model
 from fedfuse_ray.report.store import RunResult, read_run
+from fedfuse_ray.studies.picked import Findings
 from fedfuse_ray.studies.related.columns import Cell, derive
-
-FILE = "related.json"
 
 
 class Measured(Config):
@@ -62,7 +58,7 @@ class Row(Config):
     missing: str = ""
 
 
-class Related(Config):
+class Related(Findings):
     """`related.json`: all that was measured.
 
     Attributes:
@@ -73,10 +69,12 @@ class Related(Config):
         rows: In the table's order.
     """
 
+    FILE = "related.json"
+
     root: str
     command: str
     wall_seconds: float
-    environment: dict[str, Any]
+    environment: dict[str, object]
     rows: tuple[Row, ...]
 
     @property
@@ -105,20 +103,6 @@ def measured(folder: Path) -> Measured:
         weights=_weights(run),
         run=f"{folder.parent.name}/{folder.name}",
     )
-
-
-def write(folder: Path, related: Related) -> None:
-    """Write `related.json`."""
-    write_json(folder / FILE, related.model_dump(mode="json"))
-
-
-def read(path: Path) -> Related:
-    """Read `related.json`.
-
-    Raises:
-        InputError: It is missing or broken.
-    """
-    return read_model(path, Related)
 
 
 def _weights(run: RunResult) -> Mapping[str, Mapping[str, float]]:

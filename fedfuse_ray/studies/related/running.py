@@ -14,12 +14,12 @@ from fedfuse_ray.config import Experiment, load, load_system, system_names
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.report.provenance import environment
 from fedfuse_ray.runs.reading import listed_names
+from fedfuse_ray.studies.picked import Picked, lay_out, run_missing
 from fedfuse_ray.studies.related import results
+from fedfuse_ray.studies.related.results import Measured, Related, measured
 from fedfuse_ray.studies.related.texts import in_order
-from fedfuse_ray.studies.sweeping.config import Sweep
-from fedfuse_ray.studies.sweeping.driving import check_complete, drive
+from fedfuse_ray.studies.sweeping.driving import check_complete
 from fedfuse_ray.studies.sweeping.live import LiveTable
-from fedfuse_ray.studies.sweeping.picked import Picked
 from fedfuse_ray.studies.sweeping.points import Point
 from fedfuse_ray.studies.sweeping.store import FAILED, Row, SweepStore
 
@@ -84,10 +84,8 @@ def begin(asked: Asked, folder: Path) -> None:
         InputError: A run that can't be, or a folder that holds other files.
     """
     settings = {_SYSTEMS: ",".join(asked.systems), _SET: list(asked.settings)}
-    space = {"system": list(asked.systems)}
-    sweep = Sweep.model_validate({"base": asked.root, "settings": settings, "space": space})
-    SweepStore(folder).start(sweep, plan(asked).points)
-    for name in (results.FILE, "related-work.md"):
+    lay_out(folder, asked.root, settings, {"system": asked.systems}, plan(asked).points)
+    for name in (Related.FILE, "related-work.md"):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -120,7 +118,7 @@ def plan(asked: Asked) -> Planned:
     return Planned(runs, picked.points, missing)
 
 
-def run(folder: Path, live: LiveTable) -> results.Related:
+def run(folder: Path, live: LiveTable) -> Related:
     """Run what is missing, and write `related.json`.
 
     Args:
@@ -138,18 +136,17 @@ def run(folder: Path, live: LiveTable) -> results.Related:
         raise InputError("--resume", folder, "the systems have changed since; begin a new table")
     live.begin(store.rows())
     live.say(f"{len(planned.points)} runs")
-    if names := store.missing():
-        drive(store.read(), store, names, live)
+    run_missing(store, live, store.names())
     ended = {row.trial: row for row in store.rows()}
     check_complete([row for row in ended.values() if not _not_installed(row)], folder, "runs")
-    related = results.Related(
+    related = Related(
         root=asked.root,
         command=asked.command,
         wall_seconds=time.perf_counter() - started,
         environment=environment(),
         rows=tuple(_row(name, planned, ended, store) for name in asked.systems),
     )
-    results.write(folder, related)
+    related.write(folder)
     return related
 
 
@@ -169,13 +166,13 @@ def _not_installed(row: Row) -> str:
 
 
 def _row(system: str, planned: Planned, ended: dict[str, Row], store: SweepStore) -> results.Row:
-    found: dict[str, results.Measured] = {}
+    found: dict[str, Measured] = {}
     missing = [text for (name, _), text in planned.missing.items() if name == system]
     for (name, variant), trial in planned.runs.items():
         if name == system and (why := _not_installed(ended[trial])):
             missing.append(why)
         elif name == system:
-            found[variant] = results.measured(store.trials / trial)
+            found[variant] = measured(store.trials / trial)
     return results.Row(
         system=system,
         measured=found.pop("", None),

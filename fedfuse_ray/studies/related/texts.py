@@ -52,5 +52,5 @@ SECTIONS = {
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Return systems as the paper's table has them, then others, this work last."""
-    known = {name: place for place, name in enumerate(_ORDER)}
-    return tuple(sorted(names, key=lambda n: (n == OURS, known.get(n, len(known)), n)))
+    places = {name: place for place, name in enumerate(_ORDER)}
+    return tuple(sorted(names, key=lambda n: (n == OURS, places.get(n, len(places)), n)))

@@ -14,14 +14,15 @@ from fedfuse_ray.report.theme import (
     band,
     category_axis,
     empty,
+    hover,
     layout,
     marks,
     name_axis,
     text,
 )
 from fedfuse_ray.studies.reproducing import paper
+from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, PARADIGMS, SCRATCH
 from fedfuse_ray.studies.reproducing.results import Reproduction, Row, Spread, gains
-from fedfuse_ray.studies.reproducing.studies import ENCODERS, FUSION, PARADIGMS, SCRATCH
 from fedfuse_ray.studies.reproducing.tables import NAMES, SKEWS, level_text
 
 _NOT_RUN = "This study was not run."
@@ -46,7 +47,7 @@ def paradigms(found: Reproduction) -> go.Figure:
             name=text(domain),
             marker_color=mark.color,
             offsetgroup=domain,
-            hovertemplate=f"{text(domain)}, %{{x}}: %{{y:.1%}}<extra></extra>",
+            hovertemplate=hover(f"{text(domain)}, %{{x}}: %{{y:.1%}}"),
         )
         known = [n for n in rows if n in paper.TABLE_3]
         figure.add_scatter(
@@ -58,7 +59,7 @@ def paradigms(found: Reproduction) -> go.Figure:
             mode="markers",
             offsetgroup=domain,
             marker={"symbol": "diamond-open", "size": 9, "color": NEUTRAL, "line": {"width": 2}},
-            hovertemplate=f"the paper, {text(domain)}, %{{x}}: %{{y:.1%}}<extra></extra>",
+            hovertemplate=hover(f"the paper, {text(domain)}, %{{x}}: %{{y:.1%}}"),
         )
     figure.update_xaxes(category_axis())
     figure.update_yaxes(title_text="accuracy", tickformat=".0%", range=[0, 1])
@@ -88,7 +89,7 @@ def privacy(found: Reproduction) -> go.Figure:
                 line={"color": mark.color, "dash": "dot", "width": 1.5},
                 name=f"{text(domain)}, centralized",
                 legendgroup=domain,
-                hovertemplate=f"{text(domain)}, centralized: %{{y:.1%}}<extra></extra>",
+                hovertemplate=hover(f"{text(domain)}, centralized: %{{y:.1%}}"),
             )
     figure.update_xaxes(
         title_text="epsilon (larger protects less)",
@@ -115,7 +116,7 @@ def skew(found: Reproduction) -> go.Figure:
             own = [r for r in rows if r.at["skew"] == name and r.at["paradigm"] == paradigm]
             spreads = [row.accuracy[OVERALL] for row in own]
             figure.add_scatter(
-                x=[level_text(row.at["level"]) for row in own],
+                x=[text(level_text(row.at["level"])) for row in own],
                 y=[s.mean for s in spreads],
                 error_y=_whiskers(spreads),
                 name=NAMES[paradigm],
@@ -124,7 +125,7 @@ def skew(found: Reproduction) -> go.Figure:
                 mode="lines+markers",
                 line={"color": mark.color, "width": 2.5},
                 marker={"symbol": mark.symbol, "size": 9},
-                hovertemplate="%{x}: %{y:.1%}<extra></extra>",
+                hovertemplate=hover("%{x}: %{y:.1%}"),
                 row=place // 2 + 1,
                 col=place % 2 + 1,
             )
@@ -154,7 +155,7 @@ def transfer(found: Reproduction) -> go.Figure:
                 error_y=_whiskers(spreads, 100.0),
                 name=f"{start} taken over",
                 marker_color=mark.color,
-                hovertemplate="%{x}: %{y:+.1f} points<extra></extra>",
+                hovertemplate=hover("%{x}: %{y:+.1f} points"),
             )
     if not figure.data:
         return empty(title, _NOT_RUN)
@@ -181,7 +182,7 @@ def ablation(found: Reproduction) -> go.Figure:
         error_x=_whiskers(spreads),
         mode="markers",
         marker={"size": 11, "color": mark.color, "symbol": mark.symbol},
-        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        hovertemplate=hover("%{y}: %{x:.1%}"),
     )
     figure.add_vline(x=spreads[0].mean, line={"color": NEUTRAL, "dash": "dot", "width": 1.5})
     figure.update_xaxes(title_text="accuracy, overall", tickformat=".0%", rangemode="tozero")
@@ -202,7 +203,7 @@ def _curve(
         marker={"symbol": mark.symbol, "size": 9},
         name=text(name),
         legendgroup=name,
-        hovertemplate=f"{text(name)}, epsilon %{{x:g}}: %{{y:.1%}}<extra></extra>",
+        hovertemplate=hover(f"{text(name)}, epsilon %{{x:g}}: %{{y:.1%}}"),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedfuse_ray.files import write_text
+from fedfuse_ray.studies.pages import write_both
 from fedfuse_ray.studies.reproducing.markdown import document
 from fedfuse_ray.studies.reproducing.page import page
-from fedfuse_ray.studies.reproducing.results import FILE, read
+from fedfuse_ray.studies.reproducing.results import Reproduction
 
 
 def write_pages(folder: Path) -> Path:
@@ -16,8 +16,5 @@ def write_pages(folder: Path) -> Path:
     Raises:
         InputError: `reproduction.json` is broken.
     """
-    found = read(folder / FILE)
-    write_text(folder / "paper.md", document(found))
-    path = folder / "report.html"
-    write_text(path, page(found))
-    return path
+    found = Reproduction.read(folder / Reproduction.FILE)
+    return write_both(folder, page(found), "paper.md", document(found))

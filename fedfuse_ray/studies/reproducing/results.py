@@ -10,12 +10,10 @@ from typing import Any
 from pydantic import Field
 
 from fedfuse_ray.config.settings.base import Config
-from fedfuse_ray.files import write_json
 from fedfuse_ray.report.reading import read_model
 from fedfuse_ray.report.schema import OVERALL, Summary
-from fedfuse_ray.studies.reproducing.studies import Cell
-
-FILE = "reproduction.json"
+from fedfuse_ray.studies.picked import Findings
+from fedfuse_ray.studies.reproducing.cells import Cell
 
 
 class Spread(Config):
@@ -63,8 +61,10 @@ class Row(Config):
     runs: tuple[str, ...]
 
 
-class Reproduction(Config):
+class Reproduction(Findings):
     """`reproduction.json`: all that the page and the document show."""
+
+    FILE = "reproduction.json"
 
     scale: str
     base: str
@@ -99,25 +99,11 @@ def rows_of(cells: Sequence[Cell], runs: Sequence[str], folder: Path) -> dict[st
     return {study: tuple(rows) for study, rows in studies.items()}
 
 
-def write(folder: Path, reproduction: Reproduction) -> None:
-    """Write `reproduction.json`."""
-    write_json(folder / FILE, reproduction.model_dump(mode="json"))
-
-
-def read(path: Path) -> Reproduction:
-    """Read `reproduction.json`.
-
-    Raises:
-        InputError: It is missing or broken.
-    """
-    return read_model(path, Reproduction)
-
-
 def gains(one: Row, other: Row, what: str = OVERALL) -> Spread:
     """Return by how much `one` is more accurate than `other`, seed by seed."""
     theirs = dict(zip(other.seeds, other.accuracy[what].values, strict=True))
-    own = zip(one.seeds, one.accuracy[what].values, strict=True)
-    return Spread(values=tuple(value - theirs[seed] for seed, value in own if seed in theirs))
+    ours = zip(one.seeds, one.accuracy[what].values, strict=True)
+    return Spread(values=tuple(value - theirs[seed] for seed, value in ours if seed in theirs))
 
 
 def pooled(spreads: Iterable[Spread]) -> Spread:

@@ -15,13 +15,12 @@ from fedfuse_ray.config.settings.model import TransferConfig
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.report.provenance import environment
 from fedfuse_ray.runs.reading import listed_names
-from fedfuse_ray.studies.reproducing import results
+from fedfuse_ray.studies.picked import Picked, lay_out, run_missing
+from fedfuse_ray.studies.reproducing.cells import STUDIES, Cell, cells_of, experiment
+from fedfuse_ray.studies.reproducing.results import Reproduction, rows_of
 from fedfuse_ray.studies.reproducing.scale import Scale, scale_of
-from fedfuse_ray.studies.reproducing.studies import STUDIES, Cell, cells_of, experiment
-from fedfuse_ray.studies.sweeping.config import Sweep
-from fedfuse_ray.studies.sweeping.driving import check_complete, drive
+from fedfuse_ray.studies.sweeping.driving import check_complete
 from fedfuse_ray.studies.sweeping.live import LiveTable
-from fedfuse_ray.studies.sweeping.picked import Picked
 from fedfuse_ray.studies.sweeping.points import Point
 from fedfuse_ray.studies.sweeping.store import SweepStore, read_row
 
@@ -60,9 +59,9 @@ def begin(scale: Scale, studies: tuple[str, ...], folder: Path) -> None:
     Raises:
         InputError: A federation that can't be, or a folder that holds other files.
     """
-    store = SweepStore(folder)
-    planned = plan(scale, studies, store.trials)
-    store.start(_as_sweep(scale, studies), planned.points)
+    planned = plan(scale, studies, SweepStore(folder).trials)
+    settings = {"scale": scale.name, _ASKED: ",".join(studies)}
+    lay_out(folder, scale.base, settings, {"study": studies}, planned.points)
 
 
 def asked(folder: Path) -> tuple[Scale, tuple[str, ...]]:
@@ -96,7 +95,7 @@ def plan(scale: Scale, studies: tuple[str, ...], trials: Path) -> Planned:
     return Planned(cells, runs, picked.points, frozenset(second))
 
 
-def run(folder: Path, live: LiveTable, command: str) -> results.Reproduction:
+def run(folder: Path, live: LiveTable, command: str) -> Reproduction:
     """Run what is missing, and write the reproduction.
 
     Args:
@@ -113,21 +112,18 @@ def run(folder: Path, live: LiveTable, command: str) -> results.Reproduction:
     planned = plan(scale, studies, store.trials)
     live.begin(store.rows())
     live.say(f"{len(planned.points)} federations")
-    sweep = store.read()
-    for wave in (False, True):
-        names = [name for name in store.missing() if (name in planned.second) == wave]
-        if names:
-            drive(sweep, store, names, live)
-            check_complete([read_row(store.trials / name) for name in names], folder, "federations")
-    reproduction = results.Reproduction(
+    for wave in (set(planned.runs) - planned.second, planned.second):
+        names = run_missing(store, live, wave)
+        check_complete([read_row(store.trials / name) for name in names], folder, "federations")
+    reproduction = Reproduction(
         scale=scale.name,
         base=scale.base,
         command=command,
         wall_seconds=time.perf_counter() - began,
         environment=environment(),
-        studies=results.rows_of(planned.cells, planned.runs, store.trials),
+        studies=rows_of(planned.cells, planned.runs, store.trials),
     )
-    results.write(folder, reproduction)
+    reproduction.write(folder)
     return reproduction
 
 
@@ -135,14 +131,3 @@ def _starting_from(whole: Experiment, donor: Path, cell: Cell) -> Experiment:
     transfer = TransferConfig(run=str(donor), blocks=dict(cell.blocks))
     model = whole.model.model_copy(update={"transfer": transfer})
     return whole.model_copy(update={"model": model})
-
-
-def _as_sweep(scale: Scale, studies: tuple[str, ...]) -> Sweep:
-    """Return the sweep file of the folder: hand-picked points, all of them to be run."""
-    return Sweep.model_validate(
-        {
-            "base": scale.base,
-            "settings": {"scale": scale.name, _ASKED: ",".join(studies)},
-            "space": {"study": list(studies)},
-        }
-    )

@@ -8,8 +8,8 @@ from fedfuse_ray.report.grids import Grid
 from fedfuse_ray.report.schema import OVERALL
 from fedfuse_ray.report.units import ABSENT, human_bytes
 from fedfuse_ray.studies.reproducing import paper
+from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, PARADIGMS, SCRATCH
 from fedfuse_ray.studies.reproducing.results import Reproduction, Row, Spread, gains, pooled
-from fedfuse_ray.studies.reproducing.studies import ENCODERS, FUSION, PARADIGMS, SCRATCH
 
 SKEWS = {
     "label_alpha": "label skew, Dirichlet alpha",

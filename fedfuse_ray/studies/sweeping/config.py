@@ -1,34 +1,18 @@
-"""A sweep file: what is held fixed, what varies, and how points are chosen."""
+"""The settings of a sweep: what is held fixed, what varies, how points are chosen."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedfuse_ray.config import Paradigm
 from fedfuse_ray.config.settings.base import Config
-from fedfuse_ray.errors import InputError
-from fedfuse_ray.studies.sweeping.tracking import Tracking
 
 Objective = Literal["accuracy", "epsilon", "bytes"]
 Interval = tuple[float, float]
-
-_HERE = (
-    "base",
-    "paradigm",
-    "objectives",
-    "executor",
-    "concurrent",
-    "cpus_per_trial",
-    "gpus_per_trial",
-)
-_GROUPS = ("search", "space", "tracking")
 
 
 class Axis(Config):
@@ -41,8 +25,8 @@ class Axis(Config):
         loguniform: Its logarithm is drawn evenly; both bounds are above 0.
     """
 
-    grid: tuple[Any, ...] | None = None
-    choice: tuple[Any, ...] | None = None
+    grid: tuple[object, ...] | None = None
+    choice: tuple[object, ...] | None = None
     uniform: Interval | None = None
     loguniform: Interval | None = None
 
@@ -52,7 +36,7 @@ class Axis(Config):
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
-    def values(self) -> tuple[Any, ...]:
+    def values(self) -> tuple[object, ...]:
         """The values of `grid` or `choice`; empty for an interval."""
         return self.grid or self.choice or ()
 
@@ -63,7 +47,7 @@ class Axis(Config):
 
     @field_validator("grid", "choice")
     @classmethod
-    def _distinct(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    def _distinct(cls, values: tuple[object, ...] | None) -> tuple[object, ...] | None:
         if values is None:
             return None
         if not values:
@@ -140,6 +124,47 @@ Search = Annotated[
 ]
 
 
+class MlflowTracking(Config):
+    """A run in MLflow for each trial.
+
+    Attributes:
+        uri: Of a server or a store; null writes `mlflow.db` into the sweep's folder.
+        experiment: Its name in MLflow; null takes the sweep folder's.
+        tags: Put on every run.
+    """
+
+    uri: str | None = Field(None, min_length=1)
+    experiment: str | None = Field(None, min_length=1)
+    tags: dict[str, str] = Field({})
+
+    def address(self, folder: Path) -> str:
+        """Return where runs are written, for a sweep in `folder`."""
+        return self.uri or f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+
+
+class WandbTracking(Config):
+    """A run in Weights & Biases for each trial, kept below `wandb/` of the sweep's folder.
+
+    Attributes:
+        project: Its name there.
+        entity: The user or team; null takes the account's own.
+        group: What gathers the trials; null takes the sweep folder's name.
+        mode: `offline` writes files alone; `online` also sends them.
+    """
+
+    project: str = Field("fedfuse_ray", min_length=1)
+    entity: str | None = Field(None, min_length=1)
+    group: str | None = Field(None, min_length=1)
+    mode: Literal["offline", "online"] = "offline"
+
+
+class Tracking(Config):
+    """Who is told; null is not."""
+
+    mlflow: MlflowTracking | None = None
+    wandb: WandbTracking | None = None
+
+
 class Sweep(Config):
     """A sweep.
 
@@ -175,14 +200,14 @@ class Sweep(Config):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _bare_lists(cls, space: Any) -> Any:
+    def _bare_lists(cls, space: object) -> object:
         if not isinstance(space, dict):
             return space
         return {n: {"grid": a} if isinstance(a, list) else a for n, a in space.items()}
 
     @field_validator("search", mode="before")
     @classmethod
-    def _kind(cls, search: Any) -> Any:
+    def _kind(cls, search: object) -> object:
         return {"kind": "grid", **search} if isinstance(search, dict) else search
 
     @model_validator(mode="after")
@@ -205,89 +230,7 @@ class Sweep(Config):
         return self
 
 
-def load_sweep(source: Path, overrides: Iterable[str] = ()) -> Sweep:
-    """Read a sweep file.
-
-    Args:
-        source: The YAML file.
-        overrides: `name=value`, the value in YAML. Names of the sweep itself (`search.trials`,
-            `space.privacy.clip_norm`, `base`, ...) change it; all others are settings of every
-            trial.
-
-    Raises:
-        InputError: Anything that can't be used.
-    """
-    if not source.is_file():
-        raise InputError("FILE", source, "no such sweep file; see tune_configs/")
-    try:
-        tree = yaml.safe_load(source.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError("FILE", source, f"can't be read as YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise InputError("FILE", source, "holds no sweep; it needs `base` and `space`")
-    for text in overrides:
-        _override(tree, text)
-    base = tree.get("base")
-    if isinstance(base, str) and base.endswith((".yaml", ".yml")):
-        tree["base"] = str((source.parent / base).absolute())
-    return validate_sweep(tree)
-
-
-def validate_sweep(tree: Any) -> Sweep:
-    """Turn a plain tree into a `Sweep`; the first error becomes an `InputError`."""
-    try:
-        return Sweep.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    value = first["input"]
-    if not field and ": " in message:
-        field, _, message = message.partition(": ")
-        value = ""
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), sorted(Sweep.model_fields), 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        value, message = first["loc"][-1], f"unknown key{hint}"
-    raise InputError(field or "FILE", value, message)
-
-
-def dump_sweep(sweep: Sweep) -> str:
-    """Return the sweep as YAML that `load_sweep` reads back to an equal one."""
-    tree = sweep.model_dump(mode="json", exclude_none=True)
-    tree["settings"] = dict(sweep.settings)
-    return yaml.safe_dump(tree, sort_keys=False)
-
-
-def _override(tree: dict[str, Any], text: str) -> None:
-    name, equals, value = text.partition("=")
-    name = name.strip()
-    if not equals or not name:
-        raise InputError("--set", text, "write it as dotted.name=value")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(name, value, "the value is not readable as YAML") from None
-    group, _, rest = name.partition(".")
-    if name in _HERE or name in _GROUPS:
-        tree[name] = parsed
-        return
-    where, keys = (group, [rest]) if group in _GROUPS and rest else ("settings", [name])
-    if group == "tracking":
-        keys = rest.split(".")  # the only group whose groups are not settings of an experiment
-    node = tree
-    for key in (where, *keys[:-1]):
-        if node.get(key) is None:
-            node[key] = {}
-        if not isinstance(node[key], dict):
-            raise InputError(key, node[key], "must be a group of settings")
-        node = node[key]
-    node[keys[-1]] = parsed
-    if where == "space" and isinstance(tree.get("settings"), dict):
-        tree["settings"].pop(rest, None)  # what was fixed in the file varies from now on
-
-
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """Return `1e-5`, which YAML takes for text, as the number that is meant."""
     if isinstance(value, str) and value[:1] in "0123456789.+-":
         with contextlib.suppress(ValueError):
@@ -295,5 +238,5 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -33,14 +33,14 @@ def drive(sweep: Sweep, store: SweepStore, names: Sequence[str], live: LiveTable
     rows = {row.trial: row for row in store.rows()}
     ended: set[str] = set()
 
-    def tell(told: on_ray.Told) -> None:
-        if not told.ended:
-            live.advanced(told.name, told.round, told.total, told.accuracy)
-        elif told.name not in ended:
-            ended.add(told.name)
-            row = read_row(store.trials / told.name)
+    def tell(state: on_ray.TrialState) -> None:
+        if not state.ended:
+            live.advanced(state.name, state.round, state.total, state.accuracy)
+        elif state.name not in ended:
+            ended.add(state.name)
+            row = read_row(store.trials / state.name)
             if row.status == MISSING:  # given up just now; its process has yet to write that down
-                row = replace(row, status=STOPPED, accuracy=told.accuracy, rounds=told.round)
+                row = replace(row, status=STOPPED, accuracy=state.accuracy, rounds=state.round)
             rows[row.trial] = row
             live.ended(row)
             store.write_table(sorted(rows.values(), key=lambda row: row.index))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from types import TracebackType
 
 from rich import box
 from rich.console import Console, ConsoleOptions
@@ -16,6 +15,7 @@ from rich.text import Text
 from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
 from fedfuse_ray.studies.sweeping.points import value_text
 from fedfuse_ray.studies.sweeping.store import DONE, MISSING, Row
+from fedfuse_ray.terminal import Display
 
 _SHOWN = 12
 
@@ -34,42 +34,36 @@ class _Name:
         return Measurement(least, len(self._name)).with_maximum(options.max_width)
 
 
-class LiveTable:
+class LiveTable(Display):
     """Shows trials as they run and end.
 
     Args:
         rows: All trials so far.
         total: How many there will be, where a search proposes them one by one.
         quiet: Show nothing.
+        console: Gets a line for each trial that ends, where there is no live table.
+        terminal: Gets the live table, where it is a terminal.
     """
 
-    def __init__(self, rows: Sequence[Row], *, total: int = 0, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        *,
+        total: int = 0,
+        quiet: bool = False,
+        console: Console | None = None,
+        terminal: Console | None = None,
+    ) -> None:
         self._rows = {row.trial: row for row in rows}
         self._ended = {row.trial for row in rows if row.status != MISSING}
         self._running: dict[str, str] = {}
         self._total = total
         self._quiet = quiet
-        terminal = Console(stderr=True)
-        self._console = Console()
-        self._live = (
-            Live(console=terminal, refresh_per_second=4, transient=True)
-            if terminal.is_terminal and not quiet
-            else None
-        )
-
-    def __enter__(self) -> LiveTable:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        self._console = console or Console()
+        terminal = terminal or Console(stderr=True)
+        drawn = terminal.is_terminal and not quiet
+        self._live = Live(console=terminal, refresh_per_second=4, transient=True) if drawn else None
+        super().__init__(self._live)
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Show these trials from now on."""

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import yaml
@@ -38,7 +37,7 @@ class Point:
 
     index: int
     name: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
     experiment: Experiment
 
 
@@ -62,7 +61,7 @@ def expand(sweep: Sweep) -> list[Point]:
     ]
 
 
-def experiment_of(sweep: Sweep, values: Mapping[str, Any]) -> Experiment:
+def experiment_of(sweep: Sweep, values: Mapping[str, object]) -> Experiment:
     """Return the experiment at a point.
 
     Raises:
@@ -85,13 +84,17 @@ def experiment_of(sweep: Sweep, values: Mapping[str, Any]) -> Experiment:
         raise InputError(error.field, error.value, f"{error.remedy} (at {at})") from None
 
 
-def slug(values: Mapping[str, Any]) -> str:
-    """Return a point's values as a name for files: the last part of each setting, and its value."""
+def slug(values: Mapping[str, object]) -> str:
+    """Return a point's values as a name for files: the last part of each setting, and its value.
+
+    >>> slug({"privacy.clip_norm": 0.5, "seed": 2})
+    'clip_norm-0.5-seed-2'
+    """
     parts = [f"{name.rpartition('.')[2]}-{_brief(value)}" for name, value in values.items()]
     return _UNPRINTABLE.sub("_", "-".join(parts))[:_LONGEST_NAME].strip("-_.") or "point"
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """Return a setting's value as a reader wants it; a group as its settings in a row."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {value_text(one)}" for name, one in value.items())
@@ -102,12 +105,12 @@ def value_text(value: Any) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
-def digest(values: Mapping[str, Any]) -> str:
+def digest(values: Mapping[str, object]) -> str:
     """Return eight characters that tell a point from others."""
     return hashlib.blake2b(json.dumps(dict(values)).encode(), digest_size=4).hexdigest()
 
 
-def _values(sweep: Sweep) -> Iterable[dict[str, Any]]:
+def _values(sweep: Sweep) -> Iterable[dict[str, object]]:
     names, axes = list(sweep.space), list(sweep.space.values())
     if sweep.search.kind == "grid":
         for combination in itertools.product(*(axis.values for axis in axes)):
@@ -122,7 +125,7 @@ def _values(sweep: Sweep) -> Iterable[dict[str, Any]]:
         yield {name: _draw(axis, stream) for name, axis in zip(names, axes, strict=True)}
 
 
-def _draw(axis: Axis, stream: np.random.Generator) -> Any:
+def _draw(axis: Axis, stream: np.random.Generator) -> object:
     if axis.values:
         return axis.values[int(stream.integers(len(axis.values)))]
     low, high = axis.bounds
@@ -131,7 +134,7 @@ def _draw(axis: Axis, stream: np.random.Generator) -> Any:
     return math.exp(stream.uniform(math.log(low), math.log(high)))
 
 
-def _corners(space: Mapping[str, Axis]) -> Iterable[dict[str, Any]]:
+def _corners(space: Mapping[str, Axis]) -> Iterable[dict[str, object]]:
     options = {name: axis.values or axis.bounds for name, axis in space.items()}
     for index in range(max(_PROBES, *(len(o) for o in options.values()))):
         yield {
@@ -140,12 +143,12 @@ def _corners(space: Mapping[str, Axis]) -> Iterable[dict[str, Any]]:
         }
 
 
-def _yaml(value: Any) -> str:
+def _yaml(value: object) -> str:
     text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("...").strip()
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

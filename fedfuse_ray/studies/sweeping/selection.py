@@ -27,7 +27,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
@@ -36,6 +35,7 @@ from dp_accounting.rdp import RdpAccountant, compute_epsilon
 from fedfuse_ray.privacy.accounting import renyi
 from fedfuse_ray.privacy.accounting.epsilon import (
     Composition,
+    Release,
     epsilon_of,
     observe,
     observers,
@@ -97,12 +97,13 @@ def selection_cost(
     by_name: dict[tuple[str, str], list[Composition]] = {}
     for name in names:
         each = [observe(ledger.of(name)) for ledger in ledgers]
-        for who in sorted({who for observed in each for who in observers(observed)}):
-            by_name[name, who] = [seen_by(observed, who) for observed in each]
-    alone = [epsilon_of(c, delta) for own in by_name.values() for c in own]
+        for observer in sorted({observer for observed in each for observer in observers(observed)}):
+            by_name[name, observer] = [seen_by(observed, observer) for observed in each]
+    alone = [epsilon_of(c, delta) for compositions in by_name.values() for c in compositions]
     expected = mean if number != "fixed" and mean is not None else len(ledgers)
+    seen = by_name.values()
     random = {
-        kind: max((_best_of(own, delta, expected, eta) for own in by_name.values()), default=0.0)
+        kind: max((_best_of(one, delta, expected, eta) for one in seen), default=0.0)
         for kind, eta in ETA.items()
     }
     return SelectionCost(
@@ -110,7 +111,7 @@ def selection_cost(
         delta=delta,
         largest_alone=max(alone, default=0.0),
         number=number,
-        fixed=max((_together(own, delta) for own in by_name.values()), default=0.0),
+        fixed=max((_together(one, delta) for one in seen), default=0.0),
         geometric=random["geometric"],
         logarithmic=random["logarithmic"],
     )
@@ -156,29 +157,31 @@ def told(cost: SelectionCost) -> str:
     return text
 
 
-def _best_of(own: Sequence[Composition], delta: float, mean: float, eta: float) -> float:
+def _best_of(compositions: Sequence[Composition], delta: float, mean: float, eta: float) -> float:
     if mean <= 1:
-        return max(epsilon_of(c, delta) for c in own)
-    orders = _orders(own)
-    worst = np.max([_curve(c, orders is _FINE) for c in own], axis=0)
+        return max(epsilon_of(c, delta) for c in compositions)
+    orders = _orders(compositions)
+    worst = np.max([_curve(c, orders is _FINE) for c in compositions], axis=0)
     return _to_epsilon(orders, best_of_curve(worst, orders, mean, eta), delta)
 
 
-def _together(own: Sequence[Composition], delta: float) -> float:
-    counts: dict[Any, int] = {}
-    for composition in own:
+def _together(compositions: Sequence[Composition], delta: float) -> float:
+    counts: dict[Release, int] = {}
+    for composition in compositions:
         for release, count in composition:
             counts[release] = counts.get(release, 0) + count
     together = tuple(counts.items())
-    if len(own) == 1 or all(sigma > 0 and rate == 1.0 for (sigma, *_, rate), _ in together):
+    if len(compositions) == 1 or all(
+        sigma > 0 and rate == 1.0 for (sigma, *_, rate), _ in together
+    ):
         return epsilon_of(together, delta)
-    orders = _orders(own)
+    orders = _orders(compositions)
     return _to_epsilon(orders, _curve(together, orders is _FINE), delta)
 
 
-def _orders(own: Sequence[Composition]) -> renyi.Curve:
+def _orders(compositions: Sequence[Composition]) -> renyi.Curve:
     """Return fine orders, unless a discrete mechanism takes part, which is bounded at integers."""
-    discrete = any(sigma == 0.0 for c in own for (sigma, *_), _ in c)
+    discrete = any(sigma == 0.0 for c in compositions for (sigma, *_), _ in c)
     return renyi.ORDERS if discrete else _FINE
 
 

@@ -29,7 +29,8 @@ from fedfuse_ray.report.reading import read_json, read_model
 from fedfuse_ray.report.rows import DOMAIN_PREFIX
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import read_rounds
-from fedfuse_ray.studies.sweeping.config import Sweep, dump_sweep, validate_sweep
+from fedfuse_ray.studies.sweeping.config import Sweep
+from fedfuse_ray.studies.sweeping.loading import dump_sweep, validate_sweep
 from fedfuse_ray.studies.sweeping.points import Point
 
 EXPERIMENT = "experiment.yaml"
@@ -138,7 +139,7 @@ class SweepStore:
         told = [(read_json(path)["index"], path.parent.name) for path in self._trial_files()]
         return [name for _, name in sorted(told)]
 
-    def values(self, name: str) -> dict[str, Any]:
+    def values(self, name: str) -> dict[str, object]:
         """Return a trial's point."""
         return dict(read_json(self.trials / name / "trial.json")["values"])
 
@@ -164,7 +165,7 @@ class SweepStore:
         return self.trials.is_dir() or (self.folder / "sweep.yaml").is_file()
 
 
-def lay_out(folder: Path, index: int, values: Mapping[str, Any], experiment: Experiment) -> None:
+def lay_out(folder: Path, index: int, values: Mapping[str, object], experiment: Experiment) -> None:
     """Write a trial's point and experiment, from which its run begins, or begins again."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / EXPERIMENT, dump(experiment))
@@ -207,9 +208,9 @@ def read_progress(folder: Path, number: int) -> Row:
 def metrics_of(row: Row) -> dict[str, float]:
     """Return what is known of a trial's accuracy, overall and by domain, epsilon and bytes."""
     by_domain = {DOMAIN_PREFIX + name: score for name, score in (row.domains or {}).items()}
-    known = {"accuracy": row.accuracy, **by_domain}
-    known |= {"epsilon": row.epsilon, "uplink_bytes": row.uplink_bytes}
-    return {name: float(value) for name, value in known.items() if value is not None}
+    values = {"accuracy": row.accuracy, **by_domain}
+    values |= {"epsilon": row.epsilon, "uplink_bytes": row.uplink_bytes}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
@@ -233,19 +234,19 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return pa.table(table)
 
 
-def _column(values: Sequence[Any]) -> pa.Array:
+def _column(values: Sequence[object]) -> pa.Array:
     """Return whole numbers, numbers or truths as such; anything else as text."""
-    known = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in known):
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in given):
         return pa.array(values, pa.bool_())
-    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in known):
-        whole = all(isinstance(value, int) for value in known)
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in given):
+        whole = all(isinstance(value, int) for value in given)
         return pa.array(values, pa.int64() if whole else pa.float64())
     texts = [v if isinstance(v, str) or v is None else json.dumps(v) for v in values]
     return pa.array(texts, pa.string())
 
 
-def _from_summary(folder: Path) -> dict[str, Any]:
+def _from_summary(folder: Path) -> dict[str, object]:
     summary = read_model(folder / "summary.json", Summary)
     return {
         "accuracy": summary.accuracy[OVERALL],
@@ -257,7 +258,7 @@ def _from_summary(folder: Path) -> dict[str, Any]:
     }
 
 
-def _from_rounds(folder: Path, number: int | None = None) -> dict[str, Any]:
+def _from_rounds(folder: Path, number: int | None = None) -> dict[str, object]:
     """Return a trial's columns after round `number`, or after its last one."""
     if not (folder / "rounds.parquet").is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Experiment trackers that a sweep may tell of its trials, and the extras that it needs.
+"""The extras that a sweep needs, and how trackers are kept from reporting home.
 
 Nothing leaves this machine unless the sweep file says so: without an address MLflow writes into the
 sweep's own folder, and Weights & Biases is offline.
@@ -8,16 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from fedfuse_ray.config.settings.base import Config
 from fedfuse_ray.errors import InputError
-
-if TYPE_CHECKING:
-    from fedfuse_ray.studies.sweeping.config import Sweep
+from fedfuse_ray.studies.sweeping.config import Sweep, Tracking
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -27,47 +20,6 @@ _QUIET = {
     "WANDB_SILENT": "true",
 }
 """Turns off what the trackers would report home of their own use, and most of what they print."""
-
-
-class MlflowTracking(Config):
-    """A run in MLflow for each trial.
-
-    Attributes:
-        uri: Of a server or a store; null writes `mlflow.db` into the sweep's folder.
-        experiment: Its name in MLflow; null takes the sweep folder's.
-        tags: Put on every run.
-    """
-
-    uri: str | None = Field(None, min_length=1)
-    experiment: str | None = Field(None, min_length=1)
-    tags: dict[str, str] = Field({})
-
-    def address(self, folder: Path) -> str:
-        """Return where runs are written, for a sweep in `folder`."""
-        return self.uri or f"sqlite:///{folder.absolute() / 'mlflow.db'}"
-
-
-class WandbTracking(Config):
-    """A run in Weights & Biases for each trial, kept below `wandb/` of the sweep's folder.
-
-    Attributes:
-        project: Its name there.
-        entity: The user or team; null takes the account's own.
-        group: What gathers the trials; null takes the sweep folder's name.
-        mode: `offline` writes files alone; `online` also sends them.
-    """
-
-    project: str = Field("fedfuse_ray", min_length=1)
-    entity: str | None = Field(None, min_length=1)
-    group: str | None = Field(None, min_length=1)
-    mode: Literal["offline", "online"] = "offline"
-
-
-class Tracking(Config):
-    """Who is told; null is not."""
-
-    mlflow: MlflowTracking | None = None
-    wandb: WandbTracking | None = None
 
 
 def check_extras(sweep: Sweep) -> None:

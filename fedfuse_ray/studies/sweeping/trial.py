@@ -61,16 +61,16 @@ class Trial:
     Args:
         folder: The trial's folder, laid out.
         executor: Gives who runs it; closed at the end, to be started again by the next trial.
-        told: Gives who else is told of each round that is run.
+        progress: Gives who else is told of each round that is run.
     """
 
     def __init__(
         self,
         folder: Path,
         executor: Callable[[Experiment], Executor],
-        told: Callable[[Experiment], Progress] = lambda experiment: Silent(),
+        progress: Callable[[Experiment], Progress] = lambda experiment: Silent(),
     ) -> None:
-        self._folder, self._executor, self._told = folder, executor, told
+        self._folder, self._executor, self._progress = folder, executor, progress
         self._steps: queue.Queue[Step | Outcome] = queue.Queue()
         self._go = threading.Semaphore(0)
         self._stopping = False
@@ -144,7 +144,7 @@ class Trial:
                 self._folder,
                 executor=self._executor(experiment),
                 resume=begun,
-                progress=Several((self._told(experiment), self)),
+                progress=Several((self._progress(experiment), self)),
             )
         except Stopped:
             status = STOPPED

@@ -31,20 +31,20 @@ def look_at_folder(folder: Path) -> Callable[[], Look]:
     if not folder.is_dir():
         raise InputError("DIR", folder, "no such folder; name a run's, a comparison's or a sweep's")
     if (folder / "sweep.yaml").is_file():
-        return lambda: _sweep(folder)
+        return lambda: _look_at_sweep(folder)
     if (folder / "config.yaml").is_file():
-        return lambda: _run(folder)
+        return lambda: _look_at_run(folder)
     if (folder / "comparison.json").is_file() or _paradigms(folder):
-        return lambda: _comparison(folder)
+        return lambda: _look_at_comparison(folder)
     raise InputError("DIR", folder, "no run, comparison or sweep was started there")
 
 
-def _run(folder: Path) -> Look:
+def _look_at_run(folder: Path) -> Look:
     run = read_snapshot(folder)
     return Look(run_view(run), tuple(round_lines(run)), run.ended)
 
 
-def _comparison(folder: Path) -> Look:
+def _look_at_comparison(folder: Path) -> Look:
     # Read first: whoever sees the comparison finds every run in it.
     path = folder / "comparison.json"
     compared = read_comparison(folder) if path.is_file() else None
@@ -74,7 +74,7 @@ def _paradigm_table(runs: dict[str, Snapshot]) -> Table:
     return table
 
 
-def _sweep(folder: Path) -> Look:
+def _look_at_sweep(folder: Path) -> Look:
     ended = (folder / "summary.json").is_file()
     store = SweepStore(folder)
     rows = store.rows()

@@ -89,23 +89,23 @@ def look_at_job(jobs: Jobs, name: str | None) -> Callable[[], Look]:
         InputError: There is no such job, or no dashboard.
     """
     found = jobs.find(name)
-    known = found["submission_id"] or found["job_id"]
+    job_id = found["submission_id"] or found["job_id"]
 
     def look() -> Look:
-        job = jobs.find(known)
+        job = jobs.find(job_id)
         ended = job["status"] in _ENDED
         lines = jobs.log(job)
         if job["status"] == "FAILED":
             # Ray's message ends with the log, whose last line is what the run itself complained of.
             told = (job["message"] or "see its log").strip().splitlines()
-            raise FedfuseError(f"job {known} failed: {told[-1]}")
+            raise FedfuseError(f"job {job_id} failed: {told[-1]}")
         folder = results_of(job, lines)
         try:
             seen = look_at_folder(folder) if folder is not None else None
         except InputError:
             seen = None  # Not on this machine, or not begun.
         if seen is None:
-            head = Text(f"job {known}: {job['status'].lower()}", style="bold")
+            head = Text(f"job {job_id}: {job['status'].lower()}", style="bold")
             return Look(Group(head, *map(Text, lines[-_SHOWN:])), lines, ended)
         now = seen()
         return Look(now.view, now.lines, now.ended or ended, source=str(folder))

@@ -62,13 +62,13 @@ def _follow(
     interval: float,
     timeout: float,
 ) -> Look:
-    known, source, heard = 0, "", time.monotonic()
+    shown, source, heard = 0, "", time.monotonic()
     while True:
         seen = look()
         # A resumed run forgets the rounds after its checkpoint, and runs them again.
-        known = min(known, len(seen.lines)) if seen.source == source else 0
+        shown = min(shown, len(seen.lines)) if seen.source == source else 0
         source = seen.source
-        news, known = seen.lines[known:], len(seen.lines)
+        news, shown = seen.lines[shown:], len(seen.lines)
         tell(seen, news)
         if seen.ended:
             return seen

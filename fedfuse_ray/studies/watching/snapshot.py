@@ -17,6 +17,8 @@ from fedfuse_ray.report.rows import AS_PLANNED, DOMAIN_PREFIX, INSTITUTIONS, LAT
 from fedfuse_ray.report.schema import Summary
 from fedfuse_ray.report.store import read_rounds
 
+_SHOWN = ("paradigm", "preset", "seed", "training", "privacy")
+
 
 @dataclass(frozen=True)
 class Site:
@@ -104,11 +106,11 @@ def _config(folder: Path) -> Any:
     path = folder / "config.yaml"
     config = yaml.safe_load(read_text(path))
     try:
-        known = {key: config[key] for key in ("paradigm", "preset", "seed", "training", "privacy")}
-        known["training"]["rounds"] += 0
+        settings = {name: config[name] for name in _SHOWN}
+        settings["training"]["rounds"] += 0
     except (TypeError, KeyError) as error:
         raise InputError(str(path), error, "is no run's config.yaml") from None
-    return known
+    return settings
 
 
 def _sites(folder: Path) -> tuple[Site, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.federation.messages import wire
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.modes.sides import ServerSide
 from fedfuse_ray.runs.running import run
 from tests.support.federations import plan_of, rows_of, scores_of, tiny
 from tests.support.watching import (
@@ -32,13 +32,13 @@ class Payloads:
 
     def __init__(self, monkeypatch):
         self.rounds = []
-        aggregate = Server.aggregate
+        finish = ServerSide.finish
 
-        def kept(server, round, payloads):
-            self.rounds.append([wire.unpack(bytes(p)) for _, p in payloads])
-            return aggregate(server, round, payloads)
+        def kept(side, round, messages):
+            self.rounds.append([wire.unpack(bytes(p)) for _, p in messages])
+            return finish(side, round, messages)
 
-        monkeypatch.setattr(Server, "aggregate", kept)
+        monkeypatch.setattr(ServerSide, "finish", kept)
 
 
 def schedule(rows, steps, size):

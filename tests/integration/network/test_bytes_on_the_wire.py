@@ -12,11 +12,10 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
-from fedfuse_ray.federation.institution.institution import Institution
 from fedfuse_ray.federation.messages import wire
 from fedfuse_ray.federation.messages.downlink import Downlink
-from fedfuse_ray.federation.modes.masked import STEPS, Member
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.modes.masked import MaskedMember, MaskedStep
+from fedfuse_ray.federation.modes.sides import InstitutionSide, ServerSide
 from fedfuse_ray.runs.running import run
 from tests.support.federations import tiny
 
@@ -33,6 +32,8 @@ ELUSIVE = """network.links={
 LOSING = (ELUSIVE, DEADLINE, "training.rounds=8", "seed=2", "execution.evaluate_every=8")
 """Under secure aggregation some of these rounds fall below the threshold."""
 
+STEPS = tuple(MaskedStep)
+
 
 class Tap:
     """Adds up what arrives, by round and institution."""
@@ -43,13 +44,11 @@ class Tap:
         self.codecs = {}
         self._reader = ""
         taps = {
-            (Institution, "train"): self._reading,
-            (Institution, "secure_step"): self._reading,
+            (InstitutionSide, "take"): self._reading,
             (Downlink, "receive"): self._received,
-            (Member, "step"): self._answered,
-            (Server, "aggregate"): self._updates,
-            (Server, "secure_step"): self._secure_messages,
-            (Server, "reveal"): self._last_messages,
+            (MaskedMember, "take"): self._answered,
+            (ServerSide, "close"): self._messages,
+            (ServerSide, "finish"): self._last_messages,
         }
         for (owner, name), tap in taps.items():
             monkeypatch.setattr(owner, name, self._before(getattr(owner, name), tap))
@@ -62,8 +61,8 @@ class Tap:
 
         return tapped
 
-    def _reading(self, institution, *arguments, **named):
-        self._reader = institution.participant.name
+    def _reading(self, side, *arguments, **named):
+        self._reader = side.institution.name
 
     def _received(self, downlink, data, held):
         message = wire.unpack(data)
@@ -72,21 +71,22 @@ class Tap:
         self.broadcasts[key] += 1
         self.codecs[key] = message.codec
 
-    def _answered(self, member, step, answer, words=None):
-        own = answer.get(self._reader, b"") if isinstance(answer, dict) else answer
-        self.down[member.round, self._reader] += len(own)
+    def _answered(self, member, step, turn):
+        answer = turn.answer
+        own = answer.apart.get(self._reader, b"") if answer.apart else answer.shared
+        self.down[turn.round, self._reader] += len(own)
 
-    def _updates(self, server, round, payloads):
-        for _, payload in payloads:
-            self.up[round, wire.unpack(payload).institution] += len(payload)
-
-    def _secure_messages(self, server, step, round, messages):
+    def _messages(self, side, step, round, messages):
         for who, message in messages:
             self.up[round, who] += len(message)
             self.steps[step, who] += 1
 
-    def _last_messages(self, server, round, messages):
-        self._secure_messages(server, STEPS[-1], round, messages)
+    def _last_messages(self, side, round, messages):
+        if side.server.plan.mode == "masked":
+            self._messages(side, STEPS[-1], round, messages)
+            return
+        for _, payload in messages:
+            self.up[round, wire.unpack(payload).institution] += len(payload)
 
 
 @pytest.fixture

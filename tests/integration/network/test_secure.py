@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.federation.institution.private_gradients import joint_step
-from fedfuse_ray.federation.modes.integers import expected_batch
+from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.runs.running import run
 from tests.support.federations import plan_of, tiny
 from tests.support.watching import (
@@ -32,14 +32,14 @@ class Gradients:
 
         def kept(training, round, *arguments):
             result = joint_step(training, round, *arguments)
-            self.sums[round, training.name] = result.update
+            self.sums[round, training.name] = result.update.weights
             return result
 
         monkeypatch.setattr("fedfuse_ray.federation.institution.institution.joint_step", kept)
 
     def mean(self, plan, block, round, who):
         total = sum(self.sums[round, name][block].astype(np.float64) for name in who)
-        return total / expected_batch(plan, tuple(who))
+        return total / grid_of(plan, round).expected_batch(who)
 
 
 NOISE = 0.005
@@ -65,7 +65,8 @@ def test_a_secure_round_recovers_from_the_late(tmp_path, monkeypatch, codec):
             if not left or name.startswith("encoder/"):
                 continue  # Withheld, or frozen.
             shares = plan.privacy.shares(name)
-            std = NOISE * clip * math.sqrt(len(left) / shares) / expected_batch(plan, tuple(left))
+            batch = grid_of(plan, number).expected_batch(left)
+            std = NOISE * clip * math.sqrt(len(left) / shares) / batch
             off = moved - gradients.mean(plan, name, number, left)
             # Rounding adds a twelfth of a grid step's square for each, at most a share's.
             assert 0.7 * std < np.sqrt(np.mean(off**2)) < 1.25 * std

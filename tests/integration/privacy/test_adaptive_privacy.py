@@ -15,9 +15,10 @@ from fedfuse_ray import rng
 from fedfuse_ray.audit import audit, of_run, write_audit
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.institution import institution
-from fedfuse_ray.federation.modes.integers import modulus_bits
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.federation.modes import masked
+from fedfuse_ray.federation.modes.outcome import EVERYONE
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.rounds.timeline import EVERYONE
 from fedfuse_ray.privacy.accounting.ledger import read_ledger, to_dp_event
 from fedfuse_ray.privacy.secure_aggregation import from_modular
 from fedfuse_ray.runs import running
@@ -62,17 +63,17 @@ def test_the_ledger_holds_each_rounds_own_noise_and_gives_the_target(whole):
 
 def test_institutions_add_the_noise_that_is_charged(tmp_path, monkeypatch):
     """Seen where they add it: the integers that stand for sums of zero."""
-    original, added = institution.noisy_words, {}
+    original, added = masked.noisy_words, {}
 
-    def noted(sums, name, round, plan, extra):
+    def noted(sums, name, grid, seed):
         zeros = {block: 0 * vector for block, vector in sums.items()}
-        for block, words in original(zeros, name, round, plan, extra).items():
-            noise = from_modular(words, modulus_bits(plan, block, extra))
-            share = plan.privacy.scale.l2 / math.sqrt(plan.privacy.shares(block))
-            added.setdefault(round, []).append(noise / share)
-        return original(sums, name, round, plan, extra)
+        for block, words in original(zeros, name, grid, seed).items():
+            noise = from_modular(words, grid.bits(block))
+            share = grid.terms.scale.l2 / math.sqrt(grid.terms.shares(block))
+            added.setdefault(grid.round, []).append(noise / share)
+        return original(sums, name, grid, seed)
 
-    monkeypatch.setattr(institution, "noisy_words", noted)
+    monkeypatch.setattr(masked, "noisy_words", noted)
     running.run(adaptive(), tmp_path)
     charged = sigmas(tmp_path)
     squares = {r: np.mean(np.square(np.concatenate(n))) for r, n in added.items()}
@@ -118,9 +119,9 @@ def test_the_noise_follows_released_sums_and_nothing_else(tmp_path, monkeypatch)
         generator = rng.generator(0, "made up", training.name, round)
         update = {
             name: np.float32(scale) * generator.standard_normal(v.size, dtype=np.float32)
-            for name, v in result.update.items()
+            for name, v in result.update.weights.items()
         }
-        return replace(result, update=update)
+        return replace(result, update=Update(update))
 
     monkeypatch.setattr(institution, "joint_step", made_up)
     found = []

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.modes.outcome import EVERYONE
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.rounds.timeline import EVERYONE
 from fedfuse_ray.privacy.accounting.epsilon import epsilon
 from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.runs import running

@@ -10,14 +10,21 @@ import pytest
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.institution.institution import Institution, NetCache
+from fedfuse_ray.federation.institution.training import RoundResult
 from fedfuse_ray.federation.messages import wire
-from fedfuse_ray.federation.modes.encrypted import EncryptedMember
-from fedfuse_ray.federation.modes.steps import DECRYPT, ENCRYPT, PUBLISH
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.federation.modes.encrypted import (
+    EncryptedGathering,
+    EncryptedMember,
+    EncryptedStep,
+)
+from fedfuse_ray.federation.modes.exchange import Answer, Turn
+from fedfuse_ray.federation.modes.outcome import EVERYONE
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.rounds.timeline import EVERYONE
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.server.server import ParameterServer
 from fedfuse_ray.models.initial import initial_blocks
-from fedfuse_ray.privacy.mechanisms.homomorphic import STEP, KeyPair
+from fedfuse_ray.privacy.mechanisms.homomorphic import STEP, KeyPair, PublicKey
 from fedfuse_ray.runs import running
 from tests.support.federations import dataset_of, plan_of, random_blocks, rows_of, scores_of, tiny
 
@@ -67,7 +74,7 @@ def test_the_model_is_that_of_plain_sums_but_for_rounding():
         executor.start(plan, dataset_of(plan.experiment).folder)
         executor.load(None)
         executor.train(1)
-        weights[settings] = executor._server.weights
+        weights[settings] = executor.weights
     for name, plain in weights[()].items():
         np.testing.assert_allclose(weights[CKKS,][name], plain, atol=3 * STEP)
     assert any((weights[CKKS,][n] != v).any() for n, v in weights[()].items())
@@ -82,52 +89,79 @@ def test_ciphertexts_and_keys_are_counted(folder):
     assert told["uplink_bytes_per_round"] > 10 * told["fp32_uplink_bytes_per_round"]
 
 
+class Untrained(Institution):
+    """Sends a random update."""
+
+    def train(self, round, received, own_controls):
+        sizes = {block: vector.size for block, vector in received.weights.items()}
+        seed = list(self.plan.by_name).index(self.name)
+        return RoundResult(Update(random_blocks(sizes, seed)), 0.0, 1)
+
+
+class Noting(ParameterServer):
+    """Notes the sums that it steps along."""
+
+    def step(self, round, total, state):
+        self.total = total
+        super().step(round, total, state)
+
+
 class Rig:
     """A round between a server and members that encrypt random updates."""
 
     def __init__(self, *settings):
         self.plan = plan_of(tiny(CKKS, *settings))
         self.weights = initial_blocks(self.plan.spec)
-        self.server = Server(self.plan, Checkpoint(0, dict(self.weights)))
-        self.members = {n: EncryptedMember(self.plan, n, 1) for n in self.plan.by_name}
+        self.server = Noting(self.plan, Checkpoint(0, dict(self.weights)))
+        self.gathering = EncryptedGathering(self.server, 1)
+        nets, data = NetCache(self.plan), dataset_of(self.plan.experiment)
+        first = self.turn(Answer())
+        self.members = {
+            p.name: EncryptedMember(Untrained(self.plan, p, data, nets), first)
+            for p in self.plan.participants
+        }
+
+    def turn(self, answer):
+        return Turn(1, answer, self.server.broadcast())
+
+    def taken(self, step, answer, names):
+        sent = [(n, self.members[n].take(step, self.turn(answer)).message) for n in names]
+        return [(n, data) for n, data in sent if data is not None]
 
     def publish(self, *others):
-        sent = [(n, m.step(PUBLISH, b"")) for n, m in self.members.items()]
-        return self.server.secure_step(PUBLISH, 1, [*others, *((n, d) for n, d in sent if d)])
+        sent = self.taken(EncryptedStep.PUBLISH, Answer(), self.members)
+        return self.gathering.close(EncryptedStep.PUBLISH, [*others, *sent])
 
     def updates(self, key, names=("med-01", "med-02", "mat-01")):
-        sent = []
-        for name in names:
-            owned = self.plan.blocks_of(self.plan.by_name[name])
-            update = random_blocks({b: self.weights[b].size for b in owned}, seed=len(sent))
-            sent.append((name, self.members[name].encrypt(key, update, 1)[0]))
-        return sent
+        return self.taken(EncryptedStep.ENCRYPT, key, names)
+
+    def added(self, sent):
+        return self.gathering.close(EncryptedStep.ENCRYPT, sent)
 
     def finish(self, answer):
-        sent = [(n, m.step(DECRYPT, answer)) for n, m in self.members.items()]
-        return self.server.reveal(1, [(n, d) for n, d in sent if d])
+        return self.gathering.finish(self.taken(EncryptedStep.DECRYPT, answer, self.members))
 
 
 def test_the_server_can_not_read_and_the_holder_is_sent_sums_alone():
     rig = Rig()
     key = rig.publish()
-    answer = rig.server.secure_step(ENCRYPT, 1, rig.updates(key))
-    assert not rig.server._gathering._public.context.is_private()
-    assert list(answer) == [rig.plan.key_holder] == ["med-01"]
-    assert wire.unpack(answer["med-01"]).institution == "server"
-    revealed = rig.finish(answer)
-    assert revealed.owners["fusion"] == ("med-01", "med-02", "mat-01")
-    aggregation = rig.server.aggregate_revealed(1, revealed)
-    assert set(aggregation.accepted) == set(rig.plan.by_name)
+    answer = rig.added(rig.updates(key))
+    assert not rig.gathering._public.context.is_private()
+    assert not PublicKey.read(key.shared).context.is_private()
+    assert list(answer.apart) == [rig.plan.key_holder] == ["med-01"]
+    assert answer.shared == b""
+    assert wire.unpack(answer.apart["med-01"]).institution == "server"
+    closed = rig.finish(answer)
+    assert rig.server.total.survivors["fusion"] == ("med-01", "med-02", "mat-01")
+    assert set(closed.aggregation.accepted) == set(rig.plan.by_name)
 
 
 def test_who_drops_out_is_not_in_the_sum():
     rig = Rig()
     key = rig.publish()
-    revealed = rig.finish(rig.server.secure_step(ENCRYPT, 1, rig.updates(key, ["med-01"])))
-    assert revealed.dropouts == ("med-02", "mat-01")
-    assert set(revealed.owners["fusion"]) == {"med-01"}
-    rig.server.aggregate_revealed(1, revealed)
+    closed = rig.finish(rig.added(rig.updates(key, ["med-01"])))
+    assert closed.dropouts == ("med-02", "mat-01")
+    assert set(rig.server.total.survivors["fusion"]) == {"med-01"}
     assert (rig.server.weights["fusion"] != rig.weights["fusion"]).any()
     np.testing.assert_array_equal(
         rig.server.weights["head/materials"], rig.weights["head/materials"]
@@ -136,10 +170,9 @@ def test_who_drops_out_is_not_in_the_sum():
 
 def test_a_round_without_the_holder_reveals_nothing():
     rig = Rig()
-    assert rig.server.secure_step(PUBLISH, 1, []) is None
-    lost = rig.server.lost(1)
-    assert lost.sums == {}
-    rig.server.aggregate_revealed(1, lost)
+    assert rig.gathering.close(EncryptedStep.PUBLISH, []) is None
+    rig.gathering.lost()
+    assert not rig.server.total.sums
     for name, vector in rig.weights.items():
         np.testing.assert_array_equal(rig.server.weights[name], vector)
 
@@ -149,12 +182,12 @@ def test_another_institutions_key_and_altered_updates_are_refused():
     key = rig.publish(("med-02", KeyPair().public))
     sent = rig.updates(key)
     sent += [("med-02", sent[1][1]), ("mat-01", sent[0][1]), ("mat-01", sent[2][1][:-1] + b"?")]
-    revealed = rig.finish(rig.server.secure_step(ENCRYPT, 1, sent))
-    assert [who for who, _ in revealed.refused] == ["med-02", "med-02", "mat-01", "mat-01"]
-    reasons = " ".join(reason for _, reason in revealed.refused)
+    refused = rig.finish(rig.added(sent)).aggregation.refused
+    assert [who for who, _ in refused] == ["med-02", "med-02", "mat-01", "mat-01"]
+    reasons = " ".join(reason for _, reason in refused)
     for said in ("who holds the key", "two updates", "in the name of med-01", "altered"):
         assert said in reasons
-    assert revealed.owners["fusion"] == ("med-01", "med-02", "mat-01")
+    assert rig.server.total.survivors["fusion"] == ("med-01", "med-02", "mat-01")
 
 
 @pytest.mark.parametrize("private", [False, True])

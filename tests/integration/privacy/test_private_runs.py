@@ -9,9 +9,9 @@ from statistics import NormalDist
 
 import pytest
 
+from fedfuse_ray.federation.modes.outcome import EVERYONE
 from fedfuse_ray.federation.plan import terms as privacy_terms
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.rounds.timeline import EVERYONE
 from fedfuse_ray.runs import running
 from fedfuse_ray.runs.verifying import verify_run
 from tests.support.federations import rows_of, scores_of, tiny

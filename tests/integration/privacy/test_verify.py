@@ -9,8 +9,8 @@ import pytest
 
 from fedfuse_ray import cli
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.modes.outcome import EVERYONE
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
-from fedfuse_ray.federation.rounds.timeline import EVERYONE
 from fedfuse_ray.privacy.accounting.chain import Chain
 from fedfuse_ray.runs import running, verifying
 from fedfuse_ray.runs.sealing import KEY, LEDGER, SEAL, LedgerSeal, read_seal

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from actors.calls import RayCalls
 from actors.ray_executor import RayExecutor
 from fedfuse_ray.errors import DeadlineError, InstitutionError, ResourceError
 from fedfuse_ray.report.store import read_refused
@@ -166,29 +167,27 @@ def test_an_executor_that_never_started_can_be_closed():
     RayExecutor(ExecutionConfig()).close()
 
 
-class Tampered(RayExecutor):
-    """Alters what one institution sends in a round, on its way to the server."""
+def tampered(monkeypatch, number):
+    """Alter what one institution sends in a round, on its way to the server."""
+    finish = RayCalls.finish
 
-    def __init__(self, execution, round):
-        super().__init__(execution)
-        self.round = round
-
-    def _train(self, round, attendance, idle):
-        updates, records = super()._train(round, attendance, idle)
-        if round == self.round:
-            host, *_ = updates
-            (who, data), *others = ray.get(updates[host])
+    def altering(calls, round, sent):
+        if round == number:
+            (messages, names), *rest = sent
+            (who, data), *others = ray.get(messages)
             altered = data.copy()
             altered[-20] ^= 1
-            updates[host] = ray.put([(who, altered), *others])
-        return updates, records
+            sent = [(ray.put([(who, altered), *others]), names), *rest]
+        return finish(calls, round, sent)
+
+    monkeypatch.setattr(RayCalls, "finish", altering)
 
 
 def test_an_altered_update_is_told_of_and_the_round_goes_on_without_it(
-    ray_address, tmp_path, caplog
+    ray_address, tmp_path, caplog, monkeypatch
 ):
-    experiment = tiny("execution.executor=ray")
-    run(experiment, tmp_path, executor=Tampered(experiment.execution, 2))
+    tampered(monkeypatch, 2)
+    run(tiny("execution.executor=ray"), tmp_path)
     (told,) = read_refused(tmp_path)
     assert (told["round"], told["institution"]) == (2, "med-01")
     assert "altered" in told["reason"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.paths import EXAMPLES
-from pathlib import Path
-
 import pytest
 
 from fedfuse_ray.config import load
@@ -12,6 +9,7 @@ from fedfuse_ray.data.phantoms import known_models
 from fedfuse_ray.federation.plan import public_encoders
 from fedfuse_ray.runs.running import run
 from tests.support.federations import scores_of
+from tests.support.paths import EXAMPLES
 
 NEW = {"astronomy": 4, "genomics": 3}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.federations import rows_of
 
 from fedfuse_ray.config import load
 from fedfuse_ray.report.convergence import rounds_to_reach
 from fedfuse_ray.report.store import read_rounds, read_run
 from fedfuse_ray.runs.running import run
+from tests.support.federations import rows_of
 
 SMALL = (
     "execution.executor=serial",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from tests.support.paths import SHARED
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data import importers
+from tests.support.paths import SHARED
 
 MANIFEST = SHARED / "data/real/images.parquet"
 pytestmark = pytest.mark.skipif(

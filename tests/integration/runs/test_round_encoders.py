@@ -7,12 +7,12 @@ from typing import get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.support.federations import plan_of, tiny
 
 from fedfuse_ray.config.settings.model import EncoderKind
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.runs.running import run
+from tests.support.federations import plan_of, tiny
 
 SMALL = (
     "data.image_size=32",  # VGG halves the image five times.

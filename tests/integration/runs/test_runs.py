@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.support.interruptions import CutAfter, PowerCut
-from tests.support.federations import plan_of, rows_of, scores_of, tiny
 
 from fedfuse_ray import blocks
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import initial_blocks
-from fedfuse_ray.runs.running import Silent, resume, run
+from fedfuse_ray.runs.running import resume, run
+from tests.support.federations import plan_of, rows_of, scores_of, tiny
+from tests.support.interruptions import CutAfter, PowerCut
 
 FUSIONS = ["attention", "mean", "concat", "early", "intermediate", "late", "hybrid"]
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.support.federations import tiny
-from tests.support.watching import DEADLINE, NAMES, Watched, rows_by_key, seconds_of, status_of, tables
 
 from fedfuse_ray.runs.running import run
+from tests.support.federations import tiny
+from tests.support.watching import (
+    DEADLINE,
+    NAMES,
+    Watched,
+    rows_by_key,
+    seconds_of,
+    status_of,
+    tables,
+)
 
 CYCLIC = ("selection.kind=cyclic", "training.rounds=4")
 KEEPING = {

@@ -9,9 +9,9 @@ import pytest
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.reproducing import running, scale
+from fedfuse_ray.studies.reproducing.cells import ENCODERS
 from fedfuse_ray.studies.reproducing.markdown import document
 from fedfuse_ray.studies.reproducing.output import write_pages
-from fedfuse_ray.studies.reproducing.studies import ENCODERS
 from fedfuse_ray.studies.sweeping.live import LiveTable
 
 pytestmark = pytest.mark.ray
@@ -56,7 +56,7 @@ def test_continued_it_runs_what_is_missing_and_finds_the_same(small):
 
 
 def test_a_sweep_is_not_taken_for_a_reproduction(tmp_path):
-    from fedfuse_ray.studies.sweeping.config import validate_sweep
+    from fedfuse_ray.studies.sweeping.loading import validate_sweep
     from fedfuse_ray.studies.sweeping.store import SweepStore
 
     SweepStore(tmp_path).start(validate_sweep({"base": "tiny", "space": {"seed": [0]}}), [])

@@ -14,10 +14,10 @@ import pytest
 from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError, ResourceError
 from fedfuse_ray.runs.verifying import runs_in, verify_run
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
+from fedfuse_ray.studies.sweeping.output import write_folder
 from fedfuse_ray.studies.sweeping.points import expand
 from fedfuse_ray.studies.sweeping.store import DONE, EXPERIMENT, STOPPED, SweepStore
-from fedfuse_ray.studies.sweeping.summary import write_folder
 
 pytestmark = pytest.mark.ray
 
@@ -120,7 +120,7 @@ def test_a_broken_trial_leaves_the_others_alone(tmp_path, ray_address, monkeypat
     from fedfuse_ray.studies.sweeping.on_ray import tracking as on_ray_tracking
 
     diary = Diary()
-    monkeypatch.setattr(on_ray_tracking, "_mlflow", lambda asked, store: lambda: diary)
+    monkeypatch.setitem(on_ray_tracking.TRACKERS, "mlflow", lambda asked, store: diary)
     monkeypatch.setattr(on_ray_tracking, "keep_quiet", lambda tracking: None)
     sweep, store = begun(tmp_path, tracking={"mlflow": {}})
     first = store.trials / store.names()[0]

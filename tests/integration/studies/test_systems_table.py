@@ -10,7 +10,7 @@ from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.related import running
 from fedfuse_ray.studies.related.markdown import document
-from fedfuse_ray.studies.related.results import FILE, read
+from fedfuse_ray.studies.related.results import Related
 from fedfuse_ray.studies.related.running import Asked
 from fedfuse_ray.studies.sweeping.live import LiveTable
 
@@ -47,7 +47,7 @@ def test_continued_it_runs_what_is_missing_and_finds_the_same(small, capsys):
     (folder / lost.run / "outcome.json").unlink()
     assert main(["compare", "--resume", str(folder), "--no-progress"]) == 0
     assert "yes (paper: no)" in capsys.readouterr().out
-    again = read(folder / FILE)
+    again = Related.read(folder / Related.FILE)
     assert again.rows[0] == found.rows[0]
     same = again.rows[1].measured.model_copy(update={"seconds": lost.seconds})
     assert same == lost

@@ -7,7 +7,6 @@ from fedfuse_ray.audit.attacks.canaries import JOINT, draw_canaries, honest_owne
 from fedfuse_ray.audit.attacks.canary_audit import guess
 from fedfuse_ray.audit.attacks.releases import releases, secure_sum
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.federation.modes.integers import modulus_bits
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.secure_aggregation import to_modular
@@ -45,10 +44,10 @@ def test_what_is_released_without_noise_is_the_sum_of_the_included(monkeypatch):
     plan, sizes, hosts = drawn()
     monkeypatch.setattr(
         "fedfuse_ray.audit.attacks.releases.noisy_words",
-        lambda sums, institution, round, plan, extra: {
+        lambda sums, institution, grid, seed: {
             name: to_modular(
                 np.rint(v.astype(float) * plan.privacy.scale.scale).astype(np.int64),
-                modulus_bits(plan, name, extra),
+                grid.bits(name),
             )
             for name, v in sums.items()
         },

@@ -81,6 +81,19 @@ def test_that_check_finds_a_rotation_that_leaves_a_part_alone():
     assert most > 2.0
 
 
+@pytest.mark.parametrize("size", [512, 520, 767, 770, 1023])
+def test_every_entry_has_nearly_the_same_variance(size):
+    rows = [slice(r * (size // 16), (r + 1) * (size // 16)) for r in range(16)]
+    for place in (0, size // 2, size - 1):
+        spike = np.zeros(size, np.float32)
+        spike[place] = 1.0
+        squares = np.mean([np.square(rotate(spike, stream(n))) for n in range(60)], axis=0) * size
+        means = np.array([squares[row].mean() for row in rows])
+        # 60 times 32 draws or more: a mean is off by 0.03 or so, beyond the variance's own bound.
+        assert np.abs(means - 1).max() < 3 / 16 + 48 / size + 0.12, place
+        assert squares[size - size % 16 :].max(initial=0) < 3 * 2.2
+
+
 def test_the_input_is_left_alone():
     vector = stream().standard_normal(1000).astype(np.float32)
     before = vector.copy()

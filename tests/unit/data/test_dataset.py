@@ -13,7 +13,7 @@ from fedfuse_ray.errors import FedfuseError, InputError
 from tests.support.federations import tiny
 
 
-def made(cache, *settings, seed=0):
+def made(cache, *settings, seed=0, source=None):
     experiment = tiny(*settings)
     return prepare(
         experiment.data,
@@ -21,6 +21,7 @@ def made(cache, *settings, seed=0):
         seed=seed,
         replicas=experiment.replicas,
         cache=cache,
+        source=source,
     )
 
 
@@ -112,11 +113,9 @@ def test_the_same_request_makes_the_same_files_anywhere(tmp_path):
     assert contents(here) == contents(there)
 
 
-def test_a_failure_leaves_no_dataset_behind(tmp_path, monkeypatch):
-    source = datasets._source
-
+def test_a_failure_leaves_no_dataset_behind(tmp_path):
     def broken(*args):
-        header, parts = source(*args)
+        header, parts = datasets.make_specimens(*args)
 
         def some():
             yield next(parts)
@@ -124,18 +123,16 @@ def test_a_failure_leaves_no_dataset_behind(tmp_path, monkeypatch):
 
         return header, some()
 
-    monkeypatch.setattr(datasets, "_source", broken)
     with pytest.raises(InputError, match="is broken"):
-        made(tmp_path)
+        made(tmp_path, source=broken)
     assert list((tmp_path / "data").iterdir()) == []
-    monkeypatch.setattr(datasets, "_source", source)
     assert made(tmp_path).index.institutions
 
 
-def test_whoever_comes_second_takes_what_the_first_made(tmp_path, monkeypatch):
+def test_whoever_comes_second_takes_what_the_first_made(tmp_path):
     experiment = tiny()
     first = made(tmp_path)
-    header, parts = datasets._source(experiment.data, experiment.institutions, 0, 1)
+    header, parts = datasets.make_specimens(experiment.data, experiment.institutions, 0, 1)
     datasets.write(first.folder, header, parts)
     assert [p.name for p in (tmp_path / "data").iterdir()] == [first.folder.name]
 

@@ -156,7 +156,7 @@ def test_folder_dealt_to_many_is_always_readable(
 
 def test_wrong_folder(tmp_path: Path) -> None:
     source = tree(tmp_path / "s")
-    with pytest.raises(InputError, match="holds no <domain>/<modality>/<label>"):
+    with pytest.raises(InputError, match="holds no DOMAIN/MODALITY/LABEL"):
         importers.import_to_manifest(source / "med", tmp_path / "o", institutions=2)
     with pytest.raises(InputError, match="leave the option out"):
         importers.import_to_manifest(source, tmp_path / "o", institutions=2, domain="x")

@@ -16,20 +16,20 @@ from fedfuse_ray.privacy.mechanisms.gaussian import (
     gaussian_noise,
     group_noise_stds,
     joint_noise_multiplier,
-    noise_share_std,
     realised_noise_multiplier,
+    share_std,
 )
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE, concentrated_terms, integer_scale
 
 
 def test_shares_of_the_owners_that_remain_make_the_whole_noise():
     for owners, tolerated in ((15, 0), (15, 3), (2, 1), (5, 4)):
-        share = noise_share_std(2.0, 0.5, owners, tolerated)
+        share = share_std(2.0 * 0.5, owners - effective_tolerance(owners, tolerated))
         assert (owners - tolerated) * share**2 == pytest.approx(1.0)
 
 
 def test_a_single_owner_carries_the_full_noise():
-    assert noise_share_std(2.0, 0.5, 1, 7) == 1.0
+    assert share_std(2.0 * 0.5, 1 - effective_tolerance(1, 7)) == 1.0
     assert effective_tolerance(3, 99) == 2
     with pytest.raises(InputError, match="owner"):
         effective_tolerance(0, 0)

@@ -11,6 +11,7 @@ from fedfuse_ray.report.rows import institutions_table
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.report.theme import is_empty
 from fedfuse_ray.report.units import second_unit
+from tests.support.pages import markup_of
 from tests.support.report_sample import DEADLINE, institution_rows, round_row, summary, write_sample
 
 LATE = ("env-04", 3)
@@ -147,7 +148,7 @@ def test_markup_in_an_institutions_name_is_shown_not_obeyed(tmp_path):
 
 def test_the_section_tells_what_became_of_each_institution(private):
     charts = Charts()
-    text = communication(private, charts)
+    text = markup_of(communication(private, charts), charts)
     assert len(charts.figures) == 4
     assert "<h3>Bits a parameter by block</h3>" in text
     assert "Move the slider" in text
@@ -165,14 +166,14 @@ def test_the_section_tells_what_became_of_each_institution(private):
 
 
 def test_who_was_not_chosen_is_counted_apart(private):
-    assert "not selected" not in communication(private, Charts())
+    assert "not selected" not in markup_of(communication(private, Charts()))
     told = [
         "not selected" if row["institution"] == "med-01" and row["round"] <= 4 else row["status"]
         for row in private.institutions.to_pylist()
     ]
     index = private.institutions.column_names.index("status")
     chosen = private.institutions.set_column(index, "status", [told])
-    text = communication(replace(private, institutions=chosen), Charts())
+    text = markup_of(communication(replace(private, institutions=chosen), Charts()))
     row = text[text.index("<td>med-01</td>") :]
     cells = row[: row.index("</tr>")].replace('<td class="number">', "|").replace("</td>", "")
     assert cells.split("|")[1:6] == ["10", "0", "0", "0", "4"]
@@ -180,7 +181,7 @@ def test_who_was_not_chosen_is_counted_apart(private):
 
 def test_the_section_of_an_ideal_network_has_no_timeline_and_no_bits(ideal):
     charts = Charts()
-    text = communication(ideal, charts)
+    text = markup_of(communication(ideal, charts), charts)
     assert len(charts.figures) == 2
     assert "the network is ideal" in text
     assert "Bits a parameter" not in text
@@ -199,7 +200,7 @@ def test_where_nothing_was_sent_that_is_said_once(tmp_path):
         institutions=institutions,
         summary=Summary.model_validate(summary(rounds=0)),
     )
-    text = communication(silent, Charts())
+    text = markup_of(communication(silent, Charts()))
     assert text.count('class="empty"') == 1
     assert "Nothing was sent in this run." in text
 

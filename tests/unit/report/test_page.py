@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -16,6 +15,7 @@ from fedfuse_ray.report import (
     write_run_report,
 )
 from fedfuse_ray.report.comparison import relative_to_centralized
+from tests.support.pages import charts_of, own_markup
 from tests.support.report_sample import DOMAINS, evaluation, summary, write_sample
 
 KINDS = {
@@ -45,21 +45,12 @@ def compared(tmp_path_factory):
     return folder, write_report(folder).read_text(encoding="utf-8")
 
 
-def own_markup(page):
-    """The page without plotly's source, which names addresses that it never fetches."""
-    assert page.count(get_plotlyjs()) == 1
-    return page.replace(get_plotlyjs(), "")
-
-
 def check_self_contained(page):
     assert len(page.encode()) < 6e6
+    assert page.count(get_plotlyjs()) == 1
     markup = own_markup(page)
     assert not re.search(r"https?://|//cdn|<link|<script[^>]* src|<img|@import|url\(", markup)
     assert "default-src 'none'" in markup
-
-
-def charts_of(page):
-    return json.loads(re.search(r'id="charts">(.*?)</script>', own_markup(page)).group(1))
 
 
 def test_a_page_needs_no_network(page):

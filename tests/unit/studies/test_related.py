@@ -12,7 +12,7 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.related import running, tables
 from fedfuse_ray.studies.related.markdown import document
 from fedfuse_ray.studies.related.page import page
-from fedfuse_ray.studies.related.results import read
+from fedfuse_ray.studies.related.results import Related
 from fedfuse_ray.studies.related.running import TABLE, Asked, chosen, plan
 from fedfuse_ray.studies.sweeping.store import FAILED, Row
 from tests.support.paths import DOCS
@@ -21,7 +21,7 @@ from tests.support.paths import DOCS
 @pytest.fixture(scope="module")
 def found():
     """The table that the documentation shows."""
-    return read(DOCS / "related.json")
+    return Related.read(DOCS / "related.json")
 
 
 def test_the_documentation_is_what_the_measurements_say(found):

@@ -10,6 +10,7 @@ import pytest
 from fedfuse_ray.cli import main
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.reproducing import paper, tables
+from fedfuse_ray.studies.reproducing.cells import ENCODERS, FUSION, SCRATCH, STUDIES, cells_of
 from fedfuse_ray.studies.reproducing.markdown import document
 from fedfuse_ray.studies.reproducing.page import page
 from fedfuse_ray.studies.reproducing.results import (
@@ -18,12 +19,9 @@ from fedfuse_ray.studies.reproducing.results import (
     Spread,
     gains,
     pooled,
-    read,
-    write,
 )
 from fedfuse_ray.studies.reproducing.running import plan, study_names
 from fedfuse_ray.studies.reproducing.scale import FULL, QUICK, scale_of
-from fedfuse_ray.studies.reproducing.studies import ENCODERS, FUSION, SCRATCH, STUDIES, cells_of
 from tests.support.paths import DOCS
 
 
@@ -170,7 +168,7 @@ def test_page_and_document_show_what_was_run_and_ask_the_network_for_nothing():
 
 
 def test_report_writes_page_and_document_again(tmp_path, capsys):
-    write(tmp_path, found())
+    found().write(tmp_path)
     (tmp_path / "sweep.yaml").write_text("base: demo\n")
     assert main(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"Report: {tmp_path / 'report.html'}\n"
@@ -180,7 +178,7 @@ def test_report_writes_page_and_document_again(tmp_path, capsys):
 
 def test_the_document_is_what_the_reproduction_gives():
     stored = DOCS / "reproduction.json"
-    assert (DOCS / "paper.md").read_text() == document(read(stored)), (
+    assert (DOCS / "paper.md").read_text() == document(Reproduction.read(stored)), (
         "copy paper.md and reproduction.json from the folder of `reproduce --quick`"
     )
     assert json.loads(stored.read_text())["scale"] == "quick"

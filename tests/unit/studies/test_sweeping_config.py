@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.studies.sweeping.config import dump_sweep, load_sweep
+from fedfuse_ray.studies.sweeping.loading import dump_sweep, load_sweep
 from tests.support.paths import ROOT
 
 SMALL = {"base": "tiny", "space": {"training.rounds": [1, 2]}}

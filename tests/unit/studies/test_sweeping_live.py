@@ -33,12 +33,13 @@ def test_a_narrow_table_folds_names_and_a_wide_one_does_not():
     assert NAME in told.get()
 
 
-def test_a_line_that_is_too_long_for_a_terminal_goes_on_below(monkeypatch, capsys):
-    live = LiveTable([ROW], total=4)
-    monkeypatch.setattr(live, "_live", None)
+def test_a_line_that_is_too_long_for_a_terminal_goes_on_below(capsys):
+    log = Console(force_terminal=False)
+    live = LiveTable([ROW], total=4, terminal=log)
     live.ended(ROW)
     assert len(capsys.readouterr().out.splitlines()) == 1  # a log keeps a line a trial
-    monkeypatch.setattr(live, "_console", Console(width=60, force_terminal=True, color_system=None))
+    narrow = Console(width=60, force_terminal=True, color_system=None)
+    live = LiveTable([ROW], total=4, terminal=log, console=narrow)
     live.ended(ROW)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"[1/4] {NAME}:", "      done, accuracy 50.0% at round 0, not private, –"]  # noqa: RUF001

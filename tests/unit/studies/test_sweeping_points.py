@@ -7,7 +7,7 @@ import pytest
 
 from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.points import digest, expand, slug
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fedfuse_ray.report.theme import is_empty
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.report import sweep_page
 from fedfuse_ray.studies.sweeping.report.curves import privacy_utility
 from fedfuse_ray.studies.sweeping.report.heat import heat_maps
@@ -23,6 +23,7 @@ from fedfuse_ray.studies.sweeping.report.settings import (
 from fedfuse_ray.studies.sweeping.report.table import trials_table
 from fedfuse_ray.studies.sweeping.store import DONE, FAILED, STOPPED, Row
 from fedfuse_ray.studies.sweeping.summary import Selection
+from tests.support.pages import markup_of
 
 EPSILON = "privacy.target_epsilon"
 SWEEP = validate_sweep(
@@ -212,13 +213,13 @@ def test_axes_of_drawn_settings_are_scaled_as_they_were_drawn():
 
 def test_the_table_sorts_by_numbers_and_links_what_has_a_report():
     rows = [*gridded(), row(16, {"paradigm": "fedfuse", EPSILON: 1}, None, None, None, FAILED)]
-    html = trials_table(SWEEP, rows, {rows[3].trial})
+    html = markup_of(trials_table(SWEEP, rows, {rows[3].trial}))
     assert 'data-sort="100000.0">100 kB' in html
     last = html.partition("<script>")[0].rpartition("<tr>")[2]
     assert last.count('data-sort="">') == 5  # overall, domain, epsilon, uplink, time
     assert html.count('href="trials/') == 16
     assert html.count('class="number best"') == 1
-    assert 'title="16-&lt;t&gt;">16</span></td>' in html
+    assert 'title="16-&lt;t&gt;" data-sort="16">16</td>' in html
     assert "codec modint, bits 8" in html
     assert "aria-sort" in html
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.points import expand
 from fedfuse_ray.studies.sweeping.report import sweep_page
 from fedfuse_ray.studies.sweeping.store import (

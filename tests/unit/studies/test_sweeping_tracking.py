@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.studies.sweeping.config import dump_sweep, load_sweep, validate_sweep
+from fedfuse_ray.studies.sweeping.loading import dump_sweep, load_sweep, validate_sweep
 from fedfuse_ray.studies.sweeping.points import expand
 from fedfuse_ray.studies.sweeping.store import FAILED, SweepStore
 from fedfuse_ray.studies.sweeping.tracking import check_extras, keep_quiet
@@ -152,12 +152,9 @@ def test_a_tracker_that_cannot_begin_is_bad_input(tmp_path, monkeypatch):
     from fedfuse_ray.studies.sweeping.on_ray import tracking as on_ray_tracking
 
     def broken(asked, store):
-        def made():
-            raise ValueError("no such\nserver")
+        raise ValueError("no such\nserver")
 
-        return made
-
-    monkeypatch.setattr(on_ray_tracking, "_mlflow", broken)
+    monkeypatch.setitem(on_ray_tracking.TRACKERS, "mlflow", broken)
     monkeypatch.setattr(on_ray_tracking, "keep_quiet", lambda tracking: None)
     store = SweepStore(tmp_path)
     with pytest.raises(InputError, match=r"tracking.mlflow.uri.*no such server"):

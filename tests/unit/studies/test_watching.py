@@ -12,7 +12,7 @@ from fedfuse_ray import cli
 from fedfuse_ray.config import dump
 from fedfuse_ray.errors import DeadlineError, InputError
 from fedfuse_ray.report import RunStore, write_comparison
-from fedfuse_ray.studies.sweeping.config import validate_sweep
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.points import expand
 from fedfuse_ray.studies.sweeping.store import DONE, Outcome, SweepStore, write_outcome
 from fedfuse_ray.studies.watching import look, look_at_folder, watch

@@ -56,18 +56,24 @@ def _key(plan: Plan, institution: Institution, dataset: Path) -> _Key:
     A dataset's folder is named after its content. Test specimens are seen by the default encoders
     (tier ""), its own by those of its tier.
     """
-    who, spec = institution.participant, plan.spec
+    participant, spec = institution.participant, plan.spec
     encoders = tuple(
         spec.config.encoder_for(modality, tier).model_dump_json()
         if spec.frozen(modality, tier)
         else None
-        for tier in dict.fromkeys(("", who.tier))
-        for modality in (spec.domains[who.domain] if not tier else who.modalities)
+        for tier in dict.fromkeys(("", participant.tier))
+        for modality in (spec.domains[participant.domain] if not tier else participant.modalities)
     )
     frozen = any(encoders)
     return (
         str(dataset),
-        (who.name, who.members, who.tier, who.num_gpus > 0, plan.test_part(who)),
+        (
+            participant.name,
+            participant.members,
+            participant.tier,
+            participant.num_gpus > 0,
+            plan.test_part(participant),
+        ),
         encoders,
         (spec.seed, tuple(sorted(spec.shapes.items()))) if frozen else (),
     )

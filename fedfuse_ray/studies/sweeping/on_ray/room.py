@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from ray import tune
 
@@ -18,7 +17,7 @@ from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.store import EXPERIMENT, SweepStore
 
 
-def of_a_trial(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
+def of_a_trial(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> object:
     """Return what each trial reserves.
 
     Raises:

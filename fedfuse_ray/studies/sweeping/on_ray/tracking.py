@@ -10,9 +10,9 @@ from typing import Any
 from ray import tune
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.studies.sweeping.config import Sweep
+from fedfuse_ray.studies.sweeping.config import MlflowTracking, Sweep, WandbTracking
 from fedfuse_ray.studies.sweeping.store import FAILED, SweepStore
-from fedfuse_ray.studies.sweeping.tracking import MlflowTracking, WandbTracking, keep_quiet
+from fedfuse_ray.studies.sweeping.tracking import keep_quiet
 
 Naming = Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
 """From what Tune knows of a trial to the trial's name and its settings."""
@@ -44,13 +44,13 @@ class Reporter(tune.Callback):  # type: ignore[misc]
         tracker: Ray's integration, set up already.
         store: The sweep's folder.
         naming: Names trials.
-        known: Trials that an earlier run of the sweep has told of.
+        earlier: Trials that an earlier run of the sweep has told of.
     """
 
     def __init__(
-        self, tracker: Any, store: SweepStore, naming: Naming, known: Collection[str]
+        self, tracker: Any, store: SweepStore, naming: Naming, earlier: Collection[str]
     ) -> None:
-        self._tracker, self._store, self._naming, self._known = tracker, store, naming, known
+        self._tracker, self._store, self._naming, self._earlier = tracker, store, naming, earlier
         self._works = True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +85,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
 
     def _tell(self, trial: Any, act: Callable[[_Shown], None]) -> None:
         name, settings = self._naming(trial.config)
-        if name in self._known or not self._works:
+        if name in self._earlier or not self._works:
             return
         folder = self._store.trials / name
         folder.mkdir(exist_ok=True)  # under optuna the trial's process lays it out, a moment later
@@ -99,7 +99,7 @@ class Reporter(tune.Callback):  # type: ignore[misc]
 
 
 def reporters(
-    sweep: Sweep, store: SweepStore, naming: Naming, known: Collection[str]
+    sweep: Sweep, store: SweepStore, naming: Naming, earlier: Collection[str]
 ) -> list[Reporter]:
     """Set up the trackers that a sweep asks for; needs no Ray instance.
 
@@ -109,45 +109,44 @@ def reporters(
     keep_quiet(sweep.tracking)
     trackers = []
     if (mlflow := sweep.tracking.mlflow) is not None:
-        trackers.append(_ready("mlflow.uri", mlflow.address(store.folder), _mlflow(mlflow, store)))
+        told = ("mlflow.uri", mlflow.address(store.folder))
+        trackers.append(_ready(*told, lambda: TRACKERS["mlflow"](mlflow, store)))
     if (wandb := sweep.tracking.wandb) is not None:
-        trackers.append(_ready("wandb.mode", wandb.mode, _wandb(wandb, store)))
-    return [Reporter(tracker, store, naming, known) for tracker in trackers]
+        trackers.append(_ready("wandb.mode", wandb.mode, lambda: TRACKERS["wandb"](wandb, store)))
+    return [Reporter(tracker, store, naming, earlier) for tracker in trackers]
 
 
-def _ready(field: str, value: str, tracker: Callable[[], Any]) -> Any:
+def _ready(field: str, value: str, make: Callable[[], Any]) -> Any:
     try:
-        made = tracker()
-        made.setup()
+        tracker = make()
+        tracker.setup()
     except Exception as error:
         said = " ".join(str(error).split())
         raise InputError(f"tracking.{field}", value, f"can't be used: {said}") from error
-    return made
+    return tracker
 
 
-def _mlflow(asked: MlflowTracking, store: SweepStore) -> Callable[[], Any]:
-    def made() -> Any:
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
+def _mlflow(asked: MlflowTracking, store: SweepStore) -> Any:
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-        return MLflowLoggerCallback(
-            asked.address(store.folder),
-            experiment_name=asked.experiment or store.folder.name,
-            tags=dict(asked.tags),
-        )
-
-    return made
+    return MLflowLoggerCallback(
+        asked.address(store.folder),
+        experiment_name=asked.experiment or store.folder.name,
+        tags=dict(asked.tags),
+    )
 
 
-def _wandb(asked: WandbTracking, store: SweepStore) -> Callable[[], Any]:
-    def made() -> Any:
-        from ray.air.integrations.wandb import WandbLoggerCallback
+def _wandb(asked: WandbTracking, store: SweepStore) -> Any:
+    from ray.air.integrations.wandb import WandbLoggerCallback
 
-        return WandbLoggerCallback(
-            project=asked.project,
-            group=asked.group,
-            entity=asked.entity,
-            mode=asked.mode,
-            dir=str(store.folder),
-        )
+    return WandbLoggerCallback(
+        project=asked.project,
+        group=asked.group,
+        entity=asked.entity,
+        mode=asked.mode,
+        dir=str(store.folder),
+    )
 
-    return made
+
+TRACKERS: dict[str, Callable[[Any, SweepStore], Any]] = {"mlflow": _mlflow, "wandb": _wandb}
+"""From a tracker's name in the sweep file to what makes Ray's integration of it."""

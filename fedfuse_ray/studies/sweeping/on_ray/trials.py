@@ -23,11 +23,10 @@ from actors.metrics import RayMetrics
 from actors.ray_executor import RayExecutor
 from fedfuse_ray.config import ExecutionConfig, Experiment
 from fedfuse_ray.runs.progress import Progress, Silent
-from fedfuse_ray.studies.sweeping import proposing
-from fedfuse_ray.studies.sweeping.config import AshaSearch, OptunaSearch, Sweep
-from fedfuse_ray.studies.sweeping.on_ray import room
+from fedfuse_ray.studies.sweeping.config import AshaSearch, OptunaSearch, Sweep, Tracking
+from fedfuse_ray.studies.sweeping.on_ray import proposing, room
+from fedfuse_ray.studies.sweeping.on_ray.proposing import FOLDER, named, proposed
 from fedfuse_ray.studies.sweeping.on_ray.tracking import reporters
-from fedfuse_ray.studies.sweeping.proposing import FOLDER, named, proposed
 from fedfuse_ray.studies.sweeping.store import (
     MISSING,
     Row,
@@ -36,7 +35,6 @@ from fedfuse_ray.studies.sweeping.store import (
     read_progress,
     read_row,
 )
-from fedfuse_ray.studies.sweeping.tracking import Tracking
 from fedfuse_ray.studies.sweeping.trial import Step, Trial
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ _WORST = 1e9
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialState:
     """What is known of a trial while the sweep goes on."""
 
     name: str
@@ -96,20 +94,20 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
         if isinstance(result, Step):
             self._last = result
             # Only trackers look at more than the accuracy before a trial's end.
-            known = metrics_of(read_progress(self._folder, result.round)) if self._tracked else {}
+            metrics = metrics_of(read_progress(self._folder, result.round)) if self._tracked else {}
             ended: dict[str, Any] = {"done": False}
         else:
             row = read_row(self._folder)
-            known = metrics_of(row)
+            metrics = metrics_of(row)
             ended = {"done": True, **measured(row), "status": row.status}
-        told = {
+        report = {
             "name": self._folder.name,
             "round": self._last.round,
             "total": self._last.total,
             "accuracy": self._last.accuracy,
-            "metrics": known,
+            "metrics": metrics,
         }
-        return told | ended
+        return report | ended
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Save nothing: the trial's folder has a checkpoint of every round."""
@@ -141,7 +139,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
 class _Watcher(tune.Callback):  # type: ignore[misc]
     """Passes on what Tune hears of trials."""
 
-    def __init__(self, tell: Callable[[Told], None]) -> None:
+    def __init__(self, tell: Callable[[TrialState], None]) -> None:
         self._tell = tell
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -152,19 +150,23 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A round is done, or the trial is."""
-        known = (result["name"], result["round"], result["total"], result["accuracy"])
-        self._tell(Told(*known, ended=bool(result["done"])))
+        self._tell(_state(result, ended=bool(result["done"])))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has ended, of itself or stopped by the search."""
         result = trial.last_result or {}
         if "name" in result:
-            known = (result["name"], result["round"], result["total"], result["accuracy"])
-            self._tell(Told(*known, ended=True))
+            self._tell(_state(result, ended=True))
+
+
+def _state(result: Mapping[str, Any], *, ended: bool) -> TrialState:
+    return TrialState(
+        result["name"], result["round"], result["total"], result["accuracy"], ended=ended
+    )
 
 
 def run_trials(
-    sweep: Sweep, store: SweepStore, names: Sequence[str], tell: Callable[[Told], None]
+    sweep: Sweep, store: SweepStore, names: Sequence[str], tell: Callable[[TrialState], None]
 ) -> None:
     """Run trials to their end; their results are in their folders.
 
@@ -178,17 +180,10 @@ def run_trials(
     Raises:
         ResourceError: No node has room for a trial.
     """
-    # Tune's own tables and per-trial logs would only say again what the trials' folders hold.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    # Only a trial's last report has all objectives.
-    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-    # It misses the very logs that are turned off above.
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    _keep_tune_quiet()
     search = proposing.algorithm(sweep, store, names)
-    known = set(names) - set(store.missing())
-    trackers = reporters(sweep, store, lambda config: named(sweep, store, config), known)
+    earlier = set(names) - set(store.missing())
+    trackers = reporters(sweep, store, lambda config: named(sweep, store, config), earlier)
     connect(ExecutionConfig(), {"search": sweep.search.kind, "results": str(store.folder)})
     resources = room.of_a_trial(sweep, store, names)
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
@@ -218,7 +213,18 @@ def run_trials(
     shutil.rmtree(store.folder / _TUNE, ignore_errors=True)
 
 
-def _tell_nobody(told: Told) -> None:
+def _keep_tune_quiet() -> None:
+    # Tune's own tables and per-trial logs would only say again what the trials' folders hold.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # Only a trial's last report has all objectives.
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    # It misses the very logs that are turned off above.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+
+
+def _tell_nobody(state: TrialState) -> None:
     """Do nothing."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from fedfuse_ray.report.schema import OVERALL
-from fedfuse_ray.report.theme import BLUE, Mark, band, layout, marks, text
+from fedfuse_ray.report.theme import BLUE, Mark, band, hover, layout, marks, text
 from fedfuse_ray.report.units import percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.settings import (
@@ -100,7 +100,7 @@ def _name(split: Sequence[Setting], row: Row) -> str:
     parts = [
         told(row.values[s.name])
         if s.name == "paradigm"
-        else f"{s.label} {told(row.values[s.name])}"
+        else f"{text(s.label)} {told(row.values[s.name])}"
         for s in split
     ]
     return ", ".join(parts) or "all trials"
@@ -173,8 +173,7 @@ def _add_line(
             line={"color": mark.color, "width": 2.5},
             marker={"symbol": mark.symbol, "size": 8, "color": mark.color},
             customdata=[point.spread for point in private],
-            hovertemplate=f"{name}, epsilon %{{x:.3g}}<br>mean %{{y:.1%}}, "
-            "%{customdata}<extra></extra>",
+            hovertemplate=hover(f"{name}, epsilon %{{x:.3g}}", "mean %{y:.1%}, %{customdata}"),
         )
     for point in points[len(private) :]:
         figure.add_scatter(
@@ -183,6 +182,5 @@ def _add_line(
             name=f"{name} ({NOT_PRIVATE})",
             mode="lines",
             line={"color": mark.color, "width": 2, "dash": "dash"},
-            hovertemplate=f"{name}, {NOT_PRIVATE}<br>mean %{{y:.1%}}, {point.spread}"
-            "<extra></extra>",
+            hovertemplate=hover(f"{name}, {NOT_PRIVATE}", f"mean %{{y:.1%}}, {point.spread}"),
         )

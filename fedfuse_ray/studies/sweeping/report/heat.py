@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from fedfuse_ray.report.theme import SEQUENTIAL, category_axis, layout
+from fedfuse_ray.report.theme import SEQUENTIAL, category_axis, hover, layout, text
 from fedfuse_ray.report.units import percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.settings import SEED, Setting, folded, told, varying
@@ -66,17 +66,19 @@ def _map(down: Setting, across: Setting, scores: Scores, edges: tuple[float, flo
             ygap=2,
             texttemplate="%{z:.0%}" if numbered else None,
             hoverongaps=False,
-            hovertemplate=(
-                f"{folded(across.label)} %{{x}}<br>{folded(down.label)} %{{y}}<br>"
-                "mean accuracy %{z:.1%}<br>%{customdata}<extra></extra>"
+            hovertemplate=hover(
+                f"{folded(text(across.label))} %{{x}}",
+                f"{folded(text(down.label))} %{{y}}",
+                "mean accuracy %{z:.1%}",
+                "%{customdata}",
             ),
             showscale=not numbered,
             colorbar={"tickformat": ".0%", "thickness": 12, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(category_axis(title_text=across.label))
-    figure.update_yaxes(category_axis(title_text=down.label, autorange="reversed"))
-    title = f"{down.label} and {across.label}"
+    figure.update_xaxes(category_axis(title_text=text(across.label)))
+    figure.update_yaxes(category_axis(title_text=text(down.label), autorange="reversed"))
+    title = text(f"{down.label} and {across.label}")
     figure.update_layout(**layout(title, 150 + 44 * max(2, len(down.values))))
     return figure
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from html import escape
 from pathlib import Path
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report.page import Card, Charts, cards, document, grid, section
+from fedfuse_ray.report.page import Card, Charts, Page, Section, Tiles, document
 from fedfuse_ray.report.units import human_bytes, percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.curves import privacy_utility
@@ -18,14 +17,6 @@ from fedfuse_ray.studies.sweeping.report.settings import SEED
 from fedfuse_ray.studies.sweeping.report.table import trials_table
 from fedfuse_ray.studies.sweeping.store import DONE, FAILED, MISSING, STOPPED, Row
 from fedfuse_ray.studies.sweeping.summary import Selection, best, pareto
-
-_SECTIONS = {
-    "front": "The Pareto front",
-    "privacy": "Privacy and utility",
-    "settings": "What the settings do",
-    "selection": "What choosing costs",
-    "trials": "The trials",
-}
 
 
 def write_sweep_report(
@@ -45,19 +36,27 @@ def sweep_page(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> str:
         "Bold is on the Pareto front. The best of many scores is a little lucky: train it again "
         "with other seeds before relying on its number. A column's name sorts by it."
     )
-    parts = {
-        "front": _front(sweep, rows, front, charts),
-        "privacy": _privacy(sweep, rows, charts),
-        "settings": _settings(sweep, rows, front, charts),
-        "selection": section("selection", _SECTIONS["selection"], selection.text),
-        "trials": section("trials", _SECTIONS["trials"], chosen, trials_table(sweep, rows, front)),
-    }
-    shown = [name for name, part in parts.items() if part]  # epsilon may not have been varied
-    body = _header(sweep, rows, selection, shown) + "".join(parts.values())
-    return document(f"Sweep over {Path(sweep.base).stem}", body, charts)
+    sections = [
+        _front(sweep, rows, front, charts),
+        *_privacy(sweep, rows, charts),
+        _settings(sweep, rows, front, charts),
+        Section("selection", "What choosing costs", selection.text),
+        Section("trials", "The trials", chosen, [trials_table(sweep, rows, front)]),
+    ]
+    base = Path(sweep.base).stem
+    page = Page(
+        title=f"Sweep over {base}",
+        sections=sections,
+        kicker=f"fedfuse_ray sweep over {base}",
+        heading="Sweep",
+        lead=", ".join(sweep.space),
+        cards=_key_numbers(sweep, rows, selection),
+        links=sections,
+    )
+    return document(page, charts)
 
 
-def _front(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Charts) -> str:
+def _front(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Charts) -> Section:
     *some, last = sweep.objectives
     weighed = f"{', '.join(some)} and {last}, and better in one of them" if some else last
     intro = (
@@ -67,19 +66,18 @@ def _front(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Ch
         else f"The front is the best in {last}."
     )
     caption = "The dotted stair is the best accuracy at this cost or less."
-    return section(
-        "front",
-        _SECTIONS["front"],
-        intro,
+    drawn = [
         charts.add(against_epsilon(rows, front), f"Further left protects more. {caption}"),
         charts.add(against_bytes(rows, front), f"Further left sends less. {caption}"),
-    )
+    ]
+    return Section("front", "The Pareto front", intro, drawn)
 
 
-def _privacy(sweep: Sweep, rows: Sequence[Row], charts: Charts) -> str:
+def _privacy(sweep: Sweep, rows: Sequence[Row], charts: Charts) -> list[Section]:
+    """Return the section, none where epsilon was not varied."""
     curves = privacy_utility(sweep, rows)
     if not curves.figures:
-        return ""
+        return []
     over = ", ".join("seeds" if label == SEED else label for label in curves.over)
     intro = (
         f"What each epsilon buys. A line is the mean over {over}; its band reaches from the "
@@ -88,36 +86,26 @@ def _privacy(sweep: Sweep, rows: Sequence[Row], charts: Charts) -> str:
         else "What each epsilon buys. A point is one trial; a sweep over seeds shows the spread."
     )
     caption = f"Mean over {over}, lowest to highest." if over else "One trial a point."
-    drawn = grid(charts.add(figure, caption) for figure in curves.figures)
-    return section("privacy", _SECTIONS["privacy"], intro, drawn)
+    drawn = Tiles([charts.add(figure, caption) for figure in curves.figures])
+    return [Section("privacy", "Privacy and utility", intro, [drawn])]
 
 
-def _settings(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Charts) -> str:
+def _settings(sweep: Sweep, rows: Sequence[Row], front: Collection[str], charts: Charts) -> Section:
     lines, maps = parallel(sweep, rows, front), heat_maps(sweep, rows)
     fanned = (
         "A line is a trial. Lines through one value of a setting are fanned out, the most accurate "
         "on top."
     )
-    drawn = charts.add(lines, fanned)
+    drawn = charts.add(lines, fanned, wide=True)
+    title = "What the settings do"
     if not maps:
-        return section("settings", _SECTIONS["settings"], "Every trial across its settings.", drawn)
+        return Section("settings", title, "Every trial across its settings.", [drawn])
     intro = (
         "Every trial across its settings, then each pair of listed settings: the mean accuracy "
         "over all else, seeds among it, in the same colours on every map."
     )
-    tiles = grid(charts.add(figure, "Mean accuracy over all else.") for figure in maps)
-    return section("settings", _SECTIONS["settings"], intro, drawn, tiles)
-
-
-def _header(sweep: Sweep, rows: Sequence[Row], selection: Selection, shown: Sequence[str]) -> str:
-    links = "".join(f'<a href="#{name}">{_SECTIONS[name]}</a>' for name in shown)
-    base = escape(Path(sweep.base).stem)
-    lead = escape(", ".join(sweep.space))
-    return (
-        f'<header><p class="kicker">fedfuse_ray sweep over {base}</p><h1>Sweep</h1>'
-        f'<p class="lead">{lead}</p>{cards(_key_numbers(sweep, rows, selection))}'
-        f'<nav aria-label="Sections">{links}</nav></header>'
-    )
+    tiles = Tiles([charts.add(figure, "Mean accuracy over all else.") for figure in maps])
+    return Section("settings", title, intro, [drawn, tiles])
 
 
 def _key_numbers(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> list[Card]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from fedfuse_ray.report.theme import BLUE, NEUTRAL, VERMILION, empty, layout
+from fedfuse_ray.report.theme import BLUE, NEUTRAL, VERMILION, bold, empty, hover, layout, text
 from fedfuse_ray.report.units import plain
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.settings import (
@@ -162,7 +162,7 @@ def _add_lines(
             marker={"size": 5, "color": color},
             opacity=0.9 if width > 2 else 0.55,
             customdata=[described(rows[i])] * len(axes),
-            hovertemplate="%{customdata}<extra></extra>",
+            hovertemplate=hover("%{customdata}"),
         )
 
 
@@ -177,7 +177,7 @@ def _add_axes(figure: go.Figure, axes: Sequence[_Axis]) -> None:
     hidden = {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}
     figure.update_xaxes(
         tickvals=list(range(len(axes))),
-        ticktext=[f"<b>{folded(axis.label)}</b>" for axis in axes],
+        ticktext=[bold(folded(text(axis.label))) for axis in axes],
         side="top",
         range=[-0.08 * len(axes), len(axes) - 1 + 0.04 * len(axes)],
         **hidden,

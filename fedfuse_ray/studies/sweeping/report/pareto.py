@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from fedfuse_ray.report.theme import BLUE, NEUTRAL, SEQUENTIAL, VERMILION, empty, layout
+from fedfuse_ray.report.theme import BLUE, NEUTRAL, SEQUENTIAL, VERMILION, empty, hover, layout
 from fedfuse_ray.studies.sweeping.report.settings import (
     NOT_PRIVATE,
     described,
@@ -129,7 +129,7 @@ def _add_trials(
                 mode="markers",
                 marker=marker,
                 customdata=[described(row) for row in among],
-                hovertemplate="%{customdata}<extra></extra>",
+                hovertemplate=hover("%{customdata}"),
             )
 
 

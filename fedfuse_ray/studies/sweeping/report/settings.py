@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from fedfuse_ray.report.theme import text
+from fedfuse_ray.report.theme import bold, lines, text
 from fedfuse_ray.report.units import byte_unit, percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.points import value_text
@@ -77,22 +77,22 @@ def key(value: Any) -> str:
 
 
 def told(value: Any) -> str:
-    """Return a setting's value for a chart or a cell."""
+    """Return a setting's value for a chart."""
     return text(value_text(value))
 
 
 def folded(label: str) -> str:
     """Return a label, on as many lines as it needs; names break after dots and underscores."""
     breakable = label.replace("_", "_ ").replace(".", ". ") if " " not in label else label
-    lines = wrap(breakable, _WIDTH, break_long_words=False)
-    return "<br>".join(line.replace("_ ", "_").replace(". ", ".") for line in lines)
+    broken = wrap(breakable, _WIDTH, break_long_words=False)
+    return lines(line.replace("_ ", "_").replace(". ", ".") for line in broken)
 
 
 def described(row: Row) -> str:
     """Return a trial as the lines that a pointer on it shows."""
-    return "<br>".join(
+    return lines(
         [
-            f"<b>{text(row.trial)}</b>",
+            bold(text(row.trial)),
             *(f"{text(name)}: {told(value)}" for name, value in row.values.items()),
             f"accuracy {percent(row.accuracy)}, {epsilon_text(row.epsilon)}, "
             f"{tick_bytes(row.uplink_bytes)} up",

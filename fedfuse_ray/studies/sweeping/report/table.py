@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from html import escape
-from importlib import resources
 from urllib.parse import quote
 
-from fedfuse_ray.report.page import table
+from fedfuse_ray.report.page import Cell, Panel, Table
 from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.points import value_text
-from fedfuse_ray.studies.sweeping.report.settings import labels, told
+from fedfuse_ray.studies.sweeping.report.settings import labels
 from fedfuse_ray.studies.sweeping.store import DONE, Row
 
 
-def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> str:
-    """Return the table with the script that sorts it; without the script it is a plain table.
+def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> Panel:
+    """Return the table, which a script sorts; without the script it is a plain table.
 
     Args:
         sweep: For the settings' order.
@@ -30,13 +28,13 @@ def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> s
     domains = list(dict.fromkeys(name for row in rows for name in row.domains or {}))
     settings = [named[name] for name in (*words, *numbers)]
     results = ("overall", *domains, "epsilon", "uplink", "rounds run", "time")
-    body = [
+    body: list[tuple[str | Cell, ...]] = [
         (
             _link(place, row),
-            escape(row.status),
-            *(told(row.values.get(name)) for name in words),
+            row.status,
+            *(value_text(row.values.get(name)) for name in words),
             *(_number(row.values[name], value_text(row.values[name])) for name in numbers),
-            _number(row.accuracy, percent(row.accuracy), strong=row.trial in front),
+            _number(row.accuracy, percent(row.accuracy), best=row.trial in front),
             *(_number(score := (row.domains or {}).get(name), percent(score)) for name in domains),
             _number(row.epsilon, ABSENT if row.epsilon is None else f"{row.epsilon:.2f}"),
             _number(row.uplink_bytes, human_bytes(row.uplink_bytes)),
@@ -45,28 +43,20 @@ def trials_table(sweep: Sweep, rows: Sequence[Row], front: Collection[str]) -> s
         )
         for place, row in enumerate(rows)
     ]
-    shown = table(("trial", "status", *settings, *results), body, numbers=2 + len(words))
-    script = resources.files("fedfuse_ray.studies.sweeping.report.assets") / "sorting.js"
-    return (
-        f'<div class="panel sortable">{shown}</div>'
-        f"<script>{script.read_text(encoding='utf-8')}</script>"
-    )
+    head = ("trial", "status", *settings, *results)
+    return Panel([Table(head, body, numbers=2 + len(words), sortable=True)])
 
 
-def _link(place: int, row: Row) -> str:
+def _link(place: int, row: Row) -> Cell:
     """Return a trial's place; its name only repeats the settings beside it, so it is a tip."""
-    shown = f'<span title="{escape(row.trial)}">{place:02d}</span>'
-    if row.status == DONE:
-        shown = f'<a href="trials/{quote(row.trial)}/report.html">{shown}</a>'
-    return f'<td data-sort="{place}">{shown}</td>'
+    href = f"trials/{quote(row.trial)}/report.html" if row.status == DONE else ""
+    return Cell(f"{place:02d}", tip=row.trial, href=href, sort=str(place))
 
 
 def _counts(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _number(value: float | None, shown: str, *, strong: bool = False) -> str:
+def _number(value: float | None, shown: str, *, best: bool = False) -> Cell:
     """Return a cell with the number that it is sorted by."""
-    kind = "number best" if strong else "number"
-    key = "" if value is None else repr(float(value))
-    return f'<td class="{kind}" data-sort="{key}">{escape(shown)}</td>'
+    return Cell(shown, sort="" if value is None else repr(float(value)), best=best)

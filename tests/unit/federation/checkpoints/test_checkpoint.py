@@ -5,17 +5,40 @@ import io
 import numpy as np
 import pytest
 
+from fedfuse_ray.compression.codec import Setting
 from fedfuse_ray.errors import FedfuseError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.checkpoints.state import NoiseHistory, ServerState
+from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.messages.updates import Kept, Update
+from fedfuse_ray.privacy.accounting.adaptive_budget import Signal
 from tests.support.federations import random_blocks
 
 SIZES = {"encoder/ct": 4, "fusion": 3, "head/x/ct": 1}
 FULL = Checkpoint(
     round=7,
     weights=random_blocks(SIZES, 1),
-    strategy={f"control/{name}": v for name, v in random_blocks(SIZES, 2).items()},
-    institutions={"a": random_blocks(SIZES, 3), "b-2": {"control/fusion": np.float32([1, 2, 3])}},
+    server=ServerState(
+        strategy=random_blocks(SIZES, 2),
+        average=random_blocks(SIZES, 4),
+        held=random_blocks(SIZES, 5),
+        tracked=Update(random_blocks(SIZES, 6), random_blocks({"fusion": 3}, 7)),
+        used={"a": 6, "b-2": 3},
+        released=Released(
+            clip_norm=0.1,
+            noise_factor=1.25,
+            settings={"fusion": Setting(bits=5, fraction=0.3)},
+        ),
+        noise_history=NoiseHistory(spent=(1.0, 1.25), signals=(Signal(0.1, 0.2),)),
+    ),
+    institutions={
+        "a": Kept(controls=random_blocks(SIZES, 3)),
+        "b-2": Kept(
+            controls={"fusion": np.float32([1, 2, 3])},
+            memory={"control/fusion": np.float32([4, 5, 6]), "head/x/ct": np.float32([7])},
+        ),
+    },
 )
 
 
@@ -26,13 +49,25 @@ def same(a, b):
         assert a[name].dtype == b[name].dtype
 
 
+def same_update(a, b):
+    same(a.weights, b.weights)
+    same(a.controls, b.controls)
+
+
 def equal(a, b):
     assert a.round == b.round
     same(a.weights, b.weights)
-    same(a.strategy, b.strategy)
+    assert (a.server is None) == (b.server is None)
+    if a.server is not None:
+        for part in ("strategy", "average", "held"):
+            same(getattr(a.server, part), getattr(b.server, part))
+        same_update(a.server.tracked, b.server.tracked)
+        for part in ("used", "released", "noise_history"):
+            assert getattr(a.server, part) == getattr(b.server, part)
     assert a.institutions.keys() == b.institutions.keys()
-    for who in a.institutions:
-        same(a.institutions[who], b.institutions[who])
+    for who, kept in a.institutions.items():
+        same(kept.controls, b.institutions[who].controls)
+        same(kept.memory, b.institutions[who].memory)
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

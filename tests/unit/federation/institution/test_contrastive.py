@@ -16,7 +16,7 @@ from fedfuse_ray.federation.institution.contrastive import (
     contrastive_loss,
     in_round,
 )
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.modes.sides import ServerSide
 from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
@@ -100,8 +100,9 @@ def test_an_institution_learns_pairs_without_labels_and_sends_encoders_only():
     training.net.flat.copy_(start)
     result = paired.run_round(1, LocalRule(), {}, {})
     assert torch.equal(training.net.flat, again)
-    assert set(result.update) == {"encoder/ct", "encoder/mri"}
-    assert all(vector.any() for vector in result.update.values())
+    assert not result.update.controls
+    assert set(result.update.weights) == {"encoder/ct", "encoder/mri"}
+    assert all(vector.any() for vector in result.update.weights.values())
     losses += [paired.run_round(1, LocalRule(), {}, {}).loss for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
 
@@ -149,9 +150,10 @@ def test_heads_and_fusion_wait_for_the_supervised_rounds(tmp_path, trainable):
 
 def test_a_round_in_which_nobody_has_pairs_changes_nothing():
     plan = plan_of(tiny(ROUNDS.format(1), "strategy={kind: fedavg, server_momentum: 0.9}"))
-    server = Server(plan, Checkpoint(0, initial_blocks(plan.spec)))
+    side = ServerSide(plan, Checkpoint(0, initial_blocks(plan.spec)))
+    server = side.server
     before = server.sha256()
-    said = server.aggregate(1, [("med-02", packed("med-02", {}))])
+    said = side.finish(1, [("med-02", packed("med-02", {}))]).aggregation
     assert list(said.accepted) == ["med-02"]
     assert server.sha256() == before
     assert server.round == 1

@@ -98,8 +98,8 @@ def test_the_schedule_goes_on_over_rounds():
     settings = {**SGD, "schedule": "step", "decay_every": 2, "decay_factor": 1e-30}
     moved = run(round=1, local_epochs=2, **settings)
     still = run(round=2, local_epochs=2, **settings)
-    assert max(np.abs(v).max() for v in moved.update.values()) > 1e-4
-    assert max(np.abs(v).max() for v in still.update.values()) < 1e-20
+    assert max(np.abs(v).max() for v in moved.update.weights.values()) > 1e-4
+    assert max(np.abs(v).max() for v in still.update.weights.values()) < 1e-20
 
 
 # The loss.

@@ -194,7 +194,7 @@ def test_a_joint_step_projects_each_record_and_then_clips(net, data, kind, clipp
     assert np.mean(norms > clip_norm) == clipped
     expected, _ = reference(net, data, sketches, clip_norm)
     training = training_of(net=net, data=data, dropout=0.0)
-    update = joint_step(training, 1, terms_for(net, clip_norm), sketches=sketches).update
+    update = joint_step(training, 1, terms_for(net, clip_norm), sketches=sketches).update.weights
     assert list(update) == list(net.names)
     assert all(vector.dtype == np.float32 for vector in update.values())
 
@@ -267,8 +267,9 @@ def test_only_an_adaptive_norm_adds_a_count(net, data):
     training = training_of(net=net, data=data, dropout=0.0)
     fixed = joint_step(training, 1, terms_for(net))
     moved = joint_step(training, 1, terms_for(net), clip_norm=2.0)
-    assert COUNT not in fixed.update
+    assert COUNT not in fixed.update.weights
     _, norms = reference(net, data, {}, 2.0)
-    assert float(moved.update[COUNT][0]) == pytest.approx(np.sum(norms <= 2.0) - len(data) / 2)
+    count = float(moved.update.weights[COUNT][0])
+    assert count == pytest.approx(np.sum(norms <= 2.0) - len(data) / 2)
     pairs = itertools.product(net.names, (fixed, moved))
-    assert all(np.isfinite(result.update[name]).all() for name, result in pairs)
+    assert all(np.isfinite(result.update.weights[name]).all() for name, result in pairs)

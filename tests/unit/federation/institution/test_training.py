@@ -9,7 +9,7 @@ import torch
 from fedfuse_ray.federation.institution import training as local
 from fedfuse_ray.federation.institution.alone import train_alone
 from fedfuse_ray.federation.institution.training import batches, predict
-from fedfuse_ray.federation.strategies import CONTROL, LocalRule
+from fedfuse_ray.federation.strategies import LocalRule
 from tests.support.local_setup import MODALITIES, SGD, loss_of, run, specimens, training_of
 
 # A round, and what strategies change about it.
@@ -21,9 +21,9 @@ def test_an_update_is_new_minus_old_weights():
     result = training.run_round(1, LocalRule(), {}, {})
     after = training.net.get_blocks()
     assert result.steps == 2 * 3
-    assert result.update.keys() == before.keys()
-    assert result.state == {}
-    for name, update in result.update.items():
+    assert result.update.weights.keys() == before.keys()
+    assert (result.controls, result.update.controls) == ({}, {})
+    for name, update in result.update.weights.items():
         np.testing.assert_allclose(update, after[name] - before[name], atol=1e-7)
         assert update.dtype == np.float32
         assert np.abs(update).max() > 0
@@ -31,10 +31,13 @@ def test_an_update_is_new_minus_old_weights():
 
 def test_a_round_repeats_and_another_round_differs():
     first, again, other = run(round=1), run(round=1), run(round=2)
-    for name in first.update:
-        np.testing.assert_array_equal(first.update[name], again.update[name])
+    for name in first.update.weights:
+        np.testing.assert_array_equal(first.update.weights[name], again.update.weights[name])
     assert first.loss == again.loss
-    assert any(not np.array_equal(first.update[n], other.update[n]) for n in first.update)
+    assert any(
+        not np.array_equal(first.update.weights[n], other.update.weights[n])
+        for n in first.update.weights
+    )
 
 
 def test_training_lowers_the_loss():
@@ -57,16 +60,19 @@ def test_fedprox_pulls_towards_the_weights_of_the_start():
             hand.gradient(rows, generator)
             hand.net.flat -= rate * (hand.net.gradient + mu * (hand.net.flat - start))
     for name, wanted in hand.net.split(hand.net.flat - start).items():
-        np.testing.assert_allclose(result.update[name], wanted, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(result.update.weights[name], wanted, rtol=1e-3, atol=1e-6)
     free = run(local_epochs=2, dropout=0.0, **SGD)
-    assert any(not np.allclose(free.update[n], result.update[n], atol=1e-6) for n in free.update)
+    assert any(
+        not np.allclose(free.update.weights[n], result.update.weights[n], atol=1e-6)
+        for n in free.update.weights
+    )
 
 
 def test_a_strong_pull_keeps_the_weights_closer():
     def length(mu):
         settings = {**SGD, "local_epochs": 10, "dropout": 0.0}
         update = run(LocalRule(proximal_mu=mu), **settings).update
-        return sum(float(np.square(v).sum()) for v in update.values())
+        return sum(float(np.square(v).sum()) for v in update.weights.values())
 
     assert length(10.0) < 0.5 * length(0.0)
 
@@ -74,14 +80,16 @@ def test_a_strong_pull_keeps_the_weights_closer():
 def test_fednova_divides_by_the_steps():
     plain, normalised = run(local_epochs=2), run(LocalRule(normalise=True), local_epochs=2)
     assert normalised.steps == plain.steps == 6
-    for name, update in plain.update.items():
-        np.testing.assert_allclose(6 * normalised.update[name], update, rtol=1e-4, atol=1e-7)
+    for name, update in plain.update.weights.items():
+        np.testing.assert_allclose(
+            6 * normalised.update.weights[name], update, rtol=1e-4, atol=1e-7
+        )
 
 
 def controls(net, seed):
     generator = np.random.default_rng(seed)
     return {
-        CONTROL + name: (0.1 * generator.standard_normal(stop - start)).astype(np.float32)
+        name: (0.1 * generator.standard_normal(stop - start)).astype(np.float32)
         for name, (start, stop) in net.offsets.items()
     }
 
@@ -93,11 +101,13 @@ def test_scaffold_keeps_option_two_of_algorithm_1():
     server, own = controls(training.net, 1), controls(training.net, 2)
     result = training.run_round(1, LocalRule(controls=True), server, own)
     for name in training.net.names:
-        key = CONTROL + name
-        wanted = own[key] - server[key] - result.update[name] / (result.steps * rate)
-        np.testing.assert_allclose(result.state[key], wanted, rtol=1e-2, atol=2e-4)
-        np.testing.assert_allclose(result.update[key], result.state[key] - own[key], atol=1e-6)
-    assert result.update.keys() == {*training.net.names, *server}
+        sent = result.update.weights[name]
+        wanted = own[name] - server[name] - sent / (result.steps * rate)
+        np.testing.assert_allclose(result.controls[name], wanted, rtol=1e-2, atol=2e-4)
+        change = result.controls[name] - own[name]
+        np.testing.assert_allclose(result.update.controls[name], change, atol=1e-6)
+    assert result.update.weights.keys() == {*training.net.names}
+    assert result.update.controls.keys() == server.keys()
 
 
 def test_scaffold_corrects_every_step():
@@ -109,10 +119,9 @@ def test_scaffold_corrects_every_step():
     result = training.run_round(1, LocalRule(controls=True), server, own)
     assert result.steps == 1
     for name in training.net.names:
-        key = CONTROL + name
-        wanted = -SGD["learning_rate"] * (gradient[name] - own[key] + server[key])
-        np.testing.assert_allclose(result.update[name], wanted, rtol=1e-3, atol=1e-6)
-        np.testing.assert_allclose(result.state[key], gradient[name], rtol=1e-3, atol=1e-6)
+        wanted = -SGD["learning_rate"] * (gradient[name] - own[name] + server[name])
+        np.testing.assert_allclose(result.update.weights[name], wanted, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(result.controls[name], gradient[name], rtol=1e-3, atol=1e-6)
 
 
 def test_scaffolds_first_round_has_no_control_of_its_own():
@@ -121,8 +130,10 @@ def test_scaffolds_first_round_has_no_control_of_its_own():
     result = training.run_round(1, LocalRule(controls=True), zero, {})
     plain = run(dropout=0.0, **SGD)
     for name in training.net.names:
-        np.testing.assert_allclose(result.update[name], plain.update[name], atol=1e-7)
-        np.testing.assert_array_equal(result.update[CONTROL + name], result.state[CONTROL + name])
+        np.testing.assert_allclose(
+            result.update.weights[name], plain.update.weights[name], atol=1e-7
+        )
+        np.testing.assert_array_equal(result.update.controls[name], result.controls[name])
 
 
 # Training without a federation.

@@ -9,12 +9,16 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from fedfuse_ray.compression.codec import Setting
 from fedfuse_ray.config.settings.compression import DownlinkConfig
 from fedfuse_ray.errors import InputError, ProtocolError
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.checkpoints.state import ServerState
 from fedfuse_ray.federation.messages import wire
 from fedfuse_ray.federation.messages.downlink import Broadcast
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.modes.sides import ServerSide
+from fedfuse_ray.federation.server.server import ParameterServer
 from fedfuse_ray.models.initial import initial_blocks
 from tests.support.federations import plan_of, random_blocks, tiny
 
@@ -23,6 +27,7 @@ CHANGING = [name for name in CODECS if name != "fp32"]
 CONTRACTIONS = [name for name in CHANGING if name != "subspace"]
 """Those under which a change that is sent again and again arrives in the end."""
 SETTING = "setting/fusion"
+RELEASED = Released(settings={"fusion": Setting(bits=5, fraction=0.25)})
 ROUND = 7
 
 
@@ -53,10 +58,10 @@ def moved(blocks, seed, scale=0.01):
 def broadcast_of(downlink, initial):
     """Return the broadcast of a round in which institutions hold something near the weights."""
     weights = moved(initial, seed=1)
-    extra = {SETTING: np.array([5.0, 0.25], np.float32)}
     if not downlink.sends_changes:
-        return Broadcast(ROUND, weights, {}, extra)
-    return Broadcast(ROUND, initial, downlink.changes(weights, initial, ROUND), extra)
+        return Broadcast(ROUND, weights, {}, released=RELEASED)
+    changes = downlink.changes(weights, initial, ROUND)
+    return Broadcast(ROUND, initial, changes, released=RELEASED)
 
 
 def distance(one, other):
@@ -76,11 +81,12 @@ def test_what_is_received_is_what_the_server_believes_to_be_held(plans, initial,
     downlink = plans[codec].downlink
     broadcast = broadcast_of(downlink, initial)
     believed = downlink.weights(broadcast)
-    weights, extra = downlink.receive(
-        downlink.message(broadcast, [*initial, SETTING], anew=False), broadcast.held
+    received = downlink.receive(
+        downlink.message(broadcast, [*initial, SETTING], behind=False), broadcast.held
     )
-    same(weights, believed)
-    same(extra, broadcast.extra)
+    same(received.weights, believed)
+    same(received.released.on_wire(), broadcast.vectors)
+    assert received.released == RELEASED
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -91,10 +97,10 @@ def test_an_institution_is_sent_its_own_blocks_only(plans, initial, codec):
     received = {}
     for participant in plan.participants:
         owned = plan.blocks_of(participant)
-        message = plan.downlink.message(broadcast, owned, anew=False)
-        weights, extra = plan.downlink.receive(message, broadcast.held)
-        same(weights, {n: v for n, v in believed.items() if n in owned})
-        assert extra == {}
+        message = plan.downlink.message(broadcast, owned, behind=False)
+        read = plan.downlink.receive(message, broadcast.held)
+        same(read.weights, {n: v for n, v in believed.items() if n in owned})
+        assert (read.controls, read.released) == ({}, Released())
         received[participant.name] = len(message)
     # The owner of one modality fewer is sent less.
     assert received["med-02"] < received["med-01"]
@@ -104,11 +110,11 @@ def test_an_institution_is_sent_its_own_blocks_only(plans, initial, codec):
 def test_who_missed_a_broadcast_is_sent_the_identical_weights_anew(plans, initial, codec):
     downlink = plans[codec].downlink
     broadcast = broadcast_of(downlink, initial)
-    message = downlink.message(broadcast, [*initial, SETTING], anew=True)
+    message = downlink.message(broadcast, [*initial, SETTING], behind=True)
     # What it held before does not matter, were it nonsense.
-    weights, extra = downlink.receive(message, moved(initial, seed=5, scale=10.0))
-    same(weights, downlink.weights(broadcast))
-    same(extra, broadcast.extra)
+    received = downlink.receive(message, moved(initial, seed=5, scale=10.0))
+    same(received.weights, downlink.weights(broadcast))
+    same(received.released.on_wire(), broadcast.vectors)
     assert wire.unpack(message).codec == "fp32"
     assert len(message) > 4 * sum(sizes_of(initial).values())
 
@@ -117,7 +123,7 @@ def test_who_missed_a_broadcast_is_sent_the_identical_weights_anew(plans, initia
 def test_a_message_is_its_payloads_behind_a_header(plans, initial, codec):
     downlink = plans[codec].downlink
     broadcast = broadcast_of(downlink, initial)
-    message = downlink.message(broadcast, [*initial, SETTING], anew=False)
+    message = downlink.message(broadcast, [*initial, SETTING], behind=False)
     read = wire.unpack(message)
     assert read.round == ROUND
     assert read.sizes == {**sizes_of(initial), SETTING: 2}
@@ -134,16 +140,16 @@ def test_a_message_is_its_payloads_behind_a_header(plans, initial, codec):
 def test_changes_are_shorter_than_weights(plans, initial, codec):
     downlink = plans[codec].downlink
     broadcast = broadcast_of(downlink, initial)
-    short, long = (len(downlink.message(broadcast, [*initial], anew)) for anew in (False, True))
+    short, long = (len(downlink.message(broadcast, [*initial], behind)) for behind in (False, True))
     assert short < long / 2
 
 
 @pytest.mark.parametrize("codec", ["fp32", "modint", "topk"])
-@pytest.mark.parametrize("anew", [False, True])
-def test_an_altered_message_is_refused(plans, initial, codec, anew):
+@pytest.mark.parametrize("behind", [False, True])
+def test_an_altered_message_is_refused(plans, initial, codec, behind):
     downlink = plans[codec].downlink
     broadcast = broadcast_of(downlink, initial)
-    message = downlink.message(broadcast, ["fusion"], anew)
+    message = downlink.message(broadcast, ["fusion"], behind)
     assert downlink.receive(message, broadcast.held)
     for place in (0, 5, len(message) // 2, len(message) - 1):
         altered = bytearray(message)
@@ -166,13 +172,12 @@ def test_a_payload_of_another_length_is_refused_though_its_digest_fits(plans, in
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_broadcast_asked_for_twice_is_the_same(plans, initial, codec):
     plan = plans[codec]
-    held = {"held/" + name: v for name, v in initial.items()}
-    state = held if plan.downlink.sends_changes else {}
-    server = Server(plan, Checkpoint(ROUND - 1, moved(initial, seed=1), state))
+    state = ServerState(held=initial if plan.downlink.sends_changes else {})
+    server = ParameterServer(plan, Checkpoint(ROUND - 1, moved(initial, seed=1), state))
     first, again = server.broadcast(), server.broadcast()
     assert bool(first.changes) == (codec != "fp32")
-    for anew in (False, True):
-        messages = [plan.downlink.message(b, [*initial], anew) for b in (first, again)]
+    for behind in (False, True):
+        messages = [plan.downlink.message(b, [*initial], behind) for b in (first, again)]
         assert messages[0] == messages[1]
 
 
@@ -180,7 +185,8 @@ def test_a_broadcast_asked_for_twice_is_the_same(plans, initial, codec):
 def test_over_rounds_server_and_institutions_hold_the_same(plans, initial, codec):
     """Institutions keep what they received, and never see the server's copy."""
     plan = plans[codec]
-    server = Server(plan, Checkpoint(0, initial))
+    side = ServerSide(plan, Checkpoint(0, initial))
+    server = side.server
     kept = {p.name: {} for p in plan.participants}
     for number in range(1, 5):
         broadcast = server.broadcast()
@@ -190,13 +196,13 @@ def test_over_rounds_server_and_institutions_hold_the_same(plans, initial, codec
             missed = who == "med-01" and number == 2
             if missed:
                 continue
-            anew = who == "med-01" and number == 3
-            message = plan.downlink.message(broadcast, owned, anew)
-            # Before the first broadcast nobody holds anything; its names tell blocks from extras.
+            behind = who == "med-01" and number == 3
+            message = plan.downlink.message(broadcast, owned, behind)
+            # Before the first broadcast nobody holds anything; its names tell blocks from the rest.
             before = kept[who] or dict.fromkeys(owned, np.zeros(0, np.float32))
-            kept[who], _ = plan.downlink.receive(message, before)
+            kept[who] = plan.downlink.receive(message, before).weights
             same(kept[who], {name: believed[name] for name in owned})
-        server.aggregate(number, [])
+        side.finish(number, [])
         server.weights = moved(server.weights, seed=number)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -9,17 +10,11 @@ import numpy as np
 import pytest
 
 from fedfuse_ray import rng
+from fedfuse_ray.compression.codec import Setting
 from fedfuse_ray.compression.rotation import unrotate
-from fedfuse_ray.federation.messages.coding import SETTING
-from fedfuse_ray.federation.modes import integers as secure_integers
-from fedfuse_ray.federation.modes.integers import (
-    expected_batch,
-    gradient_sums,
-    is_coarse,
-    mean_gradients,
-    modulus_bits,
-    noisy_words,
-)
+from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.modes.grid import grid_of
+from fedfuse_ray.federation.modes.integers import gradient_sums, mean_gradients, noisy_words
 from fedfuse_ray.federation.plan.terms import COUNT
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.secure_aggregation import from_modular
@@ -33,6 +28,7 @@ from tests.support.secure_sums import (
     secure_plan,
     silence,
     summed,
+    summed_on,
     true_sums,
 )
 
@@ -43,21 +39,30 @@ def quiet(monkeypatch):
     silence(monkeypatch, lambda size, std, generator: np.zeros(size, np.float32))
 
 
-def grid(plan, block):
+def chosen(block, bits, fraction=1.0):
+    """Return what is broadcast where the policy chose a block's bits."""
+    return Released(settings={block: Setting(bits=bits, fraction=fraction)})
+
+
+def bits_of(plan, block, *released):
+    return grid_of(plan, 1, *released).bits(block)
+
+
+def step_of(plan, block):
     """Return a grid step of the sum in units of gradient, from the documented formulas."""
-    if not is_coarse(plan, block):
+    if not grid_of(plan, 1).is_coarse(block):
         return 1 / plan.privacy.scale.scale
     share = SIGMA * CLIP / math.sqrt(plan.privacy.shares(block))
     return plan.experiment.compression.rounding_step * share
 
 
-def decodes(plan, inputs, sums, round=1):
+def decodes(plan, inputs, sums, round=1, grid=None):
     """Whether decoded sums are the true ones, up to half a grid step an owner and coordinate."""
-    decoded = gradient_sums(sums, plan, round, {})
+    decoded = gradient_sums(sums, grid or grid_of(plan, round))
     for block, expected in true_sums(inputs).items():
         owners = len(plan.owners[block])
         error = np.linalg.norm(decoded[block] - expected)
-        if error > 0.5 * owners * grid(plan, block) * math.sqrt(expected.size) + 1e-5:
+        if error > 0.5 * owners * step_of(plan, block) * math.sqrt(expected.size) + 1e-5:
             return False
     return set(decoded) == set(true_sums(inputs))
 
@@ -76,16 +81,19 @@ def test_without_noise_the_decoded_sum_is_the_sum_up_to_rounding(kind, round):
 
 
 @pytest.mark.usefixtures("quiet")
-def test_owners_share_a_rotation_that_changes_with_round_and_block(monkeypatch):
+def test_owners_share_a_rotation_that_changes_with_round_and_block():
     exact = plan_on("exact")
     inputs = clipped_inputs(exact, scale=20 * CLIP)
     assert decodes(exact, inputs, summed(exact, inputs))
     # The server of another round would turn the sum back by another rotation.
     assert not decodes(exact, inputs, summed(exact, inputs, round=2), round=1)
     counter = itertools.count()
-    own = lambda plan, block, round: rng.generator(0, "own rotation", next(counter))  # noqa: E731
-    monkeypatch.setattr(secure_integers, "_rotation", own)
-    assert not decodes(exact, inputs, summed(exact, inputs))
+    apart = dataclasses.replace(
+        grid_of(exact, 1),
+        rotation=lambda block, round: rng.generator(0, "own rotation", next(counter)),
+    )
+    seed = exact.experiment.seed
+    assert not decodes(exact, inputs, summed_on(apart, inputs, seed), grid=apart)
 
 
 @pytest.mark.usefixtures("quiet")
@@ -94,9 +102,8 @@ def test_the_coarse_grid_leaves_no_coordinate_standing_out():
     size = block_sizes(coarse.spec)["fusion"]
     spike = np.zeros(size, np.float32)
     spike[3] = 1000 * CLIP
-    words = noisy_words(
-        {"fusion": spike}, "med-01", 1, coarse, {SETTING + "fusion": np.array([32, 1.0])}
-    )
+    grid = grid_of(coarse, 1, chosen("fusion", 32))
+    words = noisy_words({"fusion": spike}, "med-01", grid, coarse.experiment.seed)
     integers = from_modular(words["fusion"], 32)
     assert np.abs(integers).max() < 6 * np.sqrt(np.mean(np.square(integers.astype(float))))
 
@@ -111,7 +118,8 @@ def test_owners_beyond_the_modulus_cancel_exactly():
         "med-01": {"encoder/ct": inputs["med-01"]["encoder/ct"] + large},
         "med-02": {"encoder/ct": inputs["med-02"]["encoder/ct"] - large},
     }
-    words = noisy_words(pair["med-01"], "med-01", 1, plan, {})["encoder/ct"]
+    words = noisy_words(pair["med-01"], "med-01", grid_of(plan, 1), plan.experiment.seed)
+    words = words["encoder/ct"]
     assert words.max() < 64
     assert words.max() - words.min() > 60  # wrapped many times
     assert decodes(plan, pair, summed(plan, pair))
@@ -130,25 +138,25 @@ def test_a_sum_beyond_the_modulus_is_off_by_just_the_modulus():
 
 def test_the_modulus_is_what_config_and_policy_say():
     fine, coarse = plan_on("fine"), plan_on("coarse")
-    policy = {SETTING + "fusion": np.array([11, 0.1], np.float32)}
-    assert modulus_bits(fine, "fusion", {}) == 32
-    assert modulus_bits(fine, "fusion", policy) == 32
-    assert modulus_bits(coarse, "fusion", policy) == 11
-    assert modulus_bits(coarse, "head/medical", policy) == modulus_bits(coarse, "head/medical", {})
-    chosen = secure_plan(COARSE, "compression.bits=9")
-    assert modulus_bits(chosen, "fusion", {}) == 9
-    assert modulus_bits(chosen, "fusion", policy) == 11
+    policy = chosen("fusion", 11, 0.1)
+    assert bits_of(fine, "fusion") == 32
+    assert bits_of(fine, "fusion", policy) == 32
+    assert bits_of(coarse, "fusion", policy) == 11
+    assert bits_of(coarse, "head/medical", policy) == bits_of(coarse, "head/medical")
+    configured = secure_plan(COARSE, "compression.bits=9")
+    assert bits_of(configured, "fusion") == 9
+    assert bits_of(configured, "fusion", policy) == 11
 
 
 def test_proven_mechanisms_and_counts_take_the_terms_bound():
     proven = secure_plan(COARSE, "privacy.mechanism=skellam")
     records = sum(p.specimens for p in proven.participants)
-    assert not is_coarse(proven, "fusion")
-    assert modulus_bits(proven, "fusion", {}) == proven.privacy.modulus_bits(records)
+    assert not grid_of(proven, 1).is_coarse("fusion")
+    assert bits_of(proven, "fusion") == proven.privacy.modulus_bits(records)
     counted = secure_plan(COARSE, ADAPTIVE, "compression.bits=5")
-    assert not is_coarse(counted, COUNT)
-    assert modulus_bits(counted, COUNT, {}) == counted.privacy.modulus_bits(records)
-    assert modulus_bits(counted, "fusion", {}) == 5
+    assert not grid_of(counted, 1).is_coarse(COUNT)
+    assert bits_of(counted, COUNT) == counted.privacy.modulus_bits(records)
+    assert bits_of(counted, "fusion") == 5
 
 
 def one_direction(plan, round=1):
@@ -176,14 +184,14 @@ def test_the_automatic_modulus_holds_all_records_in_one_direction(sigma, step):
     inputs = one_direction(plan)
     held = summed(plan, inputs)
     for block, total in held.items():
-        bits = modulus_bits(plan, block, {})
-        wide = {SETTING + block: np.array([32, 1.0], np.float32)}
-        np.testing.assert_array_equal(total, summed(plan, inputs, extra=wide)[block])
+        bits = bits_of(plan, block)
+        wide = summed(plan, inputs, released=chosen(block, 32))
+        np.testing.assert_array_equal(total, wide[block])
         assert np.abs(total).max() < 2 ** (bits - 1)
     # Negative control: the bound is not generous by more than two bits where records prevail.
     if sigma == 0.05:
-        least = {SETTING + "fusion": np.array([modulus_bits(plan, "fusion", {}) - 2, 1.0])}
-        assert np.any(summed(plan, inputs, extra=least)["fusion"] != held["fusion"])
+        least = summed(plan, inputs, released=chosen("fusion", bits_of(plan, "fusion") - 2))
+        assert np.any(least["fusion"] != held["fusion"])
 
 
 @pytest.mark.usefixtures("quiet")
@@ -196,10 +204,11 @@ def test_means_are_sums_over_expected_batches_and_sketches_are_lifted(codec):
     )
     sizes = block_sizes(plan.spec)
     inputs = clipped_inputs(plan, scale=10 * CLIP)
-    means = mean_gradients(summed(plan, inputs), plan.owners, plan, sizes, 1, {})
+    grid = grid_of(plan, 1)
+    means = mean_gradients(summed(plan, inputs), plan.owners, grid, sizes)
     for block, total in true_sums(inputs).items():
         specimens = sum(plan.by_name[name].specimens for name in plan.owners[block])
-        assert expected_batch(plan, plan.owners[block]) == pytest.approx(0.5 * specimens)
+        assert grid.expected_batch(plan.owners[block]) == pytest.approx(0.5 * specimens)
         mean = (total / (0.5 * specimens)).astype(np.float32)
         lifted = plan.coding.lift(mean, block, sizes[block], 1)
         assert means[block].shape == (sizes[block],)

@@ -8,10 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from fedfuse_ray.federation.messages.released import NOTHING_RELEASED, Released
+from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.federation.modes.integers import (
-    CLIP_NORM,
-    NOISE_FACTOR,
-    expected_batch,
     gradient_sums,
     noisy_words,
     released_signal,
@@ -37,22 +36,22 @@ from tests.support.secure_sums import (
 )
 
 
-def released_noise(plan, extra=None):
+def released_noise(plan, released=NOTHING_RELEASED):
     """Return the decoded sums of nothing but noise, over all rounds, by block."""
     zeros = {n: {b: 0 * v for b, v in blocks.items()} for n, blocks in clipped_inputs(plan).items()}
     rounds = [
-        gradient_sums(summed(plan, zeros, round, extra), plan, round, extra or {})
+        gradient_sums(summed(plan, zeros, round, released), grid_of(plan, round, released))
         for round in range(1, ROUNDS + 1)
     ]
     return {block: np.concatenate([decoded[block] for decoded in rounds]) for block in rounds[0]}
 
 
-def noise_is(plan, expected, extra=None, widened=1.0):
+def noise_is(plan, expected, released=NOTHING_RELEASED, widened=1.0):
     """Whether every block's noise has the standard deviation that was charged: chi-square, 5 sigma.
 
     All of the owners are there, where K - t shares would do: sigma C sqrt(K / (K - t)).
     """
-    for block, values in released_noise(plan, extra).items():
+    for block, values in released_noise(plan, released).items():
         owners = len(plan.owners[block])
         std = widened * expected * math.sqrt(owners / plan.privacy.shares(block))
         if abs(np.mean((values / std) ** 2) - 1) > 5 * math.sqrt(2 / values.size):
@@ -110,13 +109,13 @@ SPENDING = "privacy.noise_schedule=adaptive"
 def test_the_factor_that_was_broadcast_scales_the_noise_of_its_round(codec):
     plan = secure_plan(codec, SPENDING)
     for factor in (0.75, 1.5):
-        extra = {NOISE_FACTOR: np.array([factor], np.float32)}
+        released = Released(noise_factor=factor)
         (event,) = plan.privacy.events("med-01", ("fusion",), 1, factor)
         assert event.noise_multiplier == SIGMA * factor
         widened = 1.01 if codec == FINE else rounding(plan)
-        assert noise_is(plan, event.noise_multiplier * CLIP, extra, widened)
+        assert noise_is(plan, event.noise_multiplier * CLIP, released, widened)
         # Negative control: noise that the factor did not reach is not what is charged.
-        assert not noise_is(plan, SIGMA * CLIP, extra, widened)
+        assert not noise_is(plan, SIGMA * CLIP, released, widened)
 
 
 @pytest.mark.parametrize("codec", [FINE, COARSE])
@@ -124,17 +123,17 @@ def test_the_factor_that_was_broadcast_scales_the_noise_of_its_round(codec):
 def test_the_signal_is_told_from_the_noise_without_bias(codec, scale):
     plan = secure_plan(codec, SPENDING)
     owners, inputs = plan.owners, clipped_inputs(plan, scale * CLIP)
-    extra = {NOISE_FACTOR: np.array([1.5], np.float32)}
+    released = Released(noise_factor=1.5)
 
     def seen(owners):
         rounds = range(1, ROUNDS + 1)
-        sums = {round: summed(plan, inputs, round, extra) for round in rounds}
-        return [released_signal(sums[r], owners, plan, r, extra) for r in rounds]
+        sums = {round: summed(plan, inputs, round, released) for round in rounds}
+        return [released_signal(sums[r], owners, grid_of(plan, r, released)) for r in rounds]
 
     signals = seen(owners)
     found = [signal.energy for signal in signals]
     truth = sum(
-        (np.linalg.norm(v) / CLIP / expected_batch(plan, owners[b])) ** 2
+        (np.linalg.norm(v) / CLIP / grid_of(plan, 1).expected_batch(owners[b])) ** 2
         for b, v in true_sums(inputs).items()
     )
     error = np.std(found) / math.sqrt(ROUNDS)
@@ -152,24 +151,30 @@ def test_adaptive_clipping_scales_noise_with_the_rounds_norm(codec):
     plan = secure_plan(codec, ADAPTIVE, "compression.rounding_step=0.01")
     gradient, _ = plan.privacy.adaptive_stds(SIGMA)
     for norm in (CLIP / 4, 2 * CLIP):
-        extra = {CLIP_NORM: np.array([norm], np.float32)}
+        released = Released(clip_norm=norm)
         # The fine grid stays, so what rounding adds does not shrink with the norm.
         added = 0.0 if codec == COARSE else 0.01 * CLIP
-        assert noise_is(plan, gradient * (norm + added), extra)
-        assert not noise_is(plan, gradient * (norm + 0.1 * CLIP), extra)
+        assert noise_is(plan, gradient * (norm + added), released)
+        assert not noise_is(plan, gradient * (norm + 0.1 * CLIP), released)
 
 
 def test_a_count_carries_its_own_noise_and_is_decoded_in_records(monkeypatch):
     plan = secure_plan(COARSE, ADAPTIVE)
-    extra = {CLIP_NORM: np.array([CLIP], np.float32)}
+    released = Released(clip_norm=CLIP)
+
+    def count_of(inputs, round):
+        return unclipped_count(
+            summed(plan, inputs, round, released), grid_of(plan, round, released)
+        )
+
     zeros = {p.name: {COUNT: np.zeros(1, np.float32)} for p in plan.participants}
-    counts = [unclipped_count(summed(plan, zeros, round, extra), plan) for round in (1, 2, 3)]
+    counts = [count_of(zeros, round) for round in (1, 2, 3)]
     assert len(set(counts)) == 3
     draws = []
     count_only = lambda size, std, generator: draws.append(std) or np.zeros(size, np.int64)  # noqa: E731
     monkeypatch.setitem(INTEGER_NOISE, "gaussian", count_only)
     inputs = {p.name: {COUNT: np.array([3.5], np.float32)} for p in plan.participants}
-    assert unclipped_count(summed(plan, inputs, 1, extra), plan) == pytest.approx(10.5, abs=1e-3)
+    assert count_of(inputs, 1) == pytest.approx(10.5, abs=1e-3)
     scale, shares = plan.privacy.scale, plan.privacy.shares(COUNT)
     _, std = plan.privacy.adaptive_stds(SIGMA)
     widened = std * (1 + 0.01)
@@ -178,13 +183,13 @@ def test_a_count_carries_its_own_noise_and_is_decoded_in_records(monkeypatch):
 
 def test_noise_shares_differ_between_institutions_rounds_and_blocks():
     coarse = plan_on("coarse")
-    zeros = np.zeros(224, np.float32)
-    drawn = [
-        noisy_words({"fusion": zeros}, name, round, coarse, {})["fusion"]
-        for name in ("med-01", "med-02")
-        for round in (1, 2)
-    ]
+    zeros, seed = np.zeros(224, np.float32), coarse.experiment.seed
+
+    def words_of(name, round):
+        return noisy_words({"fusion": zeros}, name, grid_of(coarse, round), seed)["fusion"]
+
+    drawn = [words_of(name, round) for name in ("med-01", "med-02") for round in (1, 2)]
     for one, other in itertools.combinations(drawn, 2):
         assert np.mean(one == other) < 0.5
-    again = noisy_words({"fusion": zeros}, "med-01", 1, coarse, {})["fusion"]
+    again = words_of("med-01", 1)
     np.testing.assert_array_equal(again, drawn[0])

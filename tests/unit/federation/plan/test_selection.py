@@ -161,7 +161,7 @@ def test_attendance_tells_apart_who_is_away_and_who_was_not_chosen():
     assert said.absent == ("med-02-0001",)
     assert set(said.idle) == set(plan.by_name) - {"med-02-0002", "mat-01-0002"}
     assert set(said.unselected) == set(said.idle) - {"med-02-0001"}
-    assert said.anew == ("med-02-0002",)
+    assert said.behind == ("med-02-0002",)
 
 
 @pytest.mark.parametrize("kind", ["random", "cyclic", "incremental"])

@@ -10,10 +10,14 @@ import torch
 
 from fedfuse_ray.config.settings.model import EncoderConfig
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.federation.institution.institution import NetCache
+from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.institution.institution import Institution, NetCache
 from fedfuse_ray.federation.institution.tensors import BackboneCache
 from fedfuse_ray.federation.plan import public_encoders
+from fedfuse_ray.federation.plan.transfer import first_weights
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
+from fedfuse_ray.federation.server.server import ParameterServer
 from fedfuse_ray.federation.strategies import LocalRule
 from fedfuse_ray.models.initial import block_sizes, frozen_backbone, initial_blocks
 from fedfuse_ray.models.net import CrossModalNet
@@ -41,12 +45,17 @@ def started(*settings, paradigm="fedfuse_nonprivate"):
     return executor
 
 
-def first_round(executor, rule):
+def institutions_of(plan):
+    nets, data = NetCache(plan), dataset_of(plan.experiment)
+    return {p.name: Institution(plan, p, data, nets) for p in plan.participants}
+
+
+def first_round(plan):
     """Return what each institution's first round of local training gives."""
-    weights = executor._server.weights
+    broadcast = ParameterServer(plan, Checkpoint(0, first_weights(plan.spec))).broadcast()
     return {
-        i.participant.name: i._training(weights).run_round(1, rule, {}, {})
-        for i in executor._participants
+        name: i.train(1, i.receive(broadcast, behind=False), {})
+        for name, i in institutions_of(plan).items()
     }
 
 
@@ -118,21 +127,22 @@ def test_a_pool_has_the_default_encoders():
 
 
 def test_an_edge_encoder_is_averaged_over_edge_owners_alone():
-    executor = started(*FOUR)
-    before = executor._server.weights
-    results = first_round(executor, LocalRule())
-    assert "encoder/ct" not in results["med-02"].update
-    assert "encoder/ct@edge" not in results["med-01"].update
-    assert np.abs(results["med-02"].update["encoder/ct@edge"]).max() > 0
-    fractions = executor._plan.fractions
+    executor, plan = started(*FOUR), plan_of(tiny(*FOUR))
+    before = executor.weights
+    results = first_round(plan)
+    updates = {name: result.update.weights for name, result in results.items()}
+    assert "encoder/ct" not in updates["med-02"]
+    assert "encoder/ct@edge" not in updates["med-01"]
+    assert np.abs(updates["med-02"]["encoder/ct@edge"]).max() > 0
+    fractions = plan.fractions
     executor.train(1)
     for name, owners in {
         "encoder/ct@edge": ("med-02", "med-03"),
         "encoder/ct": ("med-01",),
         "fusion": tuple(results),
     }.items():
-        mean = sum(fractions[name][who] * results[who].update[name] for who in owners)
-        moved = executor._server.weights[name] - before[name]
+        mean = sum(fractions[name][who] * updates[who][name] for who in owners)
+        moved = executor.weights[name] - before[name]
         np.testing.assert_allclose(moved, mean, atol=1e-6)
 
 
@@ -144,11 +154,12 @@ def test_networks_are_kept_by_tier():
     assert (default.names[0], edge.names[0]) == ("encoder/ct", "encoder/ct@edge")
 
 
-def test_test_specimens_see_default_encoders_and_validation_the_own():
+def test_test_specimens_see_default_encoders_and_validation_the_own(tmp_path):
     executor = started(*MED_02)
     executor.train(1)
-    edge = executor._participants[1]
-    weights = executor._server.released()
+    edge = institutions_of(plan_of(tiny(*MED_02)))["med-02"]
+    executor.save(tmp_path)
+    weights = checkpoints.read(checkpoints.path_of(tmp_path, 1)).model
     views = [("ct", "mri")]
 
     def counts(scrambled):
@@ -175,7 +186,10 @@ def test_alone_an_institution_trains_and_is_scored_with_its_own_tier(frozen):
     (alone,) = executor.train_alone(["med-01"], {"medical": (("ct", "mri"),), "materials": ()})
     assert {"encoder/ct@edge", "encoder/mri@edge"} < alone.weights.keys()
     assert "encoder/ct" not in alone.weights
-    assert alone.scores.confusion[("ct", "mri")].sum() == executor._plan.test["medical"]
+    assert (
+        alone.scores.confusion[("ct", "mri")].sum()
+        == plan_of(tiny(*settings, paradigm="isolated")).test["medical"]
+    )
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -256,12 +270,12 @@ def test_local_steps_end_a_round_early_and_change_nothing_before():
         return training.run_round(1, LocalRule(), {}, {})
 
     assert [capped(most).steps for most in (1, 2, 4, 6, 99)] == [1, 2, 4, 6, 6]
-    for name, update in capped(99).update.items():
-        np.testing.assert_array_equal(update, free.update[name])
+    for name, update in capped(99).update.weights.items():
+        np.testing.assert_array_equal(update, free.update.weights[name])
     # Three steps are the first of the two epochs.
     once = training_of(local_epochs=1, batch_size=8).run_round(1, LocalRule(), {}, {})
-    for name, update in capped(3).update.items():
-        np.testing.assert_array_equal(update, once.update[name])
+    for name, update in capped(3).update.weights.items():
+        np.testing.assert_array_equal(update, once.update.weights[name])
 
 
 def test_an_institutions_limit_reaches_its_training():
@@ -277,7 +291,7 @@ def test_fednova_gives_unequal_steps_equal_weight():
 
     def update(most, *, normalise):
         training = dataclasses.replace(training_of(**settings), local_steps=most)
-        blocks = training.run_round(1, LocalRule(normalise=normalise), {}, {}).update
+        blocks = training.run_round(1, LocalRule(normalise=normalise), {}, {}).update.weights
         return np.concatenate(list(blocks.values())).astype(np.float64)
 
     def compare(first, second):
@@ -294,14 +308,15 @@ def test_fednova_gives_unequal_steps_equal_weight():
 
 def test_under_fednova_the_server_scales_by_the_mean_number_of_steps():
     settings = ("strategy.kind=fednova", "strategy.weighting=uniform", "training.local_epochs=2")
-    executor = started(*settings, "institutions.med-02.hardware.local_steps=1")
-    before = executor._server.weights["head/medical"]
-    results = first_round(executor, LocalRule(normalise=True))
+    settings = (*settings, "institutions.med-02.hardware.local_steps=1")
+    executor = started(*settings)
+    before = executor.weights["head/medical"]
+    results = first_round(plan_of(tiny(*settings)))
     free, capped = results["med-01"], results["med-02"]
     assert capped.steps == 1 < free.steps
     executor.train(1)
-    moved = executor._server.weights["head/medical"] - before
-    mean = (free.update["head/medical"] + capped.update["head/medical"]) / 2
+    moved = executor.weights["head/medical"] - before
+    mean = sum(r.update.weights["head/medical"] for r in (free, capped)) / 2
     mean_steps = (free.steps + capped.steps) / 2
     np.testing.assert_allclose(moved, mean_steps * mean, rtol=1e-4, atol=1e-6)
 
@@ -327,9 +342,9 @@ def test_a_tiers_encoder_carries_the_noise_of_its_own_owners():
 def test_every_private_mode_trains_a_tier(mode):
     settings = (*FOUR, f"privacy.mode={mode}", "privacy.target_epsilon=8", "training.rounds=2")
     executor = started(*settings, paradigm="fedfuse")
-    before = executor._server.weights
+    before = executor.weights
     executor.train(1)
-    after = executor._server.weights
+    after = executor.weights
     assert after.keys() == before.keys()
     for name in ("encoder/ct", "encoder/ct@edge", "fusion"):
         assert np.isfinite(after[name]).all()

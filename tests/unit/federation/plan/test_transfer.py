@@ -20,7 +20,7 @@ class Watched(SerialExecutor):
 
     def load(self, path):
         super().load(path)
-        self.first = dict(self._server.weights)
+        self.first = dict(self.weights)
 
 
 @pytest.fixture(scope="module")

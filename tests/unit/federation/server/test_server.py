@@ -12,7 +12,7 @@ import pytest
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.messages import wire
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.modes.sides import ServerSide
 from fedfuse_ray.models.initial import initial_blocks
 from tests.support.federations import message, packed, plan_of, random_blocks, tiny
 
@@ -31,7 +31,7 @@ def initial(plan):
 
 @pytest.fixture
 def server(plan, initial):
-    return Server(plan, Checkpoint(0, initial))
+    return ServerSide(plan, Checkpoint(0, initial))
 
 
 def update_of(plan, initial, name, seed=0):
@@ -45,13 +45,13 @@ def payloads(plan, initial, names=NAMES, round=1):
 
 def test_each_block_becomes_the_weighted_mean_over_its_owners(plan, initial, server):
     sent = payloads(plan, initial)
-    said = server.aggregate(1, list(sent.items()))
+    said = server.finish(1, list(sent.items())).aggregation
     for block, owners in plan.owners.items():
         wanted = initial[block].astype(np.float64)
         for who in owners:
             wanted += plan.fractions[block][who] * update_of(plan, initial, who)[block]
-        np.testing.assert_allclose(server.weights[block], wanted, rtol=1e-4, atol=1e-5)
-    assert server.round == 1
+        np.testing.assert_allclose(server.server.weights[block], wanted, rtol=1e-4, atol=1e-5)
+    assert server.server.round == 1
     assert said.accepted == {name: len(data) for name, data in sent.items()}
     assert said.refused == ()
 
@@ -59,26 +59,26 @@ def test_each_block_becomes_the_weighted_mean_over_its_owners(plan, initial, ser
 def test_the_order_of_arrival_does_not_matter(plan, initial):
     digests = set()
     for order in itertools.permutations(payloads(plan, initial).items()):
-        server = Server(plan, Checkpoint(0, initial))
-        assert tuple(server.aggregate(1, order).accepted) == tuple(
+        server = ServerSide(plan, Checkpoint(0, initial))
+        assert tuple(server.finish(1, order).aggregation.accepted) == tuple(
             p.name for p in plan.participants
         )
-        digests.add(server.sha256())
+        digests.add(server.server.sha256())
     assert len(digests) == 1
 
 
 def test_partial_participation_averages_over_who_is_there(plan, initial, server):
-    said = server.aggregate(1, [("med-02", payloads(plan, initial)["med-02"])])
+    said = server.finish(1, [("med-02", payloads(plan, initial)["med-02"])]).aggregation
     assert list(said.accepted) == ["med-02"]
     update = update_of(plan, initial, "med-02")
     for block in initial:
         wanted = initial[block] + update[block] if block in update else initial[block]
-        np.testing.assert_allclose(server.weights[block], wanted, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(server.server.weights[block], wanted, rtol=1e-4, atol=1e-5)
 
 
 def refusal(server, bad, good, sender="med-01"):
     """Send a bad update beside a good one; the good one goes on, the bad one is reported."""
-    said = server.aggregate(1, [(sender, bad), ("med-02", good)])
+    said = server.finish(1, [(sender, bad), ("med-02", good)]).aggregation
     assert list(said.accepted) == ["med-02"]
     ((who, reason),) = said.refused
     return who, reason
@@ -102,12 +102,12 @@ def test_another_round_is_refused(plan, initial, server, round):
 def test_a_second_update_of_one_sender_is_refused(plan, initial, server):
     sent = payloads(plan, initial)
     again = message(plan, "med-01", update_of(plan, initial, "med-01", seed=9))
-    said = server.aggregate(1, [*sent.items(), ("med-01", again)])
+    said = server.finish(1, [*sent.items(), ("med-01", again)]).aggregation
     assert said.accepted.keys() == set(NAMES)
     assert said.refused == (("med-01", "sent two updates in round 1"),)
-    once = Server(plan, Checkpoint(0, initial))
-    once.aggregate(1, list(sent.items()))
-    assert server.sha256() == once.sha256()
+    once = ServerSide(plan, Checkpoint(0, initial))
+    once.finish(1, list(sent.items()))
+    assert server.server.sha256() == once.server.sha256()
 
 
 def test_a_block_of_others_is_refused(plan, initial, server):
@@ -192,7 +192,7 @@ def test_a_pickle_is_refused_and_never_loaded(plan, initial, server, protocol):
     sent = payloads(plan, initial)
     inside = wire.Message("med-01", 1, "fp32", {"fusion": bomb}, {"fusion": len(bomb) // 4}, 1)
     for bad in (bomb, wire.pack(inside)):
-        other = Server(plan, Checkpoint(0, initial))
+        other = ServerSide(plan, Checkpoint(0, initial))
         who, _ = refusal(other, bad, sent["med-02"])
         assert who == "med-01"
 
@@ -200,51 +200,52 @@ def test_a_pickle_is_refused_and_never_loaded(plan, initial, server, protocol):
 def test_an_asynchronous_server_takes_no_update_twice(initial):
     asynchronous = "network.aggregation={kind: buffered-async, buffer_size: 2}"
     plan = plan_of(tiny(asynchronous))
-    server = Server(plan, Checkpoint(0, initial))
+    server = ServerSide(plan, Checkpoint(0, initial))
     first, second = (payloads(plan, initial, round=round) for round in (1, 2))
-    assert server.aggregate(1, [("med-01", first["med-01"])]).refused == ()
+    assert server.finish(1, [("med-01", first["med-01"])]).aggregation.refused == ()
     sent = [("med-01", first["med-01"]), ("med-02", first["med-02"])]
-    said = Server(plan, server.checkpoint({})).aggregate(2, sent)
+    said = ServerSide(plan, server.server.checkpoint({})).finish(2, sent).aggregation
     assert list(said.accepted) == ["med-02"]
     assert said.refused == (("med-01", "sent its update of round 1 again"),)
-    assert server.aggregate(2, [("med-01", second["med-01"])]).refused == ()
+    assert server.finish(2, [("med-01", second["med-01"])]).aggregation.refused == ()
 
 
 def test_a_round_out_of_turn_changes_nothing(plan, initial, server):
-    before = server.sha256()
+    before = server.server.sha256()
     for round in (0, 2):
         with pytest.raises(ProtocolError, match=f"round {round} can't follow round 0"):
-            server.aggregate(round, list(payloads(plan, initial, round=round).items()))
-    assert (server.sha256(), server.round) == (before, 0)
+            server.finish(round, list(payloads(plan, initial, round=round).items()))
+    assert (server.server.sha256(), server.server.round) == (before, 0)
 
 
 def test_a_round_without_one_good_update_changes_nothing(plan, initial, server):
-    before = server.sha256()
+    before = server.server.sha256()
     with pytest.raises(ProtocolError, match="no update that could be accepted"):
-        server.aggregate(1, [("med-01", b"junk")])
-    assert (server.sha256(), server.round) == (before, 0)
+        server.finish(1, [("med-01", b"junk")])
+    assert (server.server.sha256(), server.server.round) == (before, 0)
 
 
 @pytest.mark.parametrize("kind", ["fedavg", "scaffold", "fedadam"])
 def test_a_server_from_its_checkpoint_goes_on_alike(initial, kind):
     plan = plan_of(tiny(f"strategy.kind={kind}"))
-    server = Server(plan, Checkpoint(0, initial))
-    server.aggregate(1, list(payloads(plan, initial).items()))
-    other = Server(plan, server.checkpoint({}))
+    server = ServerSide(plan, Checkpoint(0, initial))
+    server.finish(1, list(payloads(plan, initial).items()))
+    other = ServerSide(plan, server.server.checkpoint({}))
     for each in (server, other):
-        each.aggregate(2, list(payloads(plan, initial, round=2).items()))
-    assert server.sha256() == other.sha256()
-    assert server.broadcast().extra.keys() == other.broadcast().extra.keys()
+        each.finish(2, list(payloads(plan, initial, round=2).items()))
+    assert server.server.sha256() == other.server.sha256()
+    names = [each.server.broadcast().vectors.keys() for each in (server, other)]
+    assert names[0] == names[1]
 
 
 def test_fednova_weighs_steps_block_by_block(initial):
     plan = plan_of(tiny("strategy.kind=fednova"))
-    server = Server(plan, Checkpoint(0, initial))
+    server = ServerSide(plan, Checkpoint(0, initial))
     steps = {"med-01": 2, "med-02": 10, "mat-01": 5}
     sent = [(n, message(plan, n, update_of(plan, initial, n), steps=steps[n])) for n in NAMES]
-    server.aggregate(1, sent)
+    server.finish(1, sent)
     for block, fractions in plan.fractions.items():
         mean = sum(f * update_of(plan, initial, n)[block] for n, f in fractions.items())
         effective = sum(f * steps[n] for n, f in fractions.items())
         wanted = initial[block] + effective * mean
-        np.testing.assert_allclose(server.weights[block], wanted, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(server.server.weights[block], wanted, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.config import load
-from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate
+from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate, Standing
 
 WEIGHTS = {"a": np.float32([1, 2]), "b": np.float32([3])}
 UPDATE = np.float32([0.5, -1])
@@ -23,12 +23,12 @@ def aggregate(mean=UPDATE, steps=1.0, participation=1.0, name="a"):
 
 def rounds(strategy, means):
     """Apply one aggregate after the other to block `a`; returns its weights after each."""
-    weights, state = dict(WEIGHTS), strategy.init(WEIGHTS)
+    standing = Standing(weights=dict(WEIGHTS), state=strategy.init(WEIGHTS))
     seen = []
     for mean in means:
-        weights, state = strategy.apply(state, weights, aggregate(np.float32(mean)))
-        np.testing.assert_array_equal(weights["b"], WEIGHTS["b"])
-        seen.append(weights["a"])
+        standing = strategy.apply(standing, aggregate(np.float32(mean)))
+        np.testing.assert_array_equal(standing.weights["b"], WEIGHTS["b"])
+        seen.append(standing.weights["a"])
     return seen
 
 
@@ -60,8 +60,8 @@ def test_fedprox_pulls_at_the_institutions_and_averages_at_the_server():
 def test_fednova_multiplies_by_the_effective_number_of_steps():
     strategy = strategy_of("fednova")
     assert strategy.local.normalise
-    weights, _ = strategy.apply({}, WEIGHTS, aggregate(steps=4.0))
-    np.testing.assert_array_equal(weights["a"], [3, -2])
+    after = strategy.apply(Standing(weights=WEIGHTS, state={}), aggregate(steps=4.0))
+    np.testing.assert_array_equal(after.weights["a"], [3, -2])
 
 
 def test_scaffold_moves_its_control_by_the_fraction_that_took_part():
@@ -69,25 +69,26 @@ def test_scaffold_moves_its_control_by_the_fraction_that_took_part():
     assert strategy.local.controls
     state = strategy.init(WEIGHTS)
     assert {name: vector.tolist() for name, vector in state.items()} == {
-        "control/a": [0, 0],
-        "control/b": [0],
+        "a": [0, 0],
+        "b": [0],
     }
     taken = Aggregate(
-        mean={"a": UPDATE, "control/a": np.float32([2, 4])},
-        steps={"a": 1.0, "control/a": 1.0},
-        participation={"a": 0.25, "control/a": 0.25},
+        mean={"a": UPDATE},
+        steps={"a": 1.0},
+        participation={"a": 0.25},
+        controls={"a": np.float32([2, 4])},
     )
-    weights, state = strategy.apply(state, WEIGHTS, taken)
-    np.testing.assert_array_equal(weights["a"], [1.5, 1])
-    np.testing.assert_array_equal(state["control/a"], [0.5, 1])
-    np.testing.assert_array_equal(state["control/b"], [0])
-    assert strategy.broadcast(state) == state
+    after = strategy.apply(Standing(weights=WEIGHTS, state=state), taken)
+    np.testing.assert_array_equal(after.weights["a"], [1.5, 1])
+    np.testing.assert_array_equal(after.state["a"], [0.5, 1])
+    np.testing.assert_array_equal(after.state["b"], [0])
+    assert strategy.controls(after.state) == after.state
 
 
 def test_strategies_without_controls_broadcast_nothing():
     for kind in set(STRATEGIES) - {"scaffold"}:
         strategy = strategy_of(kind)
-        assert strategy.broadcast(strategy.init(WEIGHTS)) == {}
+        assert strategy.controls(strategy.init(WEIGHTS)) == {}
 
 
 SETTINGS = (

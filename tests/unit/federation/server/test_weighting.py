@@ -9,8 +9,8 @@ from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.messages import wire
-from fedfuse_ray.federation.messages.transforms import apply_chain, build_chain
-from fedfuse_ray.federation.server.server import Server
+from fedfuse_ray.federation.messages.updates import Update
+from fedfuse_ray.federation.modes.sides import ServerSide
 from fedfuse_ray.federation.server.weighting import LEAST, correction, loss_factors
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.runs.running import run
@@ -32,9 +32,8 @@ def update_of(plan, initial, name):
 def payload(plan, initial, name, loss, controls=False):
     """Return what an institution sends of a random update, weighed by its specimens."""
     update = update_of(plan, initial, name)
-    if controls:
-        update |= {f"control/{block}": vector for block, vector in update.items()}
-    blocks = apply_chain(build_chain(plan), update, name, 1)
+    sent_of = Update(update, dict(update) if controls else {})
+    blocks = plan.transforms.sent(sent_of, name, 1).on_wire()
     sent = {block: vector.astype("<f4").tobytes() for block, vector in blocks.items()}
     sizes = {block: vector.size for block, vector in blocks.items()}
     return wire.pack(wire.Message(name, 1, "fp32", sent, sizes, STEPS[name], loss))
@@ -42,9 +41,9 @@ def payload(plan, initial, name, loss, controls=False):
 
 def aggregated(plan, losses, **said):
     initial = initial_blocks(plan.spec)
-    server = Server(plan, Checkpoint(0, initial))
+    side = ServerSide(plan, Checkpoint(0, initial))
     sent = [(name, payload(plan, initial, name, loss, **said)) for name, loss in losses.items()]
-    return server, server.aggregate(1, sent), initial
+    return side.server, side.finish(1, sent).aggregation, initial
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2.5])
@@ -83,7 +82,7 @@ def test_control_variates_are_averaged_alike():
     plan = plan_with("strategy.kind=scaffold")
     server, _, initial = aggregated(plan, LOSSES, controls=True)
     updates = [update_of(plan, initial, who)["fusion"] for who in LOSSES]
-    kept = server.checkpoint({}).strategy["control/fusion"]
+    kept = server.checkpoint({}).server.strategy["fusion"]
     np.testing.assert_allclose(kept, np.mean(updates, axis=0), rtol=1e-4, atol=1e-5)
 
 

@@ -184,9 +184,9 @@ def cells_of(scale: Scale, names: tuple[str, ...]) -> list[Cell]:
     return cells
 
 
-def _donors(own: tuple[str, ...], others: list[tuple[str, ...]]) -> dict[str, str]:
+def _donors(target: tuple[str, ...], others: list[tuple[str, ...]]) -> dict[str, str]:
     """Return which encoder starts from which: images from images, the other domains in turn."""
-    images = [m for m in own if _is_image(m)]
+    images = [m for m in target if _is_image(m)]
     turns = [m for pair in zip(*others, strict=False) for m in pair if _is_image(m)]
     return {f"encoder/{a}": f"encoder/{b}" for a, b in zip(images, turns, strict=False)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,20 @@ import plotly.graph_objects as go
 
 from fedfuse_ray.files import write_text
 from fedfuse_ray.report import figures
-from fedfuse_ray.report.communication import NAME, TITLE, communication
+from fedfuse_ray.report.communication import communication
 from fedfuse_ray.report.page import (
     Card,
     Charts,
-    cards,
-    details,
+    Code,
+    Details,
+    Facts,
+    Page,
+    Panel,
+    Part,
+    Section,
+    Table,
+    Tiles,
     document,
-    facts,
-    grid,
-    section,
-    table,
 )
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import RunResult, read_run
@@ -33,17 +35,6 @@ from fedfuse_ray.report.units import (
     plain,
     times_fewer,
 )
-
-_SECTIONS = {
-    "learning": "Learning",
-    "scores": "Scores",
-    "modalities": "Missing modalities",
-    "errors": "Errors",
-    NAME: TITLE,
-    "time": "Time",
-    "privacy": "Privacy",
-    "record": "Record",
-}
 
 
 def write_run_report(folder: Path) -> Path:
@@ -61,27 +52,25 @@ def write_run_report(folder: Path) -> Path:
 def write_figure(path: Path, title: str, figure: go.Figure, caption: str) -> None:
     """Write one figure as a page of its own."""
     charts = Charts()
-    drawn = section("figure", title, caption, charts.add(figure, caption))
-    write_text(path, document(title, f"<main>{drawn}</main>", charts))
+    drawn = Section("figure", title, caption, [charts.add(figure, caption)])
+    write_text(path, document(Page(title, [drawn]), charts))
 
 
 def run_page(run: RunResult) -> str:
     """Return the page of a run, self-contained."""
-    charts = Charts()
-    body = "".join(
-        [
-            _header(run),
-            _learning(run, charts),
-            _scores(run, charts),
-            _modalities(run, charts),
-            _errors(run, charts),
-            communication(run, charts),
-            _time(run, charts),
-            _privacy(run, charts),
-            _record(run),
-        ]
+    charts, summary = Charts(), run.summary
+    makers = (_learning, _scores, _modalities, _errors, communication, _time, _privacy)
+    sections = [*(make(run, charts) for make in makers), _record(run)]
+    page = Page(
+        title=f"{summary.paradigm} on {summary.preset}",
+        sections=sections,
+        kicker=f"fedfuse_ray run of preset {summary.preset}",
+        heading=summary.paradigm,
+        lead=_lead(run),
+        cards=tuple(key_numbers(summary)),
+        links=sections,
     )
-    return document(f"{run.summary.paradigm} on {run.summary.preset}", body, charts)
+    return document(page, charts)
 
 
 def key_numbers(summary: Summary) -> Iterator[Card]:
@@ -109,34 +98,26 @@ def _scored(summary: Summary, name: str) -> tuple[str, str]:
     return percent(summary.accuracy[name]), "" if f1 is None else f"macro-F1 {percent(f1)}"
 
 
-def _header(run: RunResult) -> str:
+def _lead(run: RunResult) -> str:
     summary = run.summary
     count = len(run.evaluation.institutions)
     parts = [f"{count} institutions"] if count else []
     parts += [f"{summary.rounds} rounds", f"executor {summary.executor}", f"seed {summary.seed}"]
-    links = "".join(f'<a href="#{name}">{title}</a>' for name, title in _SECTIONS.items())
-    return (
-        f'<header><p class="kicker">fedfuse_ray run of preset {escape(summary.preset)}</p>'
-        f'<h1>{escape(summary.paradigm)}</h1><p class="lead">{escape(", ".join(parts))}</p>'
-        f'{cards(key_numbers(summary))}<nav aria-label="Sections">{links}</nav></header>'
-    )
+    return ", ".join(parts)
 
 
-def _section(name: str, intro: str, *blocks: str) -> str:
-    return section(name, _SECTIONS[name], intro, *blocks)
-
-
-def _learning(run: RunResult, charts: Charts) -> str:
+def _learning(run: RunResult, charts: Charts) -> Section:
     caption = (
         "Accuracy on the consortium's test specimens after each round, and the institutions' mean "
         "training loss. The validation line is measured at the institutions, on specimens of "
         "their own."
     )
     intro = "How the model got better from round to round."
-    return _section("learning", intro, charts.add(figures.convergence(run.rounds), caption))
+    drawn = charts.add(figures.convergence(run.rounds), caption)
+    return Section("learning", "Learning", intro, [drawn])
 
 
-def _scores(run: RunResult, charts: Charts) -> str:
+def _scores(run: RunResult, charts: Charts) -> Section:
     by_domain = (
         "Overall pools the test specimens of all domains. Macro-F1 counts every class alike, so a "
         "gap to accuracy shows that rare classes fare worse."
@@ -144,15 +125,14 @@ def _scores(run: RunResult, charts: Charts) -> str:
     by_institution = (
         "Each institution on its whole domain's test set, shown only the modalities that it owns."
     )
-    return _section(
-        "scores",
-        "What the final model achieves, and for whom.",
+    drawn = [
         charts.add(figures.accuracy_by_domain(run.summary), by_domain),
         charts.add(figures.accuracy_by_institution(run.evaluation), by_institution),
-    )
+    ]
+    return Section("scores", "Scores", "What the final model achieves, and for whom.", drawn)
 
 
-def _modalities(run: RunResult, charts: Charts) -> str:
+def _modalities(run: RunResult, charts: Charts) -> Section:
     evaluation = run.evaluation
     shown = "Fusion pays where a longer bar stands above all single modalities."
     weights = "A row is a set of modalities shown to the model; its weights sum to one."
@@ -164,27 +144,26 @@ def _modalities(run: RunResult, charts: Charts) -> str:
         charts.add(figures.attention(domain, evaluation), weights) for domain in evaluation.domains
     ]
     alone = sorted(run.summary.accuracy_by_modality.items(), key=lambda entry: -entry[1])
-    rows = [(escape(name), percent(value)) for name, value in alone]
-    single = [details("Accuracy by modality, as a table", table(("modality", "accuracy"), rows))]
-    return _section(
+    rows = [(name, percent(value)) for name, value in alone]
+    single = Details("Accuracy by modality, as a table", [Table(("modality", "accuracy"), rows)])
+    return Section(
         "modalities",
+        "Missing modalities",
         "What the model knows when a specimen lacks some of its images, and which it trusts.",
-        grid(views),
-        grid(attention),
-        *(single if rows else []),
+        [Tiles(views), Tiles(attention), *([single] if rows else [])],
     )
 
 
-def _errors(run: RunResult, charts: Charts) -> str:
+def _errors(run: RunResult, charts: Charts) -> Section:
     blocks = []
     for domain, entry in run.evaluation.domains.items():
         shown = " + ".join(entry.widest.modalities) if entry.widest else "nothing"
         caption = f"{entry.specimens:,} test specimens, the model shown {shown}."
         blocks.append(charts.add(figures.confusion_matrix(domain, run.evaluation), caption))
-    return _section("errors", "Which classes are taken for which.", grid(blocks))
+    return Section("errors", "Errors", "Which classes are taken for which.", [Tiles(blocks)])
 
 
-def _time(run: RunResult, charts: Charts) -> str:
+def _time(run: RunResult, charts: Charts) -> Section:
     time = run.summary.time
     caption = (
         f"Wall clock of this simulation: {human_seconds(time.startup_seconds)} to start, "
@@ -193,14 +172,15 @@ def _time(run: RunResult, charts: Charts) -> str:
     if time.simulated_seconds:
         caption += f" On the simulated links it takes {human_seconds(time.simulated_seconds)}."
     chart = charts.add(figures.seconds_per_round(run.rounds), caption)
-    return _section("time", "Where the time goes.", chart)
+    return Section("time", "Time", "Where the time goes.", [chart])
 
 
-def _privacy(run: RunResult, charts: Charts) -> str:
+def _privacy(run: RunResult, charts: Charts) -> Section:
     privacy = run.summary.privacy
     if not privacy.private:
-        return _section(
+        return Section(
             "privacy",
+            "Privacy",
             "This run is not private: no noise was added, and the result may reveal the training "
             "data. It is the upper bound that a private run is measured against.",
         )
@@ -210,32 +190,30 @@ def _privacy(run: RunResult, charts: Charts) -> str:
         (name.replace("_", " "), plain(value))
         for name, value in privacy.model_dump(exclude={"epsilon_by_institution"}).items()
     ]
-    own = [(escape(name), f"{e:.3f}") for name, e in privacy.epsilon_by_institution.items()]
-    return _section(
-        "privacy",
-        "What the result may reveal about one unit of the training data.",
-        charts.add(figure, caption),
-        f'<div class="panel">{facts(pairs)}</div>',
-        details("Epsilon by institution", table(("institution", "epsilon"), own)) if own else "",
-    )
+    parts: list[Part] = [charts.add(figure, caption), Panel([Facts(pairs)])]
+    if own := [(name, f"{e:.3f}") for name, e in privacy.epsilon_by_institution.items()]:
+        table = Table(("institution", "epsilon"), own)
+        parts.append(Details("Epsilon by institution", [table]))
+    intro = "What the result may reveal about one unit of the training data."
+    return Section("privacy", "Privacy", intro, parts)
 
 
-def _record(run: RunResult) -> str:
+def _record(run: RunResult) -> Section:
     environment = [
         (" ".join(path), "none" if value in ([], None) else str(value))
         for path, value in _leaves(run.environment)
     ]
     environment.append(("weights sha256", run.summary.weights_sha256))
-    return _section(
-        "record",
-        "All that is needed to repeat this run.",
-        details("Institutions", _institutions(run)) if run.institutions.num_rows else "",
-        details("Configuration", f"<pre><code>{escape(run.config)}</code></pre>"),
-        details("Environment", facts(environment)),
-    )
+    parts = [
+        Details("Configuration", [Code(run.config)]),
+        Details("Environment", [Facts(environment)]),
+    ]
+    if run.institutions.num_rows:
+        parts.insert(0, Details("Institutions", [_institutions(run)]))
+    return Section("record", "Record", "All that is needed to repeat this run.", parts)
 
 
-def _institutions(run: RunResult) -> str:
+def _institutions(run: RunResult) -> Table:
     totals = run.institutions.group_by(
         ["institution", "domain", "modalities"], use_threads=False
     ).aggregate(
@@ -245,9 +223,9 @@ def _institutions(run: RunResult) -> str:
     head = ("institution", "domain", "modalities", "specimens", "steps", "training", "uplink")
     rows = [
         (
-            escape(row["institution"]),
-            escape(row["domain"]),
-            escape(row["modalities"].replace(",", ", ")),
+            row["institution"],
+            row["domain"],
+            row["modalities"].replace(",", ", "),
             f"{row['specimens_max']:,}",
             f"{row['steps_sum']:,}",
             human_seconds(row["train_seconds_sum"]),
@@ -256,7 +234,7 @@ def _institutions(run: RunResult) -> str:
         )
         for row in totals.to_pylist()
     ]
-    return table((*head, "accuracy"), rows, numbers=3)
+    return Table((*head, "accuracy"), rows, numbers=3)
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -6,7 +6,7 @@ import plotly.graph_objects
 import pytest
 
 from fedfuse_ray.errors import InputError
-from fedfuse_ray.privacy.accounting.table import (
+from fedfuse_ray.privacy.account import (
     PAPER_SCHEDULE,
     answer,
     curve_figure,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy.accounting.calibration import calibrate_noise_multiplier
@@ -45,6 +44,9 @@ def schedule(
 
     Raises:
         InputError: A count below 1.
+
+    >>> schedule(records=1650, batch_size=64, rounds=200, local_epochs=10).steps
+    52000
     """
     if rounds < 1 or local_epochs < 1:
         raise InputError("rounds", (rounds, local_epochs), "rounds and local epochs are 1 or more")
@@ -158,7 +160,7 @@ def epsilon_curve(
     return rounds, [epsilon_after(plan, noise_multiplier, done) for done in rounds]
 
 
-def curve_figure(curves: Sequence[tuple[str, tuple[list[int], list[float]]]]) -> dict[str, Any]:
+def curve_figure(curves: Sequence[tuple[str, tuple[list[int], list[float]]]]) -> dict[str, object]:
     """Return a plotly figure, as plain JSON data, of named `epsilon_curve`s."""
     return {
         "data": [

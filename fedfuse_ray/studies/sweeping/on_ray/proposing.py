@@ -42,7 +42,7 @@ def algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
         else:
             log = axis.kind == "loguniform"
             space[name] = distributions.FloatDistribution(*axis.bounds, log=log)
-    known = [
+    earlier = [
         {ROOT: str(store.folder)}
         | {n: json.dumps(v) if sweep.space[n].values else v for n, v in store.values(name).items()}
         for name in names
@@ -51,7 +51,7 @@ def algorithm(sweep: Sweep, store: SweepStore, names: Sequence[str]) -> Any:
         space=space,
         metric=list(sweep.objectives),
         mode=[_mode(objective) for objective in sweep.objectives],
-        points_to_evaluate=known or None,
+        points_to_evaluate=earlier or None,
         # A search that goes on would otherwise draw its first points once more.
         seed=sweep.search.seed + len(names),
     )

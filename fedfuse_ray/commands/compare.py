@@ -1,0 +1,126 @@
+"""`python -m fedfuse_ray compare`: paradigms, or the related work's systems, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedfuse_ray.commands.options import (
+    ExecutorKind,
+    Manifest,
+    NoProgress,
+    Out,
+    Seed,
+    Settings,
+    Source,
+)
+from fedfuse_ray.errors import InputError
+from fedfuse_ray.runs.reading import paradigm_names, read_experiment
+from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
+
+if TYPE_CHECKING:
+    from fedfuse_ray.config import Experiment
+
+
+def compare_command(
+    source: Source = "demo",
+    data: Manifest = None,
+    paradigms: Annotated[
+        str | None, typer.Option(metavar="p1,p2", help="Which paradigms; default all.")
+    ] = None,
+    settings: Settings = None,
+    executor: ExecutorKind = None,
+    seed: Seed = None,
+    out: Out = None,
+    systems: Annotated[
+        str | None,
+        typer.Option(metavar="table1|s1,s2", help="The related work's systems, not paradigms."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Finish an interrupted table of systems.")
+    ] = None,
+    no_progress: NoProgress = False,
+) -> None:
+    """Run several paradigms, or systems of the related work, and put them in one table."""
+    others: dict[str, object] = {"--data": data, "--paradigms": paradigms, "--executor": executor}
+    if resume is not None:
+        others |= {"--systems": systems, "--set": settings, "--seed": seed, "--out": out}
+        _check_alone("--resume", resume, others)
+        return _run_systems(resume, quiet=no_progress)
+    if systems is not None:
+        _check_alone("--systems", systems, others)
+        seeded = () if seed is None else (f"seed={seed}",)
+        folder = _begin_systems(systems, source, (*(settings or ()), *seeded), out)
+        return _run_systems(folder, quiet=no_progress)
+    experiments = [
+        read_experiment(
+            source, data=data, settings=settings, seed=seed, paradigm=name, executor=executor
+        )
+        for name in paradigm_names(paradigms)
+    ]
+    folder = out or Path("runs") / f"{experiments[0].preset}-comparison"
+    _compare_paradigms(experiments, folder, quiet=no_progress)
+
+
+def _compare_paradigms(experiments: list[Experiment], folder: Path, *, quiet: bool) -> None:
+    from fedfuse_ray.report import comparison_table
+    from fedfuse_ray.runs.comparing import compare
+    from fedfuse_ray.runs.sealing import read_seal
+
+    with TerminalProgress(quiet=quiet) as progress:
+        progress.stage(results_line(folder))
+        comparison = compare(experiments, folder, progress=progress)
+    output().print(comparison_table(comparison))
+    for name in comparison:
+        print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
+    say(f"Report: {folder / 'report.html'}")
+
+
+def _check_alone(option: str, value: object, others: Mapping[str, object]) -> None:
+    """Refuse options that don't go with another one.
+
+    Raises:
+        InputError: One was given.
+    """
+    for name, given in others.items():
+        if given not in (None, []):
+            raise InputError(name, given, f"does not go with {option} {value}; leave it out")
+
+
+def _begin_systems(listed: str, root: str, settings: tuple[str, ...], out: Path | None) -> Path:
+    """Lay a table's folder out and return it.
+
+    Raises:
+        InputError: A system, a setting or the folder can't be used.
+    """
+    from fedfuse_ray.studies.related import running
+
+    folder = out or Path("runs") / f"{Path(root).stem}-systems"
+    running.begin(running.Asked(running.chosen(listed), root, settings), folder)
+    return folder
+
+
+def _run_systems(folder: Path, *, quiet: bool) -> None:
+    """Run a table's systems, or those that are left, and write its page.
+
+    Raises:
+        FedfuseError: A run failed.
+    """
+    from fedfuse_ray.report.grids import as_rich
+    from fedfuse_ray.studies.related import running
+    from fedfuse_ray.studies.related.output import write_pages
+    from fedfuse_ray.studies.related.tables import columns, measures
+    from fedfuse_ray.studies.sweeping.live import LiveTable
+
+    with LiveTable([], quiet=quiet) as live:
+        found = running.run(folder, live)
+    page = write_pages(folder)
+    for grid in (columns(found), measures(found)):
+        output().print(as_rich(grid))
+    for row in found.rows:
+        if row.missing:
+            say(f"{row.system}: {row.missing}")
+    say(f"Report: {page}")

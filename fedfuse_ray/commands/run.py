@@ -1,0 +1,59 @@
+"""`python -m fedfuse_ray run`: one experiment, to its result folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedfuse_ray.commands.options import (
+    ExecutorKind,
+    Manifest,
+    NoProgress,
+    Out,
+    ParadigmName,
+    Seed,
+    Settings,
+    Source,
+)
+from fedfuse_ray.runs.reading import read_experiment, read_resumed
+from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
+
+
+def run_command(
+    source: Source = "demo",
+    data: Manifest = None,
+    paradigm: ParadigmName = None,
+    settings: Settings = None,
+    executor: ExecutorKind = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Continue an interrupted run.")
+    ] = None,
+    no_progress: NoProgress = False,
+) -> None:
+    """Run one experiment, and write its result folder with a report."""
+    # Read before torch is imported, so that a mistake is told at once.
+    if resume is not None:
+        experiment = read_resumed(
+            resume, settings=settings, seed=seed, paradigm=paradigm, executor=executor
+        )
+        folder = resume
+    else:
+        experiment = read_experiment(
+            source, data=data, settings=settings, seed=seed, paradigm=paradigm, executor=executor
+        )
+        folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
+    from fedfuse_ray.report import run_table
+    from fedfuse_ray.runs.running import run
+    from fedfuse_ray.runs.sealing import read_seal
+
+    with TerminalProgress(quiet=no_progress) as progress:
+        progress.stage(results_line(folder))
+        summary = run(experiment, folder, resume=resume is not None, progress=progress)
+    output().print(run_table(summary))
+    print(f"weights_sha256: {summary.weights_sha256}")
+    print(f"signed by: {read_seal(folder).fingerprint}")
+    say(f"Report: {folder / 'report.html'}")

@@ -1,0 +1,1 @@
+"""One experiment: read, run, sealed, verified, compared by paradigm; sweeps live in `studies`."""
