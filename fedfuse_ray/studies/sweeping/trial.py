@@ -132,7 +132,8 @@ class Trial:
 
     def _federate(self, began: float) -> Outcome:
         from fedfuse_ray.runs import running  # torch, which only processes that train need
-        from fedfuse_ray.runs.sealing import LedgerSeal
+        from fedfuse_ray.runs.secrets import forget
+from fedfuse_ray.runs.sealing import LedgerSeal
 
         status, error = DONE, ""
         try:
@@ -149,6 +150,7 @@ class Trial:
         except Stopped:
             status = STOPPED
             LedgerSeal.reopen(self._folder, experiment.execution.signing_key).finish("stopped")
+            forget(self._folder)
         except Exception:
             status, error = FAILED, traceback.format_exc()
         return Outcome(status, began, time.time(), error)
