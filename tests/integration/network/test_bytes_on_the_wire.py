@@ -18,6 +18,7 @@ from fedfuse_ray.federation.modes.masked import MaskedMember, MaskedStep
 from fedfuse_ray.federation.modes.sides import InstitutionSide, ServerSide
 from fedfuse_ray.runs.running import run
 from tests.support.federations import tiny
+from tests.support.watching import NO_COLLUDERS
 
 SLOW = "network.links={med-01: {up_mbps: 0.01, down_mbps: 10.0}}"
 DEADLINE = "network.aggregation={kind: deadline, deadline_seconds: 2.0}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from enum import StrEnum
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ class EchoMember:
 class EchoGathering:
     """Tells everybody the round's number, and adds up what comes."""
 
-    heard: list[tuple[int, tuple[str, ...]]] = []
+    heard: ClassVar[list[tuple[int, tuple[str, ...]]]] = []
 
     def __init__(self, server, round):
         self.server, self.round = server, round
