@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from fedfuse_ray.blocks import sha256
 from fedfuse_ray.config import load
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.checkpoints.state import ServerState
 from fedfuse_ray.federation.messages.updates import controls_on_wire
+from fedfuse_ray.federation.rounds.serial import SerialExecutor
 from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate, Standing
-from tests.support.federations import random_blocks
+from tests.support.federations import dataset_of, plan_of, random_blocks, tiny
 
 SIZES = {"encoder/ct": 6, "fusion": 4, "head/x": 2}
 KINDS = [*STRATEGIES, "fedavg with momentum"]
@@ -135,3 +139,120 @@ def test_the_broadcast_names_blocks_of_the_state(strategy):
     controls = strategy.controls(first.state)
     assert not controls_on_wire(controls).keys() & first.weights.keys()
     assert controls.keys() <= first.weights.keys()
+
+
+# Beside what else a server keeps.
+
+PRIVATE = {
+    "record-distributed": ("privacy.mode=record-distributed",),
+    "adaptive clipping": ("privacy.adaptive_clipping.enabled=true",),
+    "adaptive noise": ("privacy.noise_schedule=adaptive",),
+    "record-local": ("privacy.mode=record-local",),
+    "client": ("privacy.mode=client",),
+    "local-update": ("privacy.mode=local-update",),
+}
+NOISE = ("privacy.target_epsilon=null", "privacy.noise_multiplier=0.1")
+"""Little, so that so small a federation releases a signal that the noise can follow."""
+ROUNDS, UNPRIVATE = 4, "fedfuse_nonprivate"
+
+
+class OwnState:
+    """A strategy that hands its own state back and nothing else, and is shown nothing else."""
+
+    def __init__(self, rule):
+        self.rule, self.local = rule, rule.local
+        self.init, self.controls = rule.init, rule.controls
+
+    def apply(self, before, aggregate):
+        own = self.init(before.weights).keys()
+        assert before.state.keys() == own
+        after = self.rule.apply(before, aggregate)
+        return Standing(weights=after.weights, state={name: after.state[name] for name in own})
+
+
+def kinds_and_privacy():
+    for kind in KINDS:
+        for privacy in ("none", *PRIVATE):
+            if privacy == "none" or kind != "scaffold":  # Its control variates are never private.
+                yield pytest.param(kind, privacy, id=f"{kind}, {privacy}")
+
+
+def planned(kind, privacy):
+    strategy, _, momentum = kind.partition(" ")
+    settings = (
+        f"training.rounds={ROUNDS}",
+        f"strategy.kind={strategy}",
+        "strategy.average_last=1",
+        *(["strategy.server_momentum=0.9"] if momentum else []),
+        *((*NOISE, *PRIVATE[privacy]) if privacy in PRIVATE else ()),
+    )
+    return plan_of(tiny(*settings, paradigm="fedfuse" if privacy in PRIVATE else UNPRIVATE))
+
+
+def begun(plan, path=None):
+    executor = SerialExecutor()
+    executor.start(plan, dataset_of(plan.experiment).folder)
+    executor.load(path)
+    return executor
+
+
+def rounds_of(executor, folder, first=1):
+    """Train on to the end; yields what every round leaves behind, as it was saved and read."""
+    for number in range(first, ROUNDS + 1):
+        executor.train(number)
+        executor.save(folder)
+        yield checkpoints.read(checkpoints.path_of(folder, number))
+
+
+@pytest.mark.parametrize(("kind", "privacy"), [*kinds_and_privacy()])
+def test_its_own_state_is_all_that_a_strategy_has_to_hand_back(
+    kind, privacy, tmp_path, monkeypatch
+):
+    plain, plan = kind.split()[0], planned(kind, privacy)
+    real = STRATEGIES[plain]
+    monkeypatch.setitem(STRATEGIES, plain, lambda config: OwnState(real(config)))
+    executor = begun(plan)
+    first, left = executor.weights, list(rounds_of(executor, tmp_path / "whole"))
+    # What is given out is the mean of all rounds' weights.
+    for name, vector in left[-1].model.items():
+        each = [kept.weights[name] for kept in left]
+        wanted = np.mean(each, axis=0, dtype=np.float64)
+        np.testing.assert_allclose(vector, wanted, rtol=1e-5, atol=1e-6)
+    assert executor.sha256() == sha256(left[-1].model)
+    assert sha256(left[-1].model) != sha256(left[-1].weights)
+    assert any(np.any(left[0].weights[n] != first[n]) for n in first)
+    # What follows from a checkpoint is what followed in one go.
+    again = begun(plan, checkpoints.save(tmp_path / "again", left[0]))
+    (*_, resumed) = rounds_of(again, tmp_path / "again", first=2)
+    assert again.sha256() == executor.sha256()
+    same(resumed.server.strategy, left[-1].server.strategy)
+    released = [kept.server.released for kept in left]
+    assert resumed.server.released == released[-1]
+    assert resumed.server.noise_history == left[-1].server.noise_history
+    if privacy == "adaptive clipping":
+        norms = [plan.terms.config.clip_norm, *(each.clip_norm for each in released)]
+        assert len(set(norms)) == len(norms)  # It moves in every round.
+    else:
+        assert {each.clip_norm for each in released} == {None}
+    if privacy == "adaptive noise":
+        factors = [1.0, *(each.noise_factor for each in released)]
+        assert list(left[-1].server.noise_history.spent) == factors[:-2]
+        assert len(left[-1].server.noise_history.signals) == len(factors[:-2])
+        assert len(set(factors)) > 2  # From the third round on it follows what was released.
+
+
+def test_a_forgotten_clip_norm_would_be_seen(tmp_path):
+    """The control of the test above: the clip norm of a checkpoint matters."""
+    plan, digests = planned("fedavg", "adaptive clipping"), set()
+    executor = begun(plan)
+    executor.train(1)
+    executor.save(tmp_path / "first")
+    kept = checkpoints.read(checkpoints.path_of(tmp_path / "first", 1))
+    first = dataclasses.replace(kept.server.released, clip_norm=plan.terms.config.clip_norm)
+    for released in (kept.server.released, first):
+        server = dataclasses.replace(kept.server, released=released)
+        edited = dataclasses.replace(kept, server=server)
+        again = begun(plan, checkpoints.save(tmp_path / "again", edited))
+        again.train(2)
+        digests.add(again.sha256())
+    assert len(digests) == 2

@@ -2,7 +2,7 @@
 
 Per-record gradients come as [B, ...] tensors of each block's parameters, a row for every record.
 The norms are taken over all blocks of a group at once, and the clipped sum is one matrix-vector
-product per block: no clipped copy of the [B, P] gradients is ever made.
+product per parameter tensor: no clipped copy of the gradients is ever made.
 
 Formal guarantees: adding or removing one record changes the group's sum by at most its clip norm in
 L2, up to float32 rounding of the sum itself; factors are shrunk by 2e-5 to pay for the rounding of

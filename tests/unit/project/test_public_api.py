@@ -42,6 +42,8 @@ def test_another_name_is_an_attribute_error():
         "fedfuse_ray.config",
         "fedfuse_ray.cli",
         "fedfuse_ray.federation.server.server",
+        "fedfuse_ray.federation.modes.sides",
+        "fedfuse_ray.federation.rounds.driver",
         "actors.parameter_server",
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import IntEnum, StrEnum
 
 import numpy as np
 import pytest
@@ -24,6 +25,22 @@ def test_a_stream_is_named_by_everything_that_names_it():
     ]
     assert len({rng.derive(*name) for name in names}) == len(names)
     assert all(0 <= rng.derive(*name) < 2**64 for name in names)
+
+
+class Step(StrEnum):
+    """What modes name their steps by."""
+
+    MASK = "mask"
+
+
+def test_a_members_own_type_names_no_other_stream():
+    plain = rng.derive(3, "exchange", "med-01", "mask", 2)
+    for step in ("mask", Step.MASK, np.str_("mask")):
+        for number in (2, np.int64(2), np.uint8(2), IntEnum("Round", {"SECOND": 2}).SECOND):
+            assert rng.derive(3, "exchange", "med-01", step, number) == plain
+    assert rng.derive(np.int64(3), "exchange", "med-01", "mask", 2) == plain
+    # A number and its digits stay two names.
+    assert rng.derive(3, "exchange", "med-01", "mask", "2") != plain
 
 
 def test_the_same_name_gives_the_same_stream_in_another_process():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.compression.codec import Setting
-from fedfuse_ray.errors import FedfuseError
+from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.federation.checkpoints import archive
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
 from fedfuse_ray.federation.checkpoints.state import NoiseHistory, ServerState
@@ -139,6 +140,34 @@ def test_the_latest_is_the_newest_that_can_be_read(tmp_path):
     assert checkpoints.latest(tmp_path, 99) == old
     old.write_bytes(b"")
     assert checkpoints.latest(tmp_path, 99) is None
+
+
+def older(folder, round, **facts):
+    """Write a checkpoint as an older version did, with the server's state in one dict."""
+    path = checkpoints.path_of(folder, round)
+    arrays = {f"weights|{name}": vector for name, vector in FULL.weights.items()}
+    arrays |= {"strategy|average/fusion": np.zeros(3, np.float32)}
+    archive.write(path, {"round": round, "carried": {}, **facts}, arrays)
+    return path
+
+
+@pytest.mark.parametrize("facts", [{}, {"format": 1}, {"format": 99}])
+def test_a_checkpoint_of_another_format_is_refused_and_not_begun_anew(tmp_path, facts, caplog):
+    path = older(tmp_path, 3, **facts)
+    for look in (lambda: checkpoints.read(path), lambda: checkpoints.latest(tmp_path, 99)):
+        with pytest.raises(InputError, match="another version of fedfuse_ray") as told:
+            look()
+        assert (told.value.field, told.value.value) == ("checkpoint", path)
+    assert not caplog.records
+    # A newer one that is broken does not hide it, and one of today's that is newer does.
+    newer = checkpoints.path_of(tmp_path, 4)
+    newer.write_bytes(b"")
+    with pytest.raises(InputError, match="another version"):
+        checkpoints.latest(tmp_path, 99)
+    newer.unlink()
+    assert checkpoints.latest(tmp_path, 2) is None
+    checkpoints.save(tmp_path, Checkpoint(4, FULL.weights))
+    assert checkpoints.latest(tmp_path, 99) == newer
 
 
 def test_what_a_killed_process_left_half_written_is_not_a_checkpoint(tmp_path):
