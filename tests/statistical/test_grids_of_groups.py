@@ -1,12 +1,13 @@
 """What rounding adds to the sensitivity of each clipping group, and of the count, has its noise.
 
 The sensitivity is measured: two sums that differ by one record, so chosen that as many coordinates
-as possible are rounded apart, go through the real path without noise. With the noise's real standard
-deviation it gives the epsilon that holds, which must not exceed the one that is claimed.
+as possible are rounded apart, go through the real path without noise. With the noise's real
+standard deviation it gives the epsilon that holds, which must not exceed the one that is claimed.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -122,7 +123,7 @@ def count_cost(plan, name, released):
         return int(integers_of({COUNT: np.array([value], np.float32)}, name, grid)[COUNT][0])
 
     integers = [counted(value) for value in halves]
-    moved = max(abs(b - a) for a, b in zip(integers, integers[1:], strict=False))
+    moved = max(abs(b - a) for a, b in itertools.pairwise(integers))
     return (moved / (grid.units(COUNT) * grid.std(COUNT))) ** 2
 
 
