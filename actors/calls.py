@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ray
 
@@ -10,6 +10,7 @@ from actors.hosts import Deadline, Hosts
 from actors.refs import Messages, Ref, States
 from actors.server_handle import ServerHandle
 from actors.task_names import of_round
+from fedfuse_ray.federation.checkpoints.promise import Journal
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.records import TrainRecord
 from fedfuse_ray.federation.modes import mode_of
@@ -28,6 +29,8 @@ class RayCalls:
         server: The parameter server.
         states: What the institutions of each host keep, by host.
         round_seconds: How long the institutions' part of a round may take.
+        attempts: Counts the rounds that this session has begun.
+        journal: Where survivors are kept before their sums are unmasked.
     """
 
     def __init__(
@@ -37,8 +40,12 @@ class RayCalls:
         server: ServerHandle,
         states: Mapping[str, Ref[States]],
         round_seconds: float,
+        attempts: Iterator[int],
+        journal: Journal,
     ) -> None:
+        self._journal = journal
         self._plan, self._hosts, self._server = plan, hosts, server
+        self._attempts = attempts
         self._round_seconds = round_seconds
         self._nothing_kept: Ref[States] = ray.put({})
         self._no_answer: Ref[Answer] = ray.put(Answer())
@@ -46,9 +53,11 @@ class RayCalls:
         self._again = not mode_of(plan).remembers
         self.states = dict(states)
 
-    def begin(self, round: int) -> None:
+    def begin(self, round: int, epoch: int) -> None:
         """Have the server broadcast."""
-        self._broadcast: Ref[Broadcast] = self._server.broadcast()
+        self._epoch = epoch
+        # Never twice the same in a session, whoever died in between.
+        self._broadcast: Ref[Broadcast] = self._server.begin(next(self._attempts), epoch)
         self._answer = self._no_answer
         self._deadline = Deadline.after(self._round_seconds, "round_seconds")
 
@@ -68,7 +77,7 @@ class RayCalls:
             kept = self.states.get(host, self._nothing_kept)
             records: Ref[list[TrainRecord]]
             messages[host], states[host], records = task.remote(
-                *given, kept, list(idle), list(behind)
+                *given, kept, list(idle), list(behind), self._journal.last
             )
             return records
 
@@ -85,7 +94,8 @@ class RayCalls:
 
     def close(self, step: str, round: int, sent: Sent[Ref[Messages]]) -> bool:
         """Have the server close a step before the last."""
-        answer = self._server.close(step, round, sent)
+        answer, survivors = self._server.close(step, round, sent)
+        self._journal.note(round, self._epoch, survivors)
         self._answer = answer or self._no_answer
         return answer is not None
 

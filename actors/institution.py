@@ -14,6 +14,7 @@ import numpy as np
 
 from actors.refs import Messages, States
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.federation.checkpoints.promise import Promise
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.metrics import Scores, View
 from fedfuse_ray.federation.messages.records import Alone, TrainRecord
@@ -75,6 +76,7 @@ class InstitutionActor:
         states: States,
         idle: Collection[str],
         behind: Collection[str],
+        promised: Promise | None,
     ) -> tuple[Messages, States, list[TrainRecord]]:
         """Let the institutions here take one step; returns messages, all states, and records.
 
@@ -86,10 +88,12 @@ class InstitutionActor:
             states: What the institutions here kept.
             idle: Who takes no part.
             behind: Who missed the broadcast before.
+            promised: The survivors that institutions confirmed last.
         """
         replies = {
             name: side.take(
-                step, Turn(round, answer, broadcast, states.get(name, Kept()), name in behind)
+                step,
+                Turn(round, answer, broadcast, states.get(name, Kept()), name in behind, promised),
             )
             for name, side in self._sides.items()
             if name not in idle

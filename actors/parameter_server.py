@@ -65,9 +65,9 @@ class ParameterServerActor:
         """Return the updates that were on their way at the last checkpoint."""
         return self._carried
 
-    def broadcast(self) -> tuple[Broadcast, int]:
-        """Return what institutions need for the next round, and the last round."""
-        return self._server.broadcast(), self._server.round
+    def begin(self, attempt: int, epoch: int) -> tuple[Broadcast, int]:
+        """Begin the next round; returns what institutions need for it, and the last round."""
+        return self._server.begin(attempt, epoch), self._server.round
 
     def release(self) -> tuple[Blocks, int]:
         """Return the model to be scored, and the last round."""
@@ -75,10 +75,10 @@ class ParameterServerActor:
 
     def close(
         self, step: str, round: int, names: Wanted, *sent: Messages
-    ) -> tuple[Answer | None, bool]:
-        """Close one step of a round; returns the answer, and whether the round goes on."""
+    ) -> tuple[Answer | None, tuple[bool, tuple[str, ...]]]:
+        """Close a step; returns the answer, whether the round goes on, and with whom."""
         answer = self._side.close(step, round, _picked(names, sent))
-        return answer, answer is not None
+        return answer, (answer is not None, self._side.survivors)
 
     def finish(self, round: int, names: Wanted, *sent: Messages) -> Closed:
         """Close the last step of a round, and step along what it gave."""

@@ -12,6 +12,7 @@ seen, in every process, so a new name in every round would leak 0.3 MB a round.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from actors.task_names import of_round
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.config import ExecutionConfig
 from fedfuse_ray.errors import FedfuseError, NotReadyError, RestartError
+from fedfuse_ray.federation.checkpoints.promise import Journal
 from fedfuse_ray.federation.messages.metrics import Scores, View
 from fedfuse_ray.federation.messages.records import Alone, Carried
 from fedfuse_ray.federation.modes.outcome import EVERYONE, Attendance, RoundOutcome
@@ -56,7 +58,8 @@ class RayExecutor:
         self._group: Group = None
         self._hosts = Hosts((), {}, execution.startup_seconds)
         self._checkpoint: Path | None = None
-        self._unsaved: tuple[int, Attendance] | None = None
+        self._unsaved: tuple[int, Attendance, int] | None = None
+        self._attempts = itertools.count()
 
     def start(self, plan: Plan, dataset: Path) -> None:
         """Join Ray, check the fit, then bring all actors up.
@@ -78,9 +81,10 @@ class RayExecutor:
         )
         self._hosts.ready()
 
-    def load(self, path: Path | None) -> None:
+    def load(self, path: Path | None, journal: Path | None = None) -> None:
         """Set the server to a checkpoint, or to the seeded initial weights."""
         self._checkpoint, self._unsaved = path, None
+        self._journal = Journal(journal)
         self._steadily(self._load, "load")
 
     def _load(self) -> None:
@@ -100,7 +104,13 @@ class RayExecutor:
                 update = ray.put([(who, np.frombuffer(c.payload, np.uint8))])
                 carried[who] = Carried(c.flight, c.record, update)
         self._calls = RayCalls(
-            self._plan, self._hosts, self._server, states, self._execution.round_seconds
+            self._plan,
+            self._hosts,
+            self._server,
+            states,
+            self._execution.round_seconds,
+            self._attempts,
+            self._journal,
         )
         self._driver = RoundDriver(self._plan, self._calls, carried)
 
@@ -128,10 +138,11 @@ class RayExecutor:
         """Return the factor on the next round's noise."""
         return self._steadily(self._server.noise_factor, "noise")
 
-    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
+    def train(self, round: int, attendance: Attendance = EVERYONE, epoch: int = 0) -> RoundOutcome:
         """Run one round; an actor that dies is started again and asked again."""
-        outcome = self._steadily(lambda: self._driver.run(round, attendance), f"round {round}")
-        self._unsaved = (round, attendance)
+        given = (round, attendance, epoch)
+        outcome = self._steadily(lambda: self._driver.run(*given), f"round {round}")
+        self._unsaved = given
         return outcome
 
     def _deadline(self) -> Deadline:

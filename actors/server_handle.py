@@ -58,11 +58,12 @@ class ServerHandle:
         known: Ref[Mapping[str, Carried[bytes]]] = self.actor.carried.remote()
         return self._get(known)
 
-    def broadcast(self) -> Ref[Broadcast]:
-        """Return a reference to what institutions need for the next round."""
+    def begin(self, attempt: int, epoch: int) -> Ref[Broadcast]:
+        """Begin the next round; returns a reference to what institutions need for it."""
         # The second answer says that the first, which stays where it is, is there.
         broadcast: Ref[Broadcast]
-        broadcast, there = self.actor.broadcast.options(name="broadcast", num_returns=2).remote()
+        task = self.actor.begin.options(name="broadcast", num_returns=2)
+        broadcast, there = task.remote(attempt, epoch)
         self._get(there, "broadcast")
         return broadcast
 
@@ -73,16 +74,20 @@ class ServerHandle:
         self._get(there, "release")
         return model
 
-    def close(self, step: str, round: int, sent: Sent[Ref[Messages]]) -> Ref[Answer] | None:
+    def close(
+        self, step: str, round: int, sent: Sent[Ref[Messages]]
+    ) -> tuple[Ref[Answer] | None, tuple[str, ...]]:
         """Have the server close a step of a round; returns a reference to its answer.
 
-        None says that too little is left of the round.
+        None says that too little is left of the round. With it comes whose updates will be in the
+        sums, once that is settled.
         """
         names, messages = _apart(sent)
         answer: Ref[Answer]
         task = self.actor.close.options(name=step, num_returns=2)
         answer, goes_on = task.remote(step, round, names, *messages)
-        return answer if self._get(goes_on, f"round {round}: {step}") else None
+        on, survivors = self._get(goes_on, f"round {round}: {step}")
+        return answer if on else None, survivors
 
     def finish(self, round: int, sent: Sent[Ref[Messages]]) -> Closed:
         """Have the server close the last step, and step along what it gave."""

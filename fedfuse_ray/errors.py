@@ -53,6 +53,10 @@ class NotReadyError(FedfuseError):
     """A process that was started again has not been given its state yet."""
 
 
+class SurvivorsChangedError(FedfuseError):
+    """A secure round was begun again and others are left: its noise has to be drawn anew."""
+
+
 class RestartError(FedfuseError):
     """A party of a round in several steps was lost; the round starts again, identically."""
 

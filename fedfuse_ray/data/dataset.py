@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fedfuse_ray.config.settings.data import ManifestData, PhantomData
@@ -30,7 +30,7 @@ from fedfuse_ray.data.tables import TableWriter, read_table
 from fedfuse_ray.errors import FedfuseError, InputError, StorageError
 from fedfuse_ray.files import cache_folder, write_json
 
-_FORMAT = 1
+_FORMAT = 2
 _PHANTOMS = 1
 """Raised whenever the same request would generate other specimens."""
 _INDEX = "index.json"
@@ -49,12 +49,15 @@ class DatasetIndex:
         institutions: The institutions by name, in the federation's order.
         shapes: The shape of each modality.
         test: Number of test specimens of each domain.
+        digest: Of all training specimens, hex; "" where they are only counted. It is not public: it
+            tells whether somebody has the same data.
     """
 
     domains: dict[str, DomainInfo]
     institutions: dict[str, InstitutionInfo]
     shapes: dict[str, Shape]
     test: dict[str, int]
+    digest: str = ""
 
 
 class Dataset:
@@ -161,8 +164,9 @@ def _write(folder: Path, header: Header, parts: Parts) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
-        counts = _write_tables(temporary, header, parts)
-        write_json(temporary / _INDEX, asdict(_index(header, counts)))
+        index = _index(header, _write_tables(temporary, header, parts))
+        digest = _digest(temporary, index.institutions)
+        write_json(temporary / _INDEX, asdict(replace(index, digest=digest)))
         try:
             temporary.rename(folder)
         except OSError:  # Another process was faster, and made the same.
@@ -285,7 +289,17 @@ def _read_index(path: Path) -> DatasetIndex:
         },
         shapes={name: tuple(shape) for name, shape in tree["shapes"].items()},
         test=tree["test"],
+        digest=tree["digest"],
     )
+
+
+def _digest(folder: Path, institutions: Iterable[str]) -> str:
+    """Return the digest of all training tables."""
+    whole = hashlib.sha256()
+    for name in sorted(institutions):
+        with _table(folder, "train", name).open("rb") as file:
+            whole.update(name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()
 
 
 def _table(folder: Path, split: str, owner: str) -> Path:

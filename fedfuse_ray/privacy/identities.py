@@ -13,7 +13,7 @@ from functools import cached_property
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-Randomness = Callable[[int], bytes]
+ByteSource = Callable[[int], bytes]
 """Called with a number of bytes, returns that many. Real secrets need `os.urandom`."""
 
 KEY_BYTES = 32
@@ -34,7 +34,7 @@ class Identity:
     private: bytes
 
     @classmethod
-    def generate(cls, randomness: Randomness = os.urandom) -> Identity:
+    def generate(cls, randomness: ByteSource = os.urandom) -> Identity:
         """Draw a fresh identity."""
         return cls(randomness(KEY_BYTES))
 

@@ -30,7 +30,7 @@ def train_federation(ongoing: Ongoing, *, resume: bool) -> Summary:
         ongoing.progress.stage(f"Continuing after round {done}")
         ongoing.seal.rewind(done)
         ongoing.store.truncate(done)
-    ongoing.executor.load(path)
+    ongoing.executor.load(path, ongoing.checkpoints)
     earlier = read_ledger(ongoing.store.path(LEDGER)) if resume else None
     charging = Charging.open(ongoing.plan, earlier)
     done = _train(ongoing, charging, done)

@@ -12,6 +12,7 @@ from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.report import RunStore, Summary, write_run_report
 from fedfuse_ray.runs.progress import Progress
 from fedfuse_ray.runs.sealing import LedgerSeal
+from fedfuse_ray.runs.secrets import forget
 
 CHECKPOINTS = "checkpoints"
 
@@ -47,6 +48,7 @@ class Ongoing:
         timed = summary.time.model_copy(update=times)
         summary = self.store.write_summary(summary.model_copy(update={"time": timed}))
         self.seal.finish("finished", summary.weights_sha256)
+        forget(self.store.folder)
         self.progress.stage("Writing the report")
         write_run_report(self.store.folder)
         return summary

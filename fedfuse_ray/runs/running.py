@@ -15,6 +15,7 @@ from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.plan import paradigms, public_encoders, transfer
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
+from fedfuse_ray.privacy.randomness import Randomness
 from fedfuse_ray.report import RunStore, Summary, environment
 from fedfuse_ray.runs.alone import train_alone
 from fedfuse_ray.runs.federated import train_federation
@@ -22,6 +23,7 @@ from fedfuse_ray.runs.ongoing import CHECKPOINTS, Ongoing
 from fedfuse_ray.runs.progress import Progress, Several, Silent
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.sealing import LedgerSeal
+from fedfuse_ray.runs.secrets import randomness_of
 
 
 def run(
@@ -55,7 +57,8 @@ def run(
             seed=experiment.seed,
             replicas=experiment.replicas,
         )
-        plan = _plan(experiment, dataset, progress)
+        draws = randomness_of(experiment, out, resume=resume)
+        plan = _plan(experiment, dataset, draws, progress)
         ongoing = Ongoing(plan, dataset, executor, store, seal, progress, began)
         return _train(ongoing, resume, job)
 
@@ -83,8 +86,11 @@ def _open_folder(experiment: Experiment, out: Path, *, resume: bool) -> tuple[Ru
     return store, seal
 
 
-def _plan(experiment: Experiment, dataset: Dataset, progress: Progress) -> Plan:
-    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
+def _plan(
+    experiment: Experiment, dataset: Dataset, draws: Randomness | None, progress: Progress
+) -> Plan:
+    pooled = paradigms.is_pooled(experiment)
+    plan = make_plan(experiment, dataset.index, pooled=pooled, randomness=draws)
     if plan.privacy is not None and plan.privacy.audit is not None:
         progress.stage(f"Audit: {plan.privacy.audit}")
     public_encoders.ensure(plan.spec, progress.stage)

@@ -8,7 +8,7 @@ import pytest
 
 from fedfuse_ray.runs.running import run
 from fedfuse_ray.runs.verifying import verify_run
-from tests.support.commands import done, fedfuse, killed_once, rounds_in
+from tests.support.commands import done, fedfuse, killed_once, refused, rounds_in
 from tests.support.federations import rows_of, scores_of, tiny
 
 # Long enough that the kill falls into the run, which takes about a second and a half.
@@ -59,6 +59,20 @@ def test_a_private_run_keeps_a_valid_chain(tmp_path):
     assert next(c.name for c in verify_run(broken) if c.passed is False) == "seal"
     done("run", "--resume", broken, "--no-progress")
     same(broken, whole)
+
+
+def test_a_private_run_whose_secret_is_gone_is_refused(tmp_path):
+    settings = ("--paradigm", "fedfuse", "--set", "privacy.randomness=secret")
+    command = ("run", "tiny", "--executor", "serial", *settings, "--set", "training.rounds=16")
+    ledger = tmp_path / "privacy_ledger.jsonl"
+    killed_once(
+        lambda: ledger.is_file() and '"round": 3,' in ledger.read_text(),
+        *(*command, "--out", tmp_path),
+    )
+    (tmp_path / "privacy_secret").unlink()
+    line = refused("run", "--resume", tmp_path, "--no-progress")
+    assert "privacy.randomness" in line
+    assert "secret is gone" in line
 
 
 @pytest.mark.ray

@@ -32,6 +32,14 @@ RUN = ("run", "tiny", "--executor", "serial")
         (["--executor", "slurm"], ["--executor", "slurm"]),
         (["--resume", "/nowhere/run"], ["--resume", "/nowhere/run"]),
         (["--data", "/nowhere/m.csv"], ["/nowhere/m.csv"]),
+        (
+            ["--paradigm", "fedfuse", "--set", "strategy.kind=fednova"],
+            ["strategy.kind", "'fednova'", "private numbers of steps", "use fedavg"],
+        ),
+        (
+            ["--paradigm", "fedfuse", "--set", "privacy.secure_aggregation.colluding=3"],
+            ["privacy.secure_aggregation.colluding", "at most 2"],
+        ),
     ],
 )
 def test_settings(tmp_path, arguments, named):

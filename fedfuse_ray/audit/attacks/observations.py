@@ -35,6 +35,7 @@ from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT
+from fedfuse_ray.privacy.randomness import derived
 
 RAW, CLIPPED, SHARE, SUM = "raw", "clipped", "noise share", "secure sum"
 _UNCLIPPED = 1e6
@@ -147,7 +148,7 @@ class Bench:
         seed = rng.derive(self.seed, "attacked noise", *rows) >> 1
         if self.plan.privacy.distributed:
             return secure_sum(parts, reseeded(self.plan, seed), 1, among)
-        return noisy_sums(parts, self.plan.privacy, seed)
+        return noisy_sums(parts, self.plan.privacy, derived(seed))
 
 
 def trainable(plan: Plan) -> Plan:
@@ -170,6 +171,6 @@ def trainable(plan: Plan) -> Plan:
     if plan.privacy is None:
         return variant
     sizes = block_sizes(spec)
-    dimension = max(sum(sizes[b] for b in variant.blocks_of(p)) for p in variant.participants)
-    terms = replace(plan.privacy, dimension=dimension, owners=variant.owners)
+    own = {p.name: {b: sizes[b] for b in variant.blocks_of(p)} for p in variant.participants}
+    terms = replace(plan.privacy, coordinates=own, owners=variant.owners)
     return replace(variant, privacy=terms)

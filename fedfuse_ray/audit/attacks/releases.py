@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray import rng
 from fedfuse_ray.audit.attacks.canaries import CanaryNet, HostCanaries, honest_owners
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.errors import InputError
@@ -28,6 +27,7 @@ from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.sampling import expected_batch
+from fedfuse_ray.privacy.randomness import Randomness, derived
 from fedfuse_ray.privacy.secure_aggregation import from_modular, to_modular
 
 # Small enough for the weights to stay near zero, where a canary's gradient is what it should be.
@@ -55,7 +55,7 @@ def releases(
             released = _joint(plan, terms, trainings, sizes, number)
             yield dict.fromkeys(trainings, released)
         else:
-            yield {name: _local(t, terms, number) for name, t in trainings.items()}
+            yield {name: _local(t, plan, number) for name, t in trainings.items()}
 
 
 def released_variances(plan: Plan, terms: PrivacyTerms, host: str, round: int) -> dict[str, float]:
@@ -70,10 +70,10 @@ def secure_sum(
     updates: Mapping[str, Blocks], plan: Plan, round: int, among: Mapping[str, Sequence[str]]
 ) -> Blocks:
     """Return each block's noisy sum over the owners in `among`, in units of the gradient."""
-    grid, seed = grid_of(plan, round), plan.experiment.seed
+    grid = grid_of(plan, round)
     totals: dict[str, npt.NDArray[np.int64]] = {}
     for name, update in updates.items():
-        for block, vector in noisy_words(update, name, grid, seed).items():
+        for block, vector in noisy_words(update, name, grid, plan.randomness).items():
             if name in among[block]:
                 before = totals.get(block, np.zeros(len(vector), np.int64))
                 # Unsigned words wrap around; in 64 bits, the modulus is taken at the end.
@@ -85,13 +85,13 @@ def secure_sum(
     return gradient_sums(sums, grid)
 
 
-def noisy_sums(parts: Mapping[str, Blocks], terms: PrivacyTerms, seed: int) -> Blocks:
+def noisy_sums(parts: Mapping[str, Blocks], terms: PrivacyTerms, draws: Randomness) -> Blocks:
     """Return the sum over institutions that each add the full noise of one local step."""
     totals: Blocks = {}
     for name, part in parts.items():
         stds, groups = terms.noise_stds(terms.sigma(name, 1)), terms.groups(tuple(part))
-        noise = rng.generator(seed, "local noise", name)
         for block, vector in part.items():
+            noise = draws.stream("local noise", name, block)
             noisy = vector + gaussian_noise(vector.size, stds[groups[block]], noise)
             totals[block] = totals.get(block, np.zeros_like(noisy)) + noisy
     return totals
@@ -132,7 +132,9 @@ def _joint(
     for participant in plan.participants:
         training = trainings.get(participant.name)
         if training is not None:
-            updates[participant.name] = joint_step(training, round, terms).update.weights
+            updates[participant.name] = joint_step(
+                training, round, terms, plan.randomness
+            ).update.weights
         else:
             updates[participant.name] = {
                 b: np.zeros(sizes[b], np.float32) for b in plan.blocks_of(participant)
@@ -141,15 +143,16 @@ def _joint(
     return secure_sum(updates, plan, round, among)
 
 
-def _local(training: LocalTraining, terms: PrivacyTerms, round: int) -> Blocks:
+def _local(training: LocalTraining, plan: Plan, round: int) -> Blocks:
     """Return the sum over a round's steps of the noisy sums at one institution."""
     training.net.flat.zero_()
-    result = run_private_round(training, round, terms)
-    rate = terms.releases[training.name].sampling_rate
+    result = run_private_round(training, round, plan.terms, plan.randomness)
+    rate = plan.terms.releases[training.name].sampling_rate
     scale = np.float32(expected_batch(rate, len(training.data)) / _STEP)
     return {name: vector * scale for name, vector in result.update.weights.items()}
 
 
 def reseeded(plan: Plan, seed: int) -> Plan:
     """Return the plan with other noise; its terms stay."""
-    return replace(plan, experiment=plan.experiment.model_copy(update={"seed": seed}))
+    experiment = plan.experiment.model_copy(update={"seed": seed})
+    return replace(plan, experiment=experiment, randomness=derived(seed))

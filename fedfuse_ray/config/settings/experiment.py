@@ -42,6 +42,14 @@ PRIVATE_PARADIGMS = frozenset({"centralized_dp", "federated_dp", "fedfuse"})
 _VGG_SMALLEST = 32
 
 
+_NOT_PRIVATE = {
+    "scaffold": "sends control variates, which no privacy mode covers",
+    # It scales the noised mean by the steps of those who were sampled: 0 says that nobody was.
+    "fednova": "scales sums by private numbers of steps, which tells who took part",
+}
+"""Strategies that no privacy mode covers, and why."""
+
+
 class Experiment(Config):
     """A federation and what it trains.
 
@@ -120,10 +128,10 @@ class Experiment(Config):
                 f"privacy.mode: {self.privacy.mode!r} under paradigm 'centralized_dp', where the "
                 "holder of the pooled records adds the noise; set it to record-local"
             )
-        if self.privacy.enabled and self.strategy.kind == "scaffold":
+        if self.privacy.enabled and self.strategy.kind in _NOT_PRIVATE:
             raise ValueError(
-                "strategy.kind: 'scaffold' sends control variates, which no privacy mode covers; "
-                "use fedavg, fedprox, fedadam or fedyogi"
+                f"strategy.kind: {self.strategy.kind!r} {_NOT_PRIVATE[self.strategy.kind]}; use "
+                "fedavg, fedprox, fedadam or fedyogi"
             )
         if self.privacy.enabled:
             self.privacy.noise_factors(self.training.rounds)

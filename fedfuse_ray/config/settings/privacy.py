@@ -7,6 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fedfuse_ray.config.settings.base import Config
+from fedfuse_ray.config.settings.privacy_parts import (
+    AdaptiveBudgetConfig,
+    AdaptiveClippingConfig,
+    ClippingGroupConfig,
+    SecureAggregationConfig,
+)
 from fedfuse_ray.errors import InputError
 
 PrivacyMode = Literal["none", "record-local", "record-distributed", "client", "local-update"]
@@ -20,63 +26,6 @@ _UNITS: dict[str, str] = {
     "client": "institution",
     "local-update": "institution",
 }
-
-
-class ClippingGroupConfig(Config):
-    """One group of blocks with a clipping norm and a noise scale of its own.
-
-    Attributes:
-        clip_norm: C_m, the largest L2 norm of a record's gradient over the group's blocks.
-        noise_scale: s_m, the noise's standard deviation relative to the other groups; the common
-            factor follows from the joint guarantee 1/sigma^2 = sum C_m^2 / s_m^2. Null takes
-            `clip_norm`, the same noise multiplier for every group.
-    """
-
-    clip_norm: float = Field(ge=1e-6, le=1e6)
-    noise_scale: float | None = Field(None, gt=0.0, le=1e6)
-
-
-class AdaptiveClippingConfig(Config):
-    """Quantile-adaptive clipping (Andrew et al., 2021, arXiv 1905.03871).
-
-    Attributes:
-        enabled: Move the clipping norm towards a quantile of the records' gradient norms.
-        target_quantile: The fraction of records that should stay unclipped.
-        learning_rate: Step of the geometric update, in the logarithm of the norm.
-        count_noise: Noise on the count of unclipped records, as a multiple of the noise
-            multiplier (sigma_b / sigma). Above 1/2; the closer to it, the more the gradients'
-            noise has to grow to pay for the count: 5 costs 0.5%.
-    """
-
-    enabled: bool = False
-    target_quantile: float = Field(0.5, ge=0.0, le=1.0)
-    learning_rate: float = Field(0.2, gt=0.0, le=10.0)
-    count_noise: float = Field(5.0, gt=0.5, le=1e6)
-
-
-class AdaptiveBudgetConfig(Config):
-    """How an adaptive schedule spends, and when an audit of an earlier run makes it spend less.
-
-    Attributes:
-        spread: How far a round's noise may lie from that of a constant schedule, either way, as a
-            factor.
-        audit_margin: How close an attack on the audited run may come to its claim, as a fraction
-            of the claimed epsilon; closer, and this run's budget is lowered.
-    """
-
-    spread: float = Field(1.5, gt=1.0, le=16.0)
-    audit_margin: float = Field(0.8, gt=0.0, lt=1.0)
-
-
-class SecureAggregationConfig(Config):
-    """Secure aggregation (Bonawitz et al., 2017), which `record-distributed` runs under.
-
-    Attributes:
-        threshold: Fraction of the institutions that must stay to the end of a round, or nothing is
-            revealed; above a half.
-    """
-
-    threshold: float = Field(2 / 3, gt=0.5, le=1.0)
 
 
 class PrivacyConfig(Config):
@@ -116,6 +65,10 @@ class PrivacyConfig(Config):
             broadcasts may be seen, so the server adds the noise that they lack. Null assumes that
             all uploads may be seen, by the server too.
         secure_aggregation: The protocol's terms, under `record-distributed`.
+        randomness: Where noise, samples, keys and masks come from: `derived` from the seed, the
+            configuration, the data and what each release protects, so that a run can be repeated
+            by, and is protected only against those who do not have, its seed; or `secret`, from the
+            operating system, kept beside the run until it ends and then forgotten.
     """
 
     mode: PrivacyMode = "none"
@@ -136,6 +89,7 @@ class PrivacyConfig(Config):
     accountant: Accountant = "pld"
     uplink_exposures: int | None = Field(None, ge=1)
     secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
+    randomness: Literal["derived", "secret"] = "derived"
 
     @property
     def enabled(self) -> bool:
@@ -146,6 +100,12 @@ class PrivacyConfig(Config):
     def unit(self) -> str:
         """Whose presence is hidden: `record`, `institution` or `none`."""
         return _UNITS[self.mode]
+
+    @property
+    def colluding(self) -> int:
+        """How many institutions may work together with the server under secure aggregation."""
+        stated = self.secure_aggregation.colluding
+        return self.tolerated_dropouts if stated is None else stated
 
     @property
     def neighbouring(self) -> str:
@@ -159,6 +119,17 @@ class PrivacyConfig(Config):
     @property
     def adversary(self) -> str:
         """Against whom the guarantee holds."""
+        return self._adversary + self.without_seed
+
+    @property
+    def without_seed(self) -> str:
+        """What the origin of the randomness adds to every statement of an adversary."""
+        if not self.enabled or self.randomness == "secret":
+            return ""
+        return "; nobody of them has the run's seed, from which all noise can be computed"
+
+    @property
+    def _adversary(self) -> str:
         if self.uplink_exposures is not None:
             return (
                 f"whoever sees at most {self.uplink_exposures} of an institution's uploads, or "
@@ -170,8 +141,9 @@ class PrivacyConfig(Config):
             "none": "none",
             "record-local": "the server and any number of other institutions, honest but curious",
             "record-distributed": (
-                "an honest-but-curious server that sees only securely aggregated sums, together "
-                f"with at most {self.tolerated_dropouts} missing or colluding owners of a block"
+                "a server that sees only securely aggregated sums, together with at most "
+                f"{self.colluding} institutions, as long as at most {self.tolerated_dropouts} of a "
+                "block's owners are missing or colluding"
             ),
             "client": "whoever sees the released models; the server itself is trusted",
             "local-update": "the server and any number of other institutions, honest but curious",

@@ -68,7 +68,7 @@ def round_of(path: Path) -> int:
 
 def clear(folder: Path) -> None:
     """Remove an older run's checkpoints, so that a resume can't pick them up."""
-    for old in folder.glob("*.npz"):
+    for old in (*folder.glob("*.npz"), *folder.glob("survivors.json")):
         old.unlink(missing_ok=True)
 
 
@@ -92,6 +92,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     meta: dict[str, Any] = {
         "format": _FORMAT,
         "round": checkpoint.round,
+        "spent": {who: kept.spent for who, kept in checkpoint.institutions.items()},
         "carried": {
             who: {"flight": asdict(c.flight), "record": asdict(c.record)}
             for who, c in checkpoint.carried.items()
@@ -135,7 +136,9 @@ def read(path: Path) -> Checkpoint:
         round=meta["round"],
         weights=groups.get("weights", {}),
         server=_server(meta["server"], groups) if "server" in meta else None,
-        institutions={who: Kept(**parts) for who, parts in kept.items()},
+        institutions={
+            who: Kept(**kept.get(who, {}), spent=spent) for who, spent in meta["spent"].items()
+        },
         carried={
             who: _carried(facts, arrays[f"carried|{who}"].tobytes())
             for who, facts in meta["carried"].items()

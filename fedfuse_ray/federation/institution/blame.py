@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fedfuse_ray.errors import InstitutionError, NotReadyError
+from fedfuse_ray.errors import InstitutionError, NotReadyError, SurvivorsChangedError
 
 
 @contextmanager
@@ -15,11 +15,12 @@ def blamed(institution: str) -> Iterator[None]:
 
     Raises:
         NotReadyError: As it was: the process is new, and nobody is to blame.
+        SurvivorsChangedError: As it was: the server is to blame, or a lost message.
         InstitutionError: For every other error.
     """
     try:
         yield
-    except NotReadyError:
+    except (NotReadyError, SurvivorsChangedError):
         raise
     except Exception:
         raise InstitutionError(institution, traceback.format_exc()) from None

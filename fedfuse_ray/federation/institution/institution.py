@@ -11,6 +11,7 @@ import torch
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.data.specimens import Specimens
+from fedfuse_ray.federation.checkpoints.promise import Promise
 from fedfuse_ray.federation.institution.alone import train_alone
 from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.institution.contrastive import in_round
@@ -32,8 +33,10 @@ from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.selection import in_sample
 from fedfuse_ray.federation.plan.transfer import first_weights
 from fedfuse_ray.federation.strategies import STRATEGIES
+from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.network import Work, timing
+from fedfuse_ray.privacy.randomness import Randomness
 
 
 def pin_threads() -> None:
@@ -61,6 +64,11 @@ class NetCache:
             self._nets[key] = CrossModalNet(self._spec, domain, modalities, tier).on(device)
         return self._nets[key]
 
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of parameters of each block."""
+        return block_sizes(self._spec)
+
 
 class Institution:
     """One participant of the plan, with access to its own data and to the shared test set.
@@ -70,6 +78,9 @@ class Institution:
         participant: Which one this is.
         dataset: Where its specimens are.
         nets: The networks of this process.
+
+    Attributes:
+        promise: The survivors that it confirmed last.
     """
 
     def __init__(
@@ -81,12 +92,18 @@ class Institution:
         self._device = torch.device("cuda" if use_gpu else "cpu")
         self._owned = frozenset(plan.blocks_of(participant))
         strategy = plan.experiment.strategy
+        self.promise: Promise | None = None
         self._rule = STRATEGIES[strategy.kind](strategy).local
 
     @property
     def name(self) -> str:
         """The participant's name."""
         return self.participant.name
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of parameters of each block, as the plan has it."""
+        return self._nets.sizes
 
     def receive(self, broadcast: Broadcast, behind: bool) -> Received:
         """Read this institution's part of a broadcast.
@@ -114,21 +131,30 @@ class Institution:
             own_controls: Its control variates under SCAFFOLD, empty at first.
         """
         training, terms = in_round(self._training(received.weights), round), self.plan.privacy
-        seed = self.plan.experiment.seed
-        if training is None or (terms and not in_sample(terms, seed, self.name, round)):
+        if training is None or (
+            terms and not in_sample(terms, self.plan.randomness, self.name, round)
+        ):
             return RoundResult(Update(), 0.0, 0)
         if terms is not None and terms.local:
-            return run_private_round(training, round, terms)
+            draws = self.plan.randomness.given(received.digest)
+            return run_private_round(training, round, terms, draws)
         return training.run_round(round, self._rule, received.controls, own_controls)
 
-    def joint_step(self, round: int, received: Received) -> RoundResult:
-        """Return this institution's part of a joint private step, without noise."""
+    def joint_step(self, round: int, received: Received, draws: Randomness) -> RoundResult:
+        """Return this institution's part of a joint private step, without noise.
+
+        Args:
+            round: From 1.
+            received: What it was sent.
+            draws: Of this round, its weights and its epoch alone.
+        """
         coding, weights = self.plan.coding, received.weights
         sketches = {n: coding.projection(n, v.size, round) for n, v in weights.items()}
         return joint_step(
             self._training(weights),
             round,
             self.plan.terms,
+            draws,
             received.released.clip_norm,
             {n: sketch for n, sketch in sketches.items() if sketch is not None},
         )

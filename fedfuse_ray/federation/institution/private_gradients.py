@@ -36,6 +36,7 @@ from fedfuse_ray.privacy.mechanisms.adaptive_clipping import centred_count
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT, ClippedSum, clip_and_sum_torch
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.sampling import expected_batch, poisson_sample
+from fedfuse_ray.privacy.randomness import Randomness, digest_of
 
 _CHUNK_FLOATS = 1 << 24
 
@@ -110,6 +111,7 @@ def joint_step(
     training: LocalTraining,
     round: int,
     terms: PrivacyTerms,
+    draws: Randomness,
     clip_norm: float | None = None,
     sketches: Mapping[str, SparseProjection] = {},
 ) -> RoundResult:
@@ -122,12 +124,13 @@ def joint_step(
         training: Network, data and config.
         round: From 1.
         terms: The privacy terms.
+        draws: The run's randomness, given the incoming weights.
         clip_norm: The round's clipping norm where it is adaptive; the centred count of unclipped
             records is then part of the update.
         sketches: Linear maps before the clip, by block.
     """
     size, rate = len(training.data), terms.releases[training.name].sampling_rate
-    rows = poisson_sample(size, rate, training.seed, training.name, round)
+    rows = poisson_sample(size, rate, draws, training.name, round)
     generator = rng.generator(training.seed, "private training", training.name, round)
     groups = terms.groups(training.net.names)
     clip_norms = terms.clip_norms if clip_norm is None else {JOINT: clip_norm}
@@ -143,7 +146,9 @@ def joint_step(
     return RoundResult(Update(update), total / max(1, len(rows)), 1, expected)
 
 
-def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) -> RoundResult:
+def run_private_round(
+    training: LocalTraining, round: int, terms: PrivacyTerms, draws: Randomness
+) -> RoundResult:
     """Run a round of DP-SGD at one institution, with full noise of its own.
 
     Abadi et al., 2016, arXiv 1607.00133, Algorithm 1, with Poisson sampling at the rate that the
@@ -157,22 +162,21 @@ def run_private_round(training: LocalTraining, round: int, terms: PrivacyTerms) 
     stds = terms.noise_stds(terms.sigma(training.name, round))
     groups = terms.groups(net.names)
     generator = rng.generator(training.seed, "private training", training.name, round)
-    noise = rng.generator(training.seed, "local noise", training.name, round)
     per_epoch = release.steps // config.local_epochs
     loss = 0.0
     for step in range(release.steps):
         epoch = (round - 1) * config.local_epochs + step // per_epoch
         optimizer.learning_rate = learning_rate(config, epoch, config.rounds * config.local_epochs)
-        rows = poisson_sample(
-            size, release.sampling_rate, training.seed, training.name, round, step
-        )
+        rows = poisson_sample(size, release.sampling_rate, draws, training.name, round, step)
         clipped, total = clipped_gradient_sum(
             training, torch.from_numpy(rows), generator, terms.clip_norms, groups
         )
-        noisy = {
-            name: vector + gaussian_noise(vector.size, stds[groups[name]], noise)
-            for name, vector in clipped.sums.items()
-        }
+        message = digest_of(clipped.sums)
+        noisy = {}
+        for name, vector in clipped.sums.items():
+            keys = (training.name, round, step, name)
+            noise = draws.stream("local noise", *keys, message=message)
+            noisy[name] = vector + gaussian_noise(vector.size, stds[groups[name]], noise)
         batch = expected_batch(release.sampling_rate, size)
         net.gradient.copy_(net.join(noisy) / batch)
         optimizer.step()

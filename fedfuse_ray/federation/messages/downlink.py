@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.messages import wire
 from fedfuse_ray.federation.messages.released import Released
 from fedfuse_ray.federation.messages.updates import block_of, controls_on_wire, is_control
+from fedfuse_ray.privacy.randomness import digest_of
 
 SERVER = "server"
 
@@ -29,6 +32,8 @@ class Broadcast:
         changes: Block name to its encoded change; empty where the weights are sent.
         controls: The server's control variates under SCAFFOLD, by block; else empty.
         released: The round's clipping norm, noise and codec settings, where they change.
+        attempt: How often the round was begun before, in this session.
+        epoch: How often its noise was drawn anew, and charged again.
     """
 
     round: int
@@ -36,6 +41,8 @@ class Broadcast:
     changes: Mapping[str, bytes]
     controls: Blocks = field(default_factory=dict)
     released: Released = field(default_factory=Released)
+    attempt: int = 0
+    epoch: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -63,6 +70,16 @@ class Received:
     controls: Blocks
     released: Released
     nbytes: int
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of the incoming weights, on which privacy's randomness depends."""
+        return digest_of(self.weights)
+
+    @property
+    def basis(self) -> str:
+        """Digest of the weights and of the round's terms, hex: what an update answers."""
+        return hashlib.sha256(self.digest + repr(self.released).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

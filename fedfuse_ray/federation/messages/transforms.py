@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.federation.messages.updates import Update
 from fedfuse_ray.privacy.mechanisms.clipping import clip_factors
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
+from fedfuse_ray.privacy.randomness import Randomness, digest_of
 
 Survivors = Mapping[str, tuple[str, ...]]
 """Block name to the institutions whose update of it is in the sum."""
@@ -105,39 +105,40 @@ def clipped(blocks: Blocks, clip_norm: float) -> Blocks:
     return {name: np.float32(factor) * vector for name, vector in blocks.items()}
 
 
-def add_own_noise(std: Callable[[str, int], float], seed: int) -> OnUpdate:
+def add_own_noise(std: Callable[[str, int], float], draws: Randomness) -> OnUpdate:
     """Add an institution's own noise, of a standard deviation by its name and the round."""
 
     def apply(update: Update, institution: str, round: int) -> Update:
-        noise = std(institution, round)
-        return update.map(lambda n, v: v + _noise(v, noise, seed, institution, round, n))
+        return _noised(update, std(institution, round), draws, institution, round)
 
     return apply
 
 
-def add_server_noise(std: Callable[[int], float], seed: int) -> OnSums:
+def add_server_noise(std: Callable[[int], float], draws: Randomness) -> OnSums:
     """Add the server's noise, of a standard deviation by the round."""
 
     def apply(sums: Update, survivors: Survivors, round: int) -> Update:
-        return sums.map(lambda n, v: v + _noise(v, std(round), seed, "server", round, n))
+        return _noised(sums, std(round), draws, "server", round)
 
     return apply
 
 
-def add_lacking_noise(std: Callable[[int, int], float], seed: int) -> OnSums:
+def add_lacking_noise(std: Callable[[int, int], float], draws: Randomness) -> OnSums:
     """Add to the sums what their noise lacks, where all broadcasts are seen but few uploads.
 
     Args:
         std: What lacks, by the number of a block's survivors and the round; 0 where nothing does.
-        seed: Root of the noise.
+        draws: The run's randomness.
     """
 
     def apply(sums: Update, survivors: Survivors, round: int) -> Update:
+        message = digest_of(sums.weights)
+
         def noised(name: str, total: Vector) -> Vector:
             lacking = std(len(survivors[name]), round)
             if not lacking:
                 return total
-            stream = rng.generator(seed, "downlink noise", round, name)
+            stream = draws.stream("downlink noise", round, name, message=message)
             return total + gaussian_noise(total.size, lacking, stream)
 
         return sums.map(noised)
@@ -154,5 +155,12 @@ def divide_by_expected(expected: Callable[[str], float]) -> OnSums:
     return apply
 
 
-def _noise(like: Vector, std: float, seed: int, who: str, round: int, block: str) -> Vector:
-    return gaussian_noise(like.size, std, rng.generator(seed, "update noise", who, round, block))
+def _noised(update: Update, std: float, draws: Randomness, sender: str, round: int) -> Update:
+    """Return an update plus noise that nothing but the same release has."""
+    message = digest_of(update.weights)
+
+    def noised(name: str, vector: Vector) -> Vector:
+        stream = draws.stream("update noise", sender, round, name, message=message)
+        return vector + gaussian_noise(vector.size, std, stream)
+
+    return update.map(noised)

@@ -58,13 +58,16 @@ class Kept:
         controls: Its own control variates under SCAFFOLD, by block.
         memory: What error feedback has not sent yet, or what the server already has of it, by
             name on the wire.
+        spent: What its rounds under an adaptive schedule of the noise have cost so far: the sum of
+            one over the squared factors.
     """
 
     controls: Blocks = field(default_factory=dict)
     memory: Blocks = field(default_factory=dict)
+    spent: float = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self.controls or self.memory)
+        return bool(self.controls or self.memory or self.spent)
 
 
 def controls_on_wire(controls: Blocks) -> Blocks:

@@ -136,6 +136,8 @@ class EncryptedGathering:
         self._traffic: dict[str, dict[str, Exchange]] = {}
         self._refused: list[tuple[str, str]] = []
 
+    survivors: tuple[str, ...] = ()
+
     def close(self, step: str, messages: Messages) -> Answer | None:
         """Take the members' messages of a step before the last; return what they get.
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.federation.checkpoints.promise import Promise
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.records import Reply
 from fedfuse_ray.federation.messages.updates import Kept
@@ -55,6 +56,7 @@ class Turn:
         broadcast: The server's broadcast.
         kept: What the institution kept from its last round.
         behind: It missed the broadcast before, so it is sent the weights themselves.
+        promised: The survivors that institutions confirmed last, as the disk remembers it.
     """
 
     round: int
@@ -62,6 +64,7 @@ class Turn:
     broadcast: Broadcast
     kept: Kept = field(default_factory=Kept)
     behind: bool = False
+    promised: Promise | None = None
 
 
 class Member(Protocol):
@@ -78,6 +81,11 @@ class Member(Protocol):
 
 class Gathering(Protocol):
     """The server's side of one round."""
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Whose updates will be in the sum, once that is settled before the last step."""
+        ...
 
     def close(self, step: str, messages: Messages) -> Answer | None:
         """Take the messages of a step before the last; None says that the round is lost.

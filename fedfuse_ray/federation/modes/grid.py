@@ -32,7 +32,8 @@ from fedfuse_ray.federation.messages.coding import Coding
 from fedfuse_ray.federation.messages.released import NOTHING_RELEASED, Released
 from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.federation.plan.terms import COUNT_UNITS, PrivacyTerms
+from fedfuse_ray.privacy.mechanisms.clipping import JOINT
 from fedfuse_ray.privacy.mechanisms.gaussian import share_std
 
 WIDEST_MODULUS = 32
@@ -74,7 +75,7 @@ class Grid:
         """Return the width of the modulus in which a block, or `COUNT`, is summed."""
         terms, config = self.terms, self.coding.config
         if block == COUNT:
-            return terms.modulus_bits(self.records)
+            return terms.count_bits(self.records)
         if config.codec == "fp32":
             terms.modulus_bits(self.records)  # refuses what 32 bits can't hold
             return WIDEST_MODULUS
@@ -94,19 +95,25 @@ class Grid:
     def std(self, block: str) -> float:
         """Return the standard deviation of a block's noise on the sum, in units of gradient.
 
-        On the fine grid it is widened by what rounding adds to the sensitivity.
+        On the fine grid it is widened by what rounding adds to the sensitivity of its group; the
+        count of records is not rounded.
         """
         terms, clip_norm = self.terms, self.released.clip_norm
-        scale, sigma = terms.scale, terms.common_sigma(self.round) * self.released.factor
+        sigma = terms.common_sigma(self.round) * self.released.factor
         if clip_norm is not None:
             gradient, count = terms.adaptive_stds(sigma)
             if block == COUNT:
                 return count
-            scale = replace(scale, clip_norm=clip_norm)
-            std = gradient * clip_norm
+            stds = {JOINT: gradient * clip_norm}
         else:
-            std = terms.noise_stds(sigma)[terms.groups((block,))[block]]
-        return std if self.is_coarse(block) else std * scale.l2 / (scale.scale * scale.clip_norm)
+            stds = terms.noise_stds(sigma)
+        group = terms.groups((block,))[block]
+        if self.is_coarse(block):
+            return stds[group]
+        scale = terms.scales[group]
+        if clip_norm is not None:
+            scale = replace(scale, clip_norm=clip_norm)
+        return stds[group] * scale.l2 / (scale.scale * scale.clip_norm)
 
     def share_std(self, block: str) -> float:
         """Return the standard deviation of one owner's share of a block's noise."""
@@ -114,8 +121,10 @@ class Grid:
 
     def units(self, block: str) -> float:
         """Return the integer units in one unit of gradient."""
+        if block == COUNT:
+            return float(COUNT_UNITS)
         if not self.is_coarse(block):
-            return self.terms.scale.scale
+            return self.terms.scales[self.terms.groups((block,))[block]].scale
         return 1.0 / (self.coding.config.rounding_step * self.share_std(block))
 
     def expected_batch(self, owners: Iterable[str]) -> float:

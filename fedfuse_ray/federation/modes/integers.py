@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.compression.rotation import rotate, unrotate
 from fedfuse_ray.federation.modes.grid import Grid
@@ -17,6 +16,7 @@ from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.privacy.accounting.adaptive_budget import Signal
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
+from fedfuse_ray.privacy.randomness import Randomness, digest_of
 from fedfuse_ray.privacy.secure_aggregation import to_modular
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
@@ -24,22 +24,25 @@ Integers = npt.NDArray[np.int64]
 Owners = Mapping[str, tuple[str, ...]]
 
 
-def noisy_words(sums: Blocks, institution: str, grid: Grid, seed: int) -> dict[str, Words]:
+def noisy_words(sums: Blocks, institution: str, grid: Grid, draws: Randomness) -> dict[str, Words]:
     """Return an institution's clipped sums plus its share of the noise, as modular integers.
 
     Args:
         sums: Block name to the clipped sum of what stands for it, float32 [k].
         institution: Names the noise's stream.
         grid: The round's grid.
-        seed: Root of the noise.
+        draws: The run's randomness, given the incoming weights.
 
     Formal guarantees: the survivors' shares of a block add up to the standard deviation of its
     group times the sensitivity (on the fine grid after rounding), or more.
     """
     words = {}
+    message = digest_of(sums)
     for name, vector in sums.items():
-        generator = rng.generator(seed, "noise share", institution, grid.round, name)
         share, units = grid.share_std(name), grid.units(name)
+        # The same sum under other noise would be another release.
+        scaled = message + repr((share, units)).encode()
+        generator = draws.stream("noise share", institution, grid.round, name, message=scaled)
         if grid.is_coarse(name):
             rotated = rotate(vector, grid.rotation(name, grid.round)).astype(np.float64)
             rotated += gaussian_noise(vector.size, share, generator)

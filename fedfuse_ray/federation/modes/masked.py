@@ -5,39 +5,30 @@ The steps are those of Bonawitz et al., 2017; the third carries the update.
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
-from fedfuse_ray.errors import ProtocolError, TooFewError
+from fedfuse_ray.errors import ProtocolError, SurvivorsChangedError, TooFewError
+from fedfuse_ray.federation.checkpoints.promise import Promise
 from fedfuse_ray.federation.messages.records import Reply, with_payload
-from fedfuse_ray.federation.messages.released import Released
+from fedfuse_ray.federation.messages.updates import Kept
+from fedfuse_ray.federation.modes.agreed import check_broadcast
 from fedfuse_ray.federation.modes.exchange import Answer, Messages, Mode, Turn, as_step
-from fedfuse_ray.federation.modes.grid import WIDEST_MODULUS, grid_of
+from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.federation.modes.integers import Integers, Owners, mean_gradients, noisy_words
 from fedfuse_ray.federation.modes.next_terms import after_round
 from fedfuse_ray.federation.modes.outcome import Closed, Exchange, total_bytes
-from fedfuse_ray.federation.plan.noise_shape import COUNT
-from fedfuse_ray.federation.plan.plan import Plan
-from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.federation.modes.session import identity_of, round_terms
 from fedfuse_ray.federation.server.server import Aggregation, ParameterServer
 from fedfuse_ray.federation.strategies import Aggregate
 from fedfuse_ray.packing import packed_bytes
 from fedfuse_ray.privacy.mechanisms.gaussian import realised_noise_multiplier
 from fedfuse_ray.privacy.secure_aggregation import (
-    BlockTerms,
     Client,
-    RoundTerms,
     Server,
     from_modular,
-    minimum_threshold,
-    simulation_identities,
-    simulation_randomness,
 )
 
 if TYPE_CHECKING:  # torch: the server does without
@@ -54,51 +45,6 @@ class MaskedStep(StrEnum):
     UNMASK = "unmask"
 
 
-@lru_cache(maxsize=4)
-def _public_identities(seed: int, names: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: i.public for name, i in simulation_identities(seed, names).items()}
-
-
-def least_members(terms: PrivacyTerms) -> int:
-    """Return the threshold: how many institutions must stay to the end of a round."""
-    count = len(terms.releases)
-    wanted = math.ceil(terms.config.secure_aggregation.threshold * count)
-    return max(wanted, minimum_threshold(count))
-
-
-def round_terms(plan: Plan, sizes: Mapping[str, int], round: int, released: Released) -> RoundTerms:
-    """Return the terms that every party of a round derives from the plan.
-
-    Args:
-        plan: The federation's plan, with privacy terms.
-        sizes: Number of parameters of each block.
-        round: From 1.
-        released: The round's terms that change: the policy's choices of bits.
-    """
-    terms, grid = plan.terms, grid_of(plan, round, released)
-    names = tuple(plan.by_name)
-    session = hashlib.blake2b(plan.experiment.model_dump_json().encode(), digest_size=16)
-    coordinates = {n: plan.coding.coordinates(n, size) for n, size in sizes.items()} | {COUNT: 1}
-    # All count unclipped records, where the clipping norm follows them.
-    owners = plan.owners | ({COUNT: names} if terms.adaptive else {})
-    return RoundTerms(
-        session=session.hexdigest(),
-        round=round,
-        threshold=least_members(terms),
-        modulus_bits=WIDEST_MODULUS,
-        identities=_public_identities(plan.experiment.seed, names),
-        blocks={
-            name: BlockTerms(
-                size=coordinates[name],
-                owners=whose,
-                minimum_survivors=terms.shares(name),
-                modulus_bits=grid.bits(name),
-            )
-            for name, whose in owners.items()
-        },
-    )
-
-
 class MaskedMember:
     """An institution's side.
 
@@ -109,15 +55,13 @@ class MaskedMember:
 
     def __init__(self, institution: Institution, turn: Turn) -> None:
         self._institution = institution
-        name, seed = institution.name, institution.plan.experiment.seed
-        broadcast = turn.broadcast
-        self._terms = round_terms(institution.plan, broadcast.sizes, turn.round, broadcast.released)
-        self._client = Client(
-            self._terms,
-            name,
-            simulation_identities(seed, (name,))[name],
-            simulation_randomness(seed, name, turn.round),
-        )
+        self._spent, self._basis = check_broadcast(institution, turn), ""
+        plan, name, broadcast = institution.plan, institution.name, turn.broadcast
+        attempt = broadcast.attempt
+        self._terms = round_terms(plan, broadcast.sizes, turn.round, attempt, broadcast.released)
+        # Of this attempt alone: shares that an earlier one revealed tell nothing of its keys.
+        keys = plan.randomness.source("secure aggregation", name, turn.round, plan.session, attempt)
+        self._client = Client(self._terms, name, identity_of(plan.randomness, name), keys)
 
     def take(self, step: str, turn: Turn) -> Reply:
         """Take one step."""
@@ -130,24 +74,44 @@ class MaskedMember:
             case MaskedStep.MASK:
                 return self._mask(answer, turn)
             case MaskedStep.CONFIRM:
-                return Reply(self._client.confirm(answer))
+                return self._confirm(answer, turn)
             case MaskedStep.UNMASK:
                 return Reply(self._client.unmask(answer))
             case never:
                 assert_never(never)
 
+    def _confirm(self, answer: bytes, turn: Turn) -> Reply:
+        """Confirm the survivors, unless others were confirmed for the same noise."""
+        message = self._client.confirm(answer)
+        me, epoch = self._institution, turn.broadcast.epoch
+        promise = Promise(turn.round, epoch, self._client.survivors, self._basis)
+        for earlier in (me.promise, turn.promised):
+            if earlier is not None and not earlier.allows(promise):
+                raise SurvivorsChangedError(
+                    f"{me.name} confirmed other survivors or weights of round {turn.round}, and "
+                    "won't confirm these under the same noise"
+                )
+        me.promise = promise
+        return Reply(message)
+
     def _mask(self, answer: bytes, turn: Turn) -> Reply:
         began = time.perf_counter()
-        me, seed = self._institution, self._institution.plan.experiment.seed
+        me = self._institution
         received = me.receive(turn.broadcast, turn.behind)
-        result = me.joint_step(turn.round, received)
+        self._basis = received.basis
+        # What is charged again is drawn again: the sample, too, since noise alone would not do for
+        # the amplification that is accounted.
+        epoch = f"epoch {turn.broadcast.epoch}".encode()
+        draws = me.plan.randomness.given(received.digest, epoch)
+        result = me.joint_step(turn.round, received, draws)
         grid = grid_of(me.plan, turn.round, received.released)
-        words = noisy_words(result.update.weights, me.name, grid, seed)
+        words = noisy_words(result.update.weights, me.name, grid, draws)
         message = self._client.mask(answer, words)
         lengths = {n: packed_bytes(w.size, self._terms.bits(n)) for n, w in words.items()}
         record = me.record(result, turn.round, received.nbytes, len(message), began)
         sizes = {n: turn.broadcast.sizes.get(n, 1) for n in lengths}
-        return Reply(message, with_payload(record, lengths, sizes))
+        kept = Kept(spent=self._spent) if self._spent else None
+        return Reply(message, with_payload(record, lengths, sizes), kept)
 
 
 @dataclass(frozen=True)
@@ -178,11 +142,16 @@ class MaskedGathering:
     def __init__(self, server: ParameterServer, round: int) -> None:
         self._parameters, self._round = server, round
         released = server.state.released
-        self._terms = round_terms(server.plan, server.sizes, round, released)
+        self._terms = round_terms(server.plan, server.sizes, round, server.attempt, released)
         self._grid = grid_of(server.plan, round, released)
         self._server = Server(self._terms)
         self._traffic: dict[str, dict[str, Exchange]] = {}
         self._refused: list[tuple[str, str]] = []
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Whose updates will be in the sums, once that is settled."""
+        return self._server.summed
 
     def close(self, step: str, messages: Messages) -> Answer | None:
         """Take the members' messages of a step before the last; return what they get.

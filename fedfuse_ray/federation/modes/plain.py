@@ -83,6 +83,8 @@ class PlainGathering:
     def __init__(self, server: ParameterServer, round: int) -> None:
         self._server, self._round = server, round
 
+    survivors: tuple[str, ...] = ()
+
     def close(self, step: str, messages: Messages) -> Answer | None:
         """There is no step before the last."""
         raise ProtocolError(f"the step {step!r} has no answer in a plain round")

@@ -94,6 +94,11 @@ class ServerSide:
         as_step(self._mode.steps, step)
         return self._gathered(step, round).close(step, messages)
 
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Whose updates will be in the sums of the round that goes on, once that is settled."""
+        return self._gathering.survivors if self._gathering else ()
+
     def finish(self, round: int, messages: Messages) -> Closed:
         """Take the messages of the last step, and let the server step."""
         closed = self._gathered(self._mode.names[-1], round).finish(messages)

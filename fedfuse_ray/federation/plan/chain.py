@@ -14,15 +14,18 @@ from fedfuse_ray.federation.messages.transforms import (
     weigh,
 )
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.privacy.randomness import Randomness
 
 
-def transforms_of(fractions: Fractions, terms: PrivacyTerms | None, seed: int) -> Transforms:
+def transforms_of(
+    fractions: Fractions, terms: PrivacyTerms | None, draws: Randomness
+) -> Transforms:
     """Return the transforms of an experiment.
 
     Args:
         fractions: Each block's public weights over its owners.
         terms: The terms under which the run is private, if it is.
-        seed: Root of the noise.
+        draws: The run's randomness.
 
     Formal guarantees:
         Under `client` and `local-update` a sent update has an L2 norm of at most C, and the noise
@@ -36,9 +39,9 @@ def transforms_of(fractions: Fractions, terms: PrivacyTerms | None, seed: int) -
     rate = terms.config.sampling_rate
     mean = divide_by_expected(lambda block: rate * len(terms.owners[block]))
     if terms.config.mode == "client":
-        noise = add_server_noise(lambda round: terms.common_sigma(round) * clip_norm, seed)
+        noise = add_server_noise(lambda round: terms.common_sigma(round) * clip_norm, draws)
         return Transforms((clip(clip_norm),), (noise, mean))
-    own = add_own_noise(lambda who, round: terms.sigma(who, round) * clip_norm, seed)
-    lacking = add_lacking_noise(terms.lacking_std, seed)
+    own = add_own_noise(lambda who, round: terms.sigma(who, round) * clip_norm, draws)
+    lacking = add_lacking_noise(terms.lacking_std, draws)
     few = terms.config.uplink_exposures is not None
     return Transforms((clip(clip_norm), own), (lacking, mean) if few else (mean,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,13 +40,13 @@ class NoiseShape:
         config: The privacy config, its target as an audit left it.
         factors: Each round's factor on the noise multiplier.
         owners: Each block's owners.
-        dimension: Coordinates of the largest release; for integer mechanisms.
+        coordinates: By institution and block, the numbers that are summed; for integer mechanisms.
     """
 
     config: PrivacyConfig
     factors: tuple[float, ...]
     owners: Mapping[str, tuple[str, ...]]
-    dimension: int
+    coordinates: Mapping[str, Mapping[str, int]]
 
     @property
     def distributed(self) -> bool:
@@ -116,10 +115,24 @@ class NoiseShape:
         return owners - effective_tolerance(owners, self.config.tolerated_dropouts)
 
     @cached_property
-    def scale(self) -> IntegerScale:
-        """Integer units of gradients, and what rounding adds to the sensitivity."""
-        clip = math.hypot(*self.clip_norms.values())
-        return integer_scale(clip, self.dimension)
+    def scales(self) -> dict[str, IntegerScale]:
+        """Integer units of gradients by clipping group, and what rounding adds to its sensitivity.
+
+        Each group has a grid of its own: rounding moves its d_m coordinates by sqrt(d_m) in all,
+        however small its C_m is.
+        """
+        return {
+            group: integer_scale(clip, self._dimension(group))
+            for group, clip in self.clip_norms.items()
+        }
+
+    def _dimension(self, group: str) -> int:
+        """Return the most coordinates that an institution has in a group."""
+        counts = (
+            sum(n for block, n in own.items() if self._assigned[block] == group)
+            for own in self.coordinates.values()
+        )
+        return max(1, *counts) if self.coordinates else 1
 
     def event(
         self, institution: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
@@ -130,7 +143,7 @@ class NoiseShape:
         rho = xi = None
         if mechanism != "gaussian":
             shares = max(self.shares_among(len(names)) for names in self.owners.values())
-            rho, xi = concentrated_terms(mechanism, sigma, self.scale, shares)
+            rho, xi = concentrated_terms(mechanism, sigma, self.scales[JOINT], shares)
         return PrivacyEvent(
             round=round,
             institution=institution,

@@ -45,7 +45,8 @@ def is_pooled(experiment: Experiment) -> bool:
 def adversary(experiment: Experiment) -> str:
     """Return against whom a private experiment's guarantee holds."""
     if is_pooled(experiment):
-        return "whoever sees the models; the holder of the pooled records is trusted"
+        trusted = "whoever sees the models; the holder of the pooled records is trusted"
+        return trusted + experiment.privacy.without_seed
     return experiment.privacy.adversary
 
 

@@ -6,6 +6,7 @@ institution or the server needs besides data and weights.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,10 +21,12 @@ from fedfuse_ray.federation.messages.downlink import Downlink
 from fedfuse_ray.federation.messages.transforms import Transforms
 from fedfuse_ray.federation.plan import feasibility
 from fedfuse_ray.federation.plan.chain import transforms_of
+from fedfuse_ray.federation.plan.origin import facts
 from fedfuse_ray.federation.plan.participants import Participant, who_trains
 from fedfuse_ray.federation.plan.terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
 from fedfuse_ray.network import Work, expected_seconds, resolve
+from fedfuse_ray.privacy.randomness import Randomness, derived
 
 _SEE_TENSORS = frozenset({"powersgd", "subspace"})
 
@@ -38,9 +41,12 @@ class Plan:
         participants: In the order in which every sum is taken.
         test: Number of test specimens by domain.
         classes: Class names by domain.
+        randomness: Root of noise, samples, keys and masks.
         privacy: The terms under which the run is private, if it is.
         shapes: Each block's parameter tensors, where a codec sees matrices.
         mode: How a round exchanges updates: a key of `modes.MODES`.
+        session: Drawn anew for every process that runs the federation, so that nothing that was
+            signed or encrypted in another one fits.
     """
 
     experiment: Experiment
@@ -48,9 +54,11 @@ class Plan:
     participants: tuple[Participant, ...]
     test: dict[str, int]
     classes: dict[str, tuple[str, ...]]
+    randomness: Randomness
     privacy: PrivacyTerms | None = None
     shapes: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     mode: str = "plain"
+    session: str = field(default_factory=lambda: os.urandom(16).hex(), compare=False)
 
     @property
     def terms(self) -> PrivacyTerms:
@@ -120,7 +128,7 @@ class Plan:
     @cached_property
     def transforms(self) -> Transforms:
         """What institutions do to their updates, and the server to the sums."""
-        return transforms_of(self.fractions, self.privacy, self.experiment.seed)
+        return transforms_of(self.fractions, self.privacy, self.randomness)
 
     @cached_property
     def coding(self) -> Coding:
@@ -157,9 +165,11 @@ class Plan:
     def keeps_state(self) -> bool:
         """Whether institutions keep something between rounds.
 
-        SCAFFOLD's control variates, or the memory of error feedback.
+        SCAFFOLD's control variates, the memory of error feedback, or what its noise has cost.
         """
-        return self.experiment.strategy.kind == "scaffold" or self.coding.feedback != "none"
+        adaptive = self.privacy is not None and self.privacy.spends_adaptively
+        controls = self.experiment.strategy.kind == "scaffold"
+        return adaptive or controls or self.coding.feedback != "none"
 
     def blocks_of(self, participant: Participant) -> tuple[str, ...]:
         """Return the names of the blocks that a participant owns."""
@@ -187,13 +197,20 @@ class Plan:
         return totals
 
 
-def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = False) -> Plan:
+def make_plan(
+    experiment: Experiment,
+    index: DatasetIndex,
+    *,
+    pooled: bool = False,
+    randomness: Randomness | None = None,
+) -> Plan:
     """Build the plan of an experiment on a dataset.
 
     Args:
         experiment: The resolved experiment.
         index: The dataset's index.
         pooled: One participant a domain, holding all of its institutions' specimens.
+        randomness: Of noise, samples, keys and masks; by default what follows from the seed.
 
     Raises:
         InputError: The participants can't carry it out: see `feasibility`.
@@ -210,12 +227,21 @@ def make_plan(experiment: Experiment, index: DatasetIndex, *, pooled: bool = Fal
     feasibility.check(experiment, index.domains, participants)
     spec = replace(spec, tiers=_tiers(spec, participants))
     classes = {name: info.classes for name, info in index.domains.items()}
-    plan = Plan(experiment, spec, participants, dict(index.test), classes, mode=_mode(experiment))
+    plan = Plan(
+        experiment,
+        spec,
+        participants,
+        dict(index.test),
+        classes,
+        randomness or derived(experiment.seed),
+        mode=_mode(experiment),
+    )
     compression = experiment.compression
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
-    terms = make_terms(experiment, participants, plan.owners, lambda: _dimension(plan))
-    return replace(plan, privacy=terms)
+    terms = make_terms(experiment, participants, plan.owners, lambda: _coordinates(plan))
+    draws = plan.randomness.given(*facts(experiment, index, terms))
+    return replace(plan, privacy=terms, randomness=draws)
 
 
 def _mode(experiment: Experiment) -> str:
@@ -247,10 +273,10 @@ def _block_sizes(spec: ModelSpec) -> dict[str, int]:
     return block_sizes(spec)
 
 
-def _dimension(plan: Plan) -> int:
-    """Return the coordinates that the institution releases which releases most."""
+def _coordinates(plan: Plan) -> dict[str, dict[str, int]]:
+    """Return how many numbers each institution sends of each of its blocks."""
     sizes = {n: plan.coding.coordinates(n, size) for n, size in _block_sizes(plan.spec).items()}
-    return max(sum(sizes[b] for b in plan.blocks_of(p)) for p in plan.participants)
+    return {p.name: {b: sizes[b] for b in plan.blocks_of(p)} for p in plan.participants}
 
 
 def _tiers(spec: ModelSpec, participants: tuple[Participant, ...]) -> dict[str, tuple[str, ...]]:

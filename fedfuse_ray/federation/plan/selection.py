@@ -24,6 +24,7 @@ from typing import Any
 from fedfuse_ray import rng
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.privacy.randomness import Randomness
 
 
 def selected(plan: Plan, round: int, reached: Sequence[str]) -> tuple[str, ...]:
@@ -42,12 +43,12 @@ def selected(plan: Plan, round: int, reached: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in reached if name in chosen)
 
 
-def in_sample(terms: PrivacyTerms, seed: int, institution: str, round: int) -> bool:
+def in_sample(terms: PrivacyTerms, draws: Randomness, institution: str, round: int) -> bool:
     """Whether the server's Poisson sample of a round, under `client`, holds an institution."""
     if terms.config.mode != "client":
         return True
     rate = terms.config.sampling_rate
-    return rate >= 1 or rng.generator(seed, "institutions", institution, round).random() < rate
+    return rate >= 1 or draws.stream("institutions", institution, round).random() < rate
 
 
 def _all(config: Any, plan: Plan, round: int, reached: Sequence[str]) -> Collection[str]:

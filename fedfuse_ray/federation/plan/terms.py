@@ -15,7 +15,14 @@ from fedfuse_ray.federation.plan.audited import after_audit
 from fedfuse_ray.federation.plan.noise_shape import COUNT, NoiseShape, Release
 from fedfuse_ray.federation.plan.participants import Participant
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
+from fedfuse_ray.privacy.mechanisms.clipping import JOINT
 from fedfuse_ray.privacy.mechanisms.sampling import sampling_rate, steps_per_epoch
+
+COUNT_UNITS = 1024
+"""Units in one record of the count; a multiple of 2, since a record counts half, up or down.
+
+So the count is an integer before noise: nothing is rounded, and its sensitivity is exact.
+"""
 
 MOST_GROWTH = 4
 """How far the adaptive clipping norm may leave its first value, either way."""
@@ -109,26 +116,34 @@ class PrivacyTerms(NoiseShape):
         return [*uploads, broadcast]
 
     def modulus_bits(self, records: int) -> int:
-        """Return the width of the modulus in which no sum wraps around.
+        """Return the width of the modulus in which no sum of gradients wraps around.
 
         Raises:
             InputError: It would be wider than 32 bits.
         """
         sigma = max(r.noise_multiplier for r in self.releases.values()) * self.largest_factor
-        if self.adaptive:
-            # The norm may grow, and the count carries more noise than the gradients.
-            records, sigma = (
-                MOST_GROWTH * records,
-                sigma * self.config.adaptive_clipping.count_noise,
-            )
-            sigma *= MOST_GROWTH / min(1.0, self.config.clip_norm)
-        bits = self.scale.modulus_bits(records, sigma)
+        stds = self.noise_stds(sigma)
+        if self.adaptive:  # the norm may grow, and the noise with it
+            records *= MOST_GROWTH
+            stds = {JOINT: MOST_GROWTH * self.adaptive_stds(sigma)[0] * self.config.clip_norm}
+        return self._fitting(
+            max(s.modulus_bits(records, stds[g] / s.clip_norm) for g, s in self.scales.items()),
+            f"sums of {records} records",
+        )
+
+    def count_bits(self, records: int) -> int:
+        """Return the width of the modulus in which the count of unclipped records is summed."""
+        sigma = max(r.noise_multiplier for r in self.releases.values()) * self.largest_factor
+        reach = COUNT_UNITS * (records / 2.0 + 12.0 * self.adaptive_stds(sigma)[1]) + 1.0
+        return self._fitting(math.ceil(math.log2(2.0 * reach + 1.0)), f"a count of {records}")
+
+    def _fitting(self, bits: int, what: str) -> int:
         if bits > _WIDEST_MODULUS:
             raise InputError(
                 "privacy.clip_norm",
                 self.config.clip_norm,
-                f"sums of {records} records in {self.dimension} coordinates need {bits} bits, of "
-                f"{_WIDEST_MODULUS}; sample records or shrink the model",
+                f"{what} with their noise need {bits} bits, of {_WIDEST_MODULUS}; sample records "
+                "or shrink the model",
             )
         return max(8, bits)
 
@@ -137,7 +152,7 @@ def make_terms(
     experiment: Experiment,
     participants: Sequence[Participant],
     owners: Mapping[str, tuple[str, ...]],
-    dimension: Callable[[], int],
+    coordinates: Callable[[], Mapping[str, Mapping[str, int]]],
 ) -> PrivacyTerms | None:
     """Return the terms of an experiment, calibrated to its budget; None where nothing is private.
 
@@ -145,7 +160,7 @@ def make_terms(
         experiment: The experiment.
         participants: Its participants; their numbers of specimens are public.
         owners: Each block's owners.
-        dimension: Returns the coordinates of the largest release.
+        coordinates: Returns the numbers that are summed, by institution and block.
     """
     if not experiment.privacy.enabled:
         return None
@@ -155,11 +170,11 @@ def make_terms(
         config=config,
         factors=config.noise_factors(rounds),
         owners=owners,
-        dimension=dimension() if config.mode == "record-distributed" else 1,
+        coordinates=coordinates() if config.mode == "record-distributed" else {},
     )
     shape.groups(())  # a group without blocks, or a block without a group, is said before training
     releases = {p.name: _release(experiment, p, shape) for p in participants}
-    parts = (shape.config, shape.factors, shape.owners, shape.dimension)
+    parts = (shape.config, shape.factors, shape.owners, shape.coordinates)
     return PrivacyTerms(*parts, releases=releases, audit=audit)
 
 

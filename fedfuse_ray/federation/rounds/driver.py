@@ -22,8 +22,13 @@ class Calls(Protocol[R]):
     The broadcast and the server's answers stay with the calls; the driver never sees them.
     """
 
-    def begin(self, round: int) -> None:
-        """Have the server broadcast."""
+    def begin(self, round: int, epoch: int) -> None:
+        """Have the server broadcast.
+
+        Args:
+            round: From 1.
+            epoch: How often the round's noise was drawn anew.
+        """
         ...
 
     def take(
@@ -70,11 +75,16 @@ class RoundDriver(Generic[R]):
         """Updates on their way, by institution."""
         return self._delivery.carried
 
-    def run(self, round: int, attendance: Attendance) -> RoundOutcome:
-        """Run one round."""
+    def run(self, round: int, attendance: Attendance, epoch: int = 0) -> RoundOutcome:
+        """Run one round.
+
+        Raises:
+            SurvivorsChangedError: It was begun before with other survivors: charge it again, and
+                run it with the next epoch.
+        """
         calls, delivery, steps = self._calls, self._delivery, self._mode.names
         began = time.monotonic()
-        calls.begin(round)
+        calls.begin(round, epoch)
         idle = delivery.idle(attendance)
         records: list[TrainRecord] = []
         sent: Sent[R] = ()

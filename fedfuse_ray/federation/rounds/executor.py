@@ -21,16 +21,25 @@ class Executor(Protocol):
         """Bring participants up on the dataset in a folder."""
         ...
 
-    def load(self, path: Path | None) -> None:
-        """Set the server to a checkpoint, or to the seeded initial weights."""
+    def load(self, path: Path | None, journal: Path | None = None) -> None:
+        """Set the server to a checkpoint, or to the seeded initial weights.
+
+        Args:
+            path: The checkpoint.
+            journal: The folder in which survivors are kept before their sums are unmasked.
+        """
         ...
 
     def noise_factor(self) -> float:
         """Return the factor on the next round's noise; 1 unless the schedule is adaptive."""
         ...
 
-    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
-        """Run one round: broadcast, local training, aggregation."""
+    def train(self, round: int, attendance: Attendance = EVERYONE, epoch: int = 0) -> RoundOutcome:
+        """Run one round: broadcast, local training, aggregation.
+
+        Raises:
+            SurvivorsChangedError: It was begun before with other survivors.
+        """
         ...
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from fedfuse_ray.errors import BudgetSpentError
+from fedfuse_ray.errors import BudgetSpentError, SurvivorsChangedError
+from fedfuse_ray.federation.checkpoints import promise
 from fedfuse_ray.federation.messages.metrics import Scores, View
-from fedfuse_ray.federation.modes.outcome import RoundOutcome
+from fedfuse_ray.federation.modes.outcome import Attendance, RoundOutcome
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.federation.rounds.timeline import attend
@@ -75,13 +76,12 @@ def run_rounds(
     experiment = plan.experiment
     last = experiment.training.rounds
     for number in range(first, last + 1):
-        try:
-            charge(number)
-        except BudgetSpentError:
-            return
         began = time.perf_counter()
         attendance = attend(plan, number, clock.now, clock.missed)
-        outcome = executor.train(number, attendance)
+        try:
+            outcome = _charged(number, attendance, executor, charge, checkpoints)
+        except BudgetSpentError:
+            return
         for who, reason in outcome.aggregation.refused:
             _log.warning("round %d: what %s sent was refused: %s", number, who, reason)
         missed = tuple(name for name in plan.by_name if name not in outcome.fetched)
@@ -93,6 +93,27 @@ def run_rounds(
         ended = time.perf_counter()
         yield Round(number, outcome, scores, ended - trained, ended - began)
         executor.save(checkpoints)
+
+
+def _charged(
+    number: int,
+    attendance: Attendance,
+    executor: Executor,
+    charge: Callable[[int], None],
+    checkpoints: Path,
+) -> RoundOutcome:
+    """Charge a round, then run it; with noise drawn anew, and charged again, as often as needed."""
+    last = promise.read(checkpoints)
+    epoch = last.epoch if last is not None and last.round == number else 0
+    for _ in range(epoch + 1):
+        charge(number)
+    while True:
+        try:
+            return executor.train(number, attendance, epoch)
+        except SurvivorsChangedError as error:
+            _log.warning("round %d: %s; its noise is drawn anew, and charged again", number, error)
+            epoch += 1
+            charge(number)
 
 
 def round_views(plan: Plan) -> dict[str, tuple[View, ...]]:

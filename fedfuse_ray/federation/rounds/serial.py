@@ -9,6 +9,7 @@ from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.checkpoints.promise import Journal
 from fedfuse_ray.federation.institution.institution import Institution, NetCache, pin_threads
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.metrics import Scores, View
@@ -33,18 +34,25 @@ class SerialCalls:
         sides: The institutions.
         server: The server.
         kept: What institutions keep, by name.
+        journal: Where survivors are kept before their sums are unmasked.
     """
 
     def __init__(
-        self, sides: Sequence[InstitutionSide], server: ServerSide, kept: dict[str, Kept]
+        self,
+        sides: Sequence[InstitutionSide],
+        server: ServerSide,
+        kept: dict[str, Kept],
+        journal: Journal,
     ) -> None:
-        self._sides, self._server, self.kept = sides, server, kept
+        self._sides, self._server, self.kept, self._journal = sides, server, kept, journal
         self._broadcast = Broadcast(0, {}, {})
         self._answer = Answer()
+        self._attempt = 0
 
-    def begin(self, round: int) -> None:
+    def begin(self, round: int, epoch: int) -> None:
         """Have the server broadcast."""
-        self._broadcast, self._answer = self._server.server.broadcast(), Answer()
+        self._broadcast, self._answer = self._server.server.begin(self._attempt, epoch), Answer()
+        self._attempt += 1
 
     def take(
         self, step: str, round: int, idle: Sequence[str], behind: Sequence[str]
@@ -57,7 +65,9 @@ class SerialCalls:
             if name in idle:
                 continue
             kept = self.kept.get(name, Kept())
-            turn = Turn(round, self._answer, self._broadcast, kept, name in behind)
+            turn = Turn(
+                round, self._answer, self._broadcast, kept, name in behind, self._journal.last
+            )
             reply = side.take(step, turn)
             if reply.message is not None:
                 messages.append((name, reply.message))
@@ -70,6 +80,7 @@ class SerialCalls:
     def close(self, step: str, round: int, sent: Sent[Messages]) -> bool:
         """Have the server close a step before the last."""
         answer = self._server.close(step, round, _wanted(sent))
+        self._journal.note(round, self._broadcast.epoch, self._server.survivors)
         self._answer = answer or Answer()
         return answer is not None
 
@@ -99,13 +110,15 @@ class SerialExecutor:
         data = Dataset(dataset)
         self._sides = [InstitutionSide(Institution(plan, p, data, nets)) for p in plan.participants]
 
-    def load(self, path: Path | None) -> None:
+    def load(self, path: Path | None, journal: Path | None = None) -> None:
         """Set server and institutions to a checkpoint, or to the seeded initial weights."""
         checkpoint = (
             checkpoints.read(path) if path else Checkpoint(0, first_weights(self._plan.spec))
         )
         self._server = ServerSide(self._plan, checkpoint)
-        self._calls = SerialCalls(self._sides, self._server, dict(checkpoint.institutions))
+        self._calls = SerialCalls(
+            self._sides, self._server, dict(checkpoint.institutions), Journal(journal)
+        )
         carried: dict[str, Carried[Messages]] = {
             who: Carried(c.flight, c.record, [(who, c.payload)])
             for who, c in checkpoint.carried.items()
@@ -126,9 +139,9 @@ class SerialExecutor:
         """Return the factor on the next round's noise."""
         return self._server.server.state.released.factor
 
-    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
+    def train(self, round: int, attendance: Attendance = EVERYONE, epoch: int = 0) -> RoundOutcome:
         """Run one round."""
-        return self._driver.run(round, attendance)
+        return self._driver.run(round, attendance, epoch)
 
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model."""

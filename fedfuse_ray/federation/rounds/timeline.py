@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fedfuse_ray.federation.modes.masked import least_members
 from fedfuse_ray.federation.modes.outcome import Attendance
+from fedfuse_ray.federation.modes.session import least_members
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.selection import selected
 from fedfuse_ray.network import back_online, reachable

@@ -51,11 +51,13 @@ class ParameterServer:
         state: All else that the next round depends on.
         sizes: Each block's length.
         adaptation: What the adaptive policy chooses from.
+        attempt: How often the round that goes on was begun before, in this session.
+        epoch: How often its noise was drawn anew.
     """
 
     def __init__(self, plan: Plan, checkpoint: Checkpoint) -> None:
         self.plan = plan
-        self.round = checkpoint.round
+        self.round, self.attempt, self.epoch = checkpoint.round, 0, 0
         self.weights = dict(checkpoint.weights)
         self.sizes = {name: vector.size for name, vector in self.weights.items()}
         self._summing = Summing(plan, self.sizes)
@@ -74,14 +76,20 @@ class ParameterServer:
             ).as_sent()
         return ServerState(strategy=self._strategy.init(self.weights), released=released)
 
+    def begin(self, attempt: int, epoch: int = 0) -> Broadcast:
+        """Begin the next round, for the first time or again; returns what institutions are sent."""
+        self.attempt, self.epoch = attempt, epoch
+        return self.broadcast()
+
     def broadcast(self) -> Broadcast:
         """Return what institutions are sent for the next round; asking again gives the same."""
         held, next_round = self.state.held, self.round + 1
         controls = self._strategy.controls(self.state.strategy)
-        if not held:
-            return Broadcast(next_round, self.weights, {}, controls, self.state.released)
-        changes = self.plan.downlink.changes(self.weights, held, next_round)
-        return Broadcast(next_round, held, changes, controls, self.state.released)
+        changes: Mapping[str, bytes] = {}
+        if held:
+            changes = self.plan.downlink.changes(self.weights, held, next_round)
+        base, released = held or self.weights, self.state.released
+        return Broadcast(next_round, base, changes, controls, released, self.attempt, self.epoch)
 
     def check(self, message: wire.Message, round: int, seen: Collection[str]) -> None:
         """Check an update before it goes into a round's sum.

@@ -13,8 +13,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from fedfuse_ray import rng
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.privacy.randomness import Randomness
 
 
 def sampling_rate(batch_size: int, public_size: int) -> float:
@@ -46,14 +46,14 @@ def expected_batch(rate: float, public_size: int) -> float:
 
 
 def poisson_sample(
-    size: int, rate: float, seed: int, institution: str, round_: int, step: int = 0
+    size: int, rate: float, draws: Randomness, institution: str, round_: int, step: int = 0
 ) -> npt.NDArray[np.intp]:
     """Return the records of one step, as ascending indices; possibly none.
 
     Args:
         size: Records that the institution holds.
         rate: q, each record's probability; 1 takes every record.
-        seed: The run's seed.
+        draws: The run's randomness, given the incoming weights.
         institution: Part of the stream's name, with `round_` and `step`: no two steps share one.
         round_: The communication round.
         step: The local step within the round.
@@ -62,14 +62,15 @@ def poisson_sample(
         InputError: `rate` is no probability above 0.
 
     Formal guarantees: inclusions are independent and have probability q (to double precision).
-    The amplification holds against whoever does not know the stream's seed.
+    The amplification holds against whoever does not know the root of `draws`.
 
-    >>> poisson_sample(4, 1.0, seed=0, institution="med-01", round_=1).tolist()
+    >>> from fedfuse_ray.privacy.randomness import derived
+    >>> poisson_sample(4, 1.0, derived(0), institution="med-01", round_=1).tolist()
     [0, 1, 2, 3]
     """
     if not 0.0 < rate <= 1.0:
         raise InputError("privacy.sampling_rate", rate, "use a probability above 0, at most 1")
     if rate == 1.0:
         return np.arange(size, dtype=np.intp)
-    generator = rng.generator(seed, "poisson-sample", institution, round_, step)
+    generator = draws.stream("poisson-sample", institution, round_, step)
     return np.flatnonzero(generator.random(size) < rate)

@@ -16,10 +16,9 @@ dropout whose mask key was recovered agree on new ones, so it is not offered.
 """
 
 from fedfuse_ray.packing import Modular, word_dtype
-from fedfuse_ray.privacy.identities import Identity, Randomness
+from fedfuse_ray.privacy.identities import ByteSource, Identity
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
-from fedfuse_ray.privacy.secure_aggregation.keys import simulation_identities, simulation_randomness
 from fedfuse_ray.privacy.secure_aggregation.quantization import from_modular, to_modular
 from fedfuse_ray.privacy.secure_aggregation.round import RoundReport, run_round, system_randomness
 from fedfuse_ray.privacy.secure_aggregation.server import Server, Unmasked
@@ -32,10 +31,10 @@ from fedfuse_ray.privacy.secure_aggregation.terms import (
 
 __all__ = [
     "BlockTerms",
+    "ByteSource",
     "Client",
     "Identity",
     "Modular",
-    "Randomness",
     "RoundReport",
     "RoundTerms",
     "Server",
@@ -44,8 +43,6 @@ __all__ = [
     "from_modular",
     "minimum_threshold",
     "run_round",
-    "simulation_identities",
-    "simulation_randomness",
     "system_randomness",
     "to_modular",
     "unprotected_blocks",

@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping
 
 from fedfuse_ray.errors import InputError, ProtocolError
 from fedfuse_ray.packing import Modular, word_dtype
-from fedfuse_ray.privacy.identities import Identity, Randomness
+from fedfuse_ray.privacy.identities import ByteSource, Identity
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
 from fedfuse_ray.privacy.secure_aggregation.envelope import Kind, Stage
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
@@ -44,8 +44,7 @@ class Client:
         terms: The round's terms, from the client's own configuration and never from the server.
         name: The institution.
         identity: Its signing key; the public half is in the terms.
-        randomness: Source of keys and seeds; `simulation_randomness` makes a run repeat and
-            protects nothing.
+        randomness: Source of keys and seeds, of this round and attempt alone.
 
     Formal guarantees:
         Against a server that acts maliciously together with c institutions, with 2 * threshold > n
@@ -60,7 +59,7 @@ class Client:
         terms: RoundTerms,
         name: str,
         identity: Identity,
-        randomness: Randomness = os.urandom,
+        randomness: ByteSource = os.urandom,
     ) -> None:
         if terms.identities.get(name) != identity.public:
             raise InputError(
@@ -138,6 +137,11 @@ class Client:
         partners = frame.sign(Kind.PARTNERS, names, self._terms, self._name, self._identity)
         message = MaskedInput(partners, blocks).to_bytes(self._terms, self._name)
         return self._leave(Stage.CONSISTENCY_CHECK, Kind.MASKED_INPUT, message)
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Whom this client has confirmed; empty before."""
+        return self._survivors
 
     def confirm(self, survivors: Buffer) -> bytes:
         """Stage 3: return the signature over the list of survivors.

@@ -17,30 +17,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedfuse_ray import rng
 from fedfuse_ray.errors import ProtocolError
-from fedfuse_ray.privacy.identities import KEY_BYTES, Identity, Randomness
+from fedfuse_ray.privacy.identities import KEY_BYTES
 
 TAG_BYTES = 16
 _NONCE = bytes(12)
 _CIPHER_KEY_BYTES = 16
-
-
-def simulation_randomness(seed: int, institution: str, round: int) -> Randomness:
-    """Return a stream that repeats: the same names give the same keys, so the same bytes.
-
-    For simulation only: whoever knows the seed knows every key. The modular sum is exact, hence the
-    same with any randomness; this makes the messages repeat too.
-    """
-    return rng.generator(seed, "secure-aggregation", institution, round).bytes
-
-
-def simulation_identities(seed: int, institutions: Iterable[str]) -> dict[str, Identity]:
-    """Return identities that repeat with the seed; for simulation only."""
-    return {
-        name: Identity(rng.generator(seed, "secure-aggregation-identity", name).bytes(KEY_BYTES))
-        for name in institutions
-    }
 
 
 @dataclass(frozen=True)
@@ -106,8 +88,7 @@ class ShareChannel:
         nonce, and here a key has one message: it is derived from the agreement of two key pairs
         drawn afresh for the round, by way of the round's digest, sender and recipient, and a sender
         takes the step that encrypts once, with one message for each recipient. A sender that starts
-        a round anew draws new keys. Under `simulation_randomness` it draws the old ones, and
-        nothing is protected anyway.
+        a round anew draws new keys.
     """
 
     key: bytes

@@ -10,7 +10,7 @@ from time import perf_counter
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.packing import Modular
-from fedfuse_ray.privacy.identities import Identity, Randomness
+from fedfuse_ray.privacy.identities import ByteSource, Identity
 from fedfuse_ray.privacy.secure_aggregation.client import Client
 from fedfuse_ray.privacy.secure_aggregation.envelope import Stage
 from fedfuse_ray.privacy.secure_aggregation.server import Server, Unmasked
@@ -52,7 +52,7 @@ def _total(by_stage: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def system_randomness(institution: str) -> Randomness:
+def system_randomness(institution: str) -> ByteSource:
     """Return the operating system's randomness, whoever asks."""
     del institution
     return os.urandom
@@ -63,7 +63,7 @@ def run_round(
     identities: Mapping[str, Identity],
     inputs: Mapping[str, Mapping[str, Modular]],
     dropouts: Mapping[Stage, Collection[str]] | None = None,
-    randomness: Callable[[str], Randomness] = system_randomness,
+    randomness: Callable[[str], ByteSource] = system_randomness,
 ) -> RoundReport:
     """Run clients and server against each other.
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.packing import Modular, pack
-from fedfuse_ray.privacy.identities import KEY_BYTES, Randomness
+from fedfuse_ray.privacy.identities import KEY_BYTES, ByteSource
 from fedfuse_ray.privacy.secure_aggregation import masking
 from fedfuse_ray.privacy.secure_aggregation.fields import Buffer
 from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair, ShareChannel
@@ -38,7 +38,7 @@ class RoundSecrets:
     seeds: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
-    def draw(cls, terms: RoundTerms, owner: str, randomness: Randomness) -> RoundSecrets:
+    def draw(cls, terms: RoundTerms, owner: str, randomness: ByteSource) -> RoundSecrets:
         """Draw fresh secrets."""
         return cls(
             terms=terms,

@@ -147,6 +147,11 @@ class Server:
             delivered[recipient] = frame.seal(Kind.SHARE_DELIVERY, body, self._terms)
         return delivered
 
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Whose masked inputs are in the sums; empty until stage 2 is closed."""
+        return tuple(self._survivors)
+
     def survivors(self) -> bytes:
         """Close stage 2 and return what the survivors signed of their partners."""
         self._close(Stage.MASKED_INPUT, Stage.CONSISTENCY_CHECK)

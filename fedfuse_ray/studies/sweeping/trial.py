@@ -118,6 +118,7 @@ class Trial:
     def _federate(self, began: float) -> store.Outcome:
         from fedfuse_ray.runs import running  # torch, which only processes that train need
         from fedfuse_ray.runs.sealing import LedgerSeal
+        from fedfuse_ray.runs.secrets import forget
 
         status, error = store.DONE, ""
         try:
@@ -134,6 +135,7 @@ class Trial:
         except Stopped:
             status = store.STOPPED
             LedgerSeal.reopen(self._folder, experiment.execution.signing_key).finish("stopped")
+            forget(self._folder)
         except Exception:
             status, error = store.FAILED, traceback.format_exc()
         return store.Outcome(status, began, time.time(), error)

@@ -18,6 +18,7 @@ from fedfuse_ray.federation.institution import institution
 from fedfuse_ray.federation.messages.updates import Update
 from fedfuse_ray.federation.modes import masked
 from fedfuse_ray.federation.modes.outcome import EVERYONE
+from fedfuse_ray.federation.plan import plan
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
 from fedfuse_ray.privacy.accounting.ledger import read_ledger, to_dp_event
 from fedfuse_ray.privacy.secure_aggregation import from_modular
@@ -65,13 +66,14 @@ def test_institutions_add_the_noise_that_is_charged(tmp_path, monkeypatch):
     """Seen where they add it: the integers that stand for sums of zero."""
     original, added = masked.noisy_words, {}
 
-    def noted(sums, name, grid, seed):
+    def noted(sums, name, grid, draws):
         zeros = {block: 0 * vector for block, vector in sums.items()}
-        for block, words in original(zeros, name, grid, seed).items():
+        for block, words in original(zeros, name, grid, draws).items():
             noise = from_modular(words, grid.bits(block))
-            share = grid.terms.scale.l2 / math.sqrt(grid.terms.shares(block))
+            whole = grid.terms.scales[grid.terms.groups((block,))[block]].l2
+            share = whole / math.sqrt(grid.terms.shares(block))
             added.setdefault(grid.round, []).append(noise / share)
-        return original(sums, name, grid, seed)
+        return original(sums, name, grid, draws)
 
     monkeypatch.setattr(masked, "noisy_words", noted)
     running.run(adaptive(), tmp_path)
@@ -87,10 +89,10 @@ def test_institutions_add_the_noise_that_is_charged(tmp_path, monkeypatch):
 class Dying(SerialExecutor):
     """Dies after a round was charged, before it is trained."""
 
-    def train(self, round, attendance=EVERYONE):
+    def train(self, round, attendance=EVERYONE, epoch=0):
         if round == 4:
             raise KeyboardInterrupt
-        return super().train(round, attendance)
+        return super().train(round, attendance, epoch)
 
 
 def test_a_resumed_run_chooses_and_charges_the_same(whole, tmp_path):
@@ -124,6 +126,8 @@ def test_the_noise_follows_released_sums_and_nothing_else(tmp_path, monkeypatch)
         return replace(result, update=Update(update))
 
     monkeypatch.setattr(institution, "joint_step", made_up)
+    # Of other data the noise is another, and so is the sum that is released.
+    monkeypatch.setattr(plan, "facts", lambda *_: ())
     found = []
     for name, skew, scale in (("one", 0.0, 1.0), ("other", 1.0, 1.0), ("sums", 0.0, 30.0)):  # noqa: B007
         running.run(adaptive(f"data.skew.feature={skew}"), tmp_path / name)

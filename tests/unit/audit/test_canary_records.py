@@ -44,9 +44,9 @@ def test_what_is_released_without_noise_is_the_sum_of_the_included(monkeypatch):
     plan, sizes, hosts = drawn()
     monkeypatch.setattr(
         "fedfuse_ray.audit.attacks.releases.noisy_words",
-        lambda sums, institution, grid, seed: {
+        lambda sums, institution, grid, draws: {
             name: to_modular(
-                np.rint(v.astype(float) * plan.privacy.scale.scale).astype(np.int64),
+                np.rint(v.astype(float) * grid.units(name)).astype(np.int64),
                 grid.bits(name),
             )
             for name, v in sums.items()

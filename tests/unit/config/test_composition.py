@@ -273,6 +273,21 @@ def test_control_variates_go_with_compression_but_not_with_privacy():
     check_message(refused(SECURE, *settings), "strategy.kind", "'scaffold'", "use fedavg")
 
 
+@pytest.mark.parametrize(
+    "mode", ["record-distributed", "record-local", "client", "local-update", "none"]
+)
+def test_private_numbers_of_steps_go_with_no_privacy(mode):
+    """The noised mean times the steps of those who were sampled: 0 shows that nobody was."""
+    settings = (f"privacy.mode={mode}", "strategy.kind=fednova", "privacy.target_epsilon=1")
+    if mode == "none":  # the control
+        assert loaded(OPEN, *settings[1:2]).strategy.kind == "fednova"
+        return
+    for paradigm in (SECURE, LOCAL):
+        error = refused(paradigm, *settings)
+        check_message(error, "strategy.kind", "'fednova'", "use fedavg")
+        assert "who took part" in str(error)
+
+
 def test_a_broadcast_in_a_subspace_needs_a_model_that_stays_in_it():
     down = "compression.downlink.codec=subspace"
     check_message(refused(OPEN, down), "compression.downlink.codec", "'subspace'", "leaves")

@@ -25,6 +25,16 @@ def test_every_system_and_variant_loads_on_both_roots(name):
         assert large.data.domains[domain].modalities == config.modalities
 
 
+@pytest.mark.parametrize("paradigm", ["fedfuse", "federated_dp"])
+@pytest.mark.parametrize("name", [*PRESETS, "demo", "paper", "paper17", "real", "tiny"])
+def test_no_preset_counts_private_steps(name, paradigm):
+    with pytest.raises(InputError, match=r"fednova.* tells who took part"):
+        load(name, ["strategy.kind=fednova"], paradigm=paradigm)
+    # No preset asks for it by itself, but to show what it does without privacy.
+    if load(name).strategy.kind == "fednova":
+        assert not load(name).privacy.enabled
+
+
 def test_a_systems_settings_go_over_the_recipe_of_the_preset_below_it():
     recipe = load("demo", paradigm="fedfuse_nonprivate").compression
     own = load("systems/mcmahan", paradigm="fedfuse_nonprivate").compression

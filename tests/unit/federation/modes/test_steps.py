@@ -143,6 +143,7 @@ class EchoMember:
 class EchoGathering:
     """Tells everybody the round's number, and adds up what comes."""
 
+    survivors = ()
     heard: ClassVar[list[tuple[int, tuple[str, ...]]]] = []
 
     def __init__(self, server, round):

@@ -51,7 +51,7 @@ def test_no_noise_is_made_by_a_multiplier_that_is_not_everybodys():
     with pytest.raises(FedfuseError, match="differ"):
         grid_of(plan, 1).std("fusion")
     plan = with_one_other(planned("client"), "mat-01")
-    transforms = transforms_of(plan.fractions, plan.terms, seed=0)
+    transforms = transforms_of(plan.fractions, plan.terms, plan.randomness)
     sums = Update({"fusion": np.zeros(3, np.float32)})
     with pytest.raises(FedfuseError, match="differ"):
         transforms.means(sums, {"fusion": tuple(plan.by_name)}, 1)
