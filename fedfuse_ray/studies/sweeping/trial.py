@@ -132,8 +132,8 @@ class Trial:
 
     def _federate(self, began: float) -> Outcome:
         from fedfuse_ray.runs import running  # torch, which only processes that train need
+        from fedfuse_ray.runs.sealing import LedgerSeal
         from fedfuse_ray.runs.secrets import forget
-from fedfuse_ray.runs.sealing import LedgerSeal
 
         status, error = DONE, ""
         try:
