@@ -30,7 +30,6 @@ from fedfuse_ray.privacy.secure_aggregation import (
     Stage,
     minimum_threshold,
     run_round,
-    simulation_identities,
     word_dtype,
 )
 
@@ -51,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(options: argparse.Namespace) -> Result:
     """Run every width and number of dropouts in turn; ratios are to the yardstick."""
-    identities = simulation_identities(
-        0, [f"institution-{index:02d}" for index in range(options.institutions)]
-    )
+    names = [f"institution-{index:02d}" for index in range(options.institutions)]
+    identities = {
+        name: Identity.generate(rng.generator(0, "identity", name).bytes) for name in names
+    }
     runs: dict[str, list[RoundReport]] = defaultdict(list)
     ratios: dict[str, list[float]] = defaultdict(list)
     for repeat in range(options.repeats):

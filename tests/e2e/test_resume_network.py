@@ -13,6 +13,7 @@ from fedfuse_ray.federation.rounds.serial import SerialExecutor
 from fedfuse_ray.runs.running import Silent, resume, run
 from tests.support.commands import done, killed_once
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.watching import NO_COLLUDERS
 
 TABLES = ("rounds.parquet", "institutions.parquet")
 ROUNDS = 6
@@ -51,10 +52,10 @@ CASES = {
     "changes with absences": ((CHANGES, NOW_AND_THEN), "fedfuse_nonprivate"),
     "changes and hours": ((CHANGES, HOURS), "fedfuse_nonprivate"),
     "secure changes with absences": (
-        (CHANGES, NOW_AND_THEN, "compression.codec=modint"),
+        (CHANGES, NOW_AND_THEN, "compression.codec=modint", NO_COLLUDERS),
         "fedfuse",
     ),
-    "secure deadline": ((SHAKY, DEADLINE, CHANGES), "fedfuse"),
+    "secure deadline": ((SHAKY, DEADLINE, CHANGES, NO_COLLUDERS), "fedfuse"),
     "changes with absences, chosen and weighed by loss": (
         (CHANGES, NOW_AND_THEN, "selection.kind=cyclic", "strategy.weighting=loss"),
         "fedfuse_nonprivate",
@@ -89,8 +90,8 @@ class DiesIn(SerialExecutor):
         super().__init__()
         self.round = round
 
-    def train(self, round, attendance):
-        outcome = super().train(round, attendance)
+    def train(self, round, attendance, epoch=0):
+        outcome = super().train(round, attendance, epoch)
         if round == self.round:
             raise PowerCut
         return outcome

@@ -19,8 +19,6 @@ from fedfuse_ray.privacy.secure_aggregation import (
     from_modular,
     minimum_threshold,
     run_round,
-    simulation_identities,
-    simulation_randomness,
     to_modular,
     word_dtype,
 )
@@ -41,6 +39,7 @@ from fedfuse_ray.privacy.secure_aggregation.shamir import (
     complete,
     uniform_share,
 )
+from tests.support.secure_rounds import simulation_identities, simulation_randomness
 
 NAMES = tuple(f"site-{index}" for index in range(6))
 IDENTITIES = simulation_identities(0, NAMES)

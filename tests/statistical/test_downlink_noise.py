@@ -86,11 +86,10 @@ def test_a_server_that_adds_nothing_is_caught(plan):
 
 
 def test_a_server_that_counts_the_colluders_noise_is_caught(plan):
-    seed = plan.experiment.seed
     config = plan.privacy.config.model_copy(update={"tolerated_dropouts": 0})
     trusting = dataclasses.replace(plan.privacy, config=config)
     for terms, charged in ((plan.privacy, True), (trusting, False)):
-        transforms = with_other_noise(plan, add_lacking_noise(terms.lacking_std, seed))
+        transforms = with_other_noise(plan, add_lacking_noise(terms.lacking_std, plan.randomness))
         assert is_as_charged(plan, unknown_noise(plan, transforms)) == charged
 
 

@@ -26,8 +26,8 @@ from fedfuse_ray.federation.modes.masked import (
     MaskedGathering,
     MaskedStep,
     Revealed,
-    round_terms,
 )
+from fedfuse_ray.federation.modes.session import round_terms
 from fedfuse_ray.federation.modes.sides import InstitutionSide
 from fedfuse_ray.federation.server.server import ParameterServer
 from fedfuse_ray.models.initial import block_sizes, initial_blocks
@@ -60,10 +60,10 @@ def released_noise(plan, words_of=noisy_words):
         grid = grid_of(plan, round)
         for p in plan.participants:
             zeros = {name: np.zeros(sizes[name], np.float32) for name in plan.blocks_of(p)}
-            for name, words in words_of(zeros, p.name, grid, plan.experiment.seed).items():
+            for name, words in words_of(zeros, p.name, grid, plan.randomness).items():
                 totals[name] += from_modular(words, grid.bits(name))
         for name, total in totals.items():
-            noise[name].append(total / plan.privacy.scale.scale)
+            noise[name].append(total / grid.units(name))
     return {name: np.concatenate(values) for name, values in noise.items()}
 
 
@@ -91,8 +91,8 @@ def test_noise_divided_by_the_root_of_fifteen_is_caught(plan):
 
 
 def test_noise_left_out_of_one_block_is_caught(plan):
-    def without_fusion(sums, name, grid, seed):
-        words = noisy_words(sums, name, grid, seed)
+    def without_fusion(sums, name, grid, draws):
+        words = noisy_words(sums, name, grid, draws)
         return words | {"fusion": np.zeros_like(words["fusion"])}
 
     assert not noise_is_as_charged(plan, released_noise(plan, without_fusion))
@@ -102,8 +102,8 @@ def test_noise_shares_that_ignore_dropouts_are_caught(plan):
     """With t owners gone, shares that were not inflated for them no longer reach sigma."""
     gone = plan.participants[0].name
 
-    def survivors_only(sums, name, grid, seed):
-        words = noisy_words(sums, name, grid, seed)
+    def survivors_only(sums, name, grid, draws):
+        words = noisy_words(sums, name, grid, draws)
         return {} if name == gone else words
 
     covered = {n for n, o in plan.owners.items() if gone in o and len(o) > 1}
@@ -174,7 +174,8 @@ def batch_sizes(institution, rounds: int) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(private_gradients, "clipped_gradient_sum", counting)
         for round in range(1, rounds + 1):
-            private_gradients.joint_step(training, round, institution.plan.privacy)
+            plan = institution.plan
+            private_gradients.joint_step(training, round, plan.privacy, plan.randomness)
     return np.array(sizes)
 
 
@@ -197,7 +198,7 @@ def test_batches_are_poisson_samples(sampled):
 
 
 def test_a_sampler_that_shuffles_is_caught(sampled, monkeypatch):
-    def shuffled(size, rate, seed, name, round, step=0):
+    def shuffled(size, rate, draws, name, round, step=0):
         order = np.random.default_rng(round).permutation(size)
         return order[: round_half(size * rate)]
 
@@ -242,8 +243,8 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
     masked: dict[str, bytes] = {}
     original = noisy_words
 
-    def spying(sums, name, grid, seed):
-        sent[name] = original(sums, name, grid, seed)
+    def spying(sums, name, grid, draws):
+        sent[name] = original(sums, name, grid, draws)
         return sent[name]
 
     monkeypatch.setattr(secure_round, "noisy_words", spying)
@@ -252,7 +253,7 @@ def test_the_server_sees_the_sum_and_never_one_update(plan, institutions, monkey
         plan,
         lambda step, name, data: masked.update({name: data}) if step == MaskedStep.MASK else None,
     )
-    terms = round_terms(plan, block_sizes(plan.spec), 1, NOTHING_RELEASED)
+    terms = round_terms(plan, block_sizes(plan.spec), 1, 0, NOTHING_RELEASED)
     for name, total in revealed.sums.items():
         owners = plan.owners[name]
         assert revealed.owners[name] == owners

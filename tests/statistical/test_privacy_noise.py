@@ -15,6 +15,7 @@ from scipy import stats
 from fedfuse_ray.privacy.mechanisms.gaussian import effective_tolerance, gaussian_noise, share_std
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
 from fedfuse_ray.privacy.mechanisms.sampling import poisson_sample
+from fedfuse_ray.privacy.randomness import derived
 from tests.support.clipping import clipped
 
 SIGMA, CLIP, OWNERS, SIZE = 2.0, 0.5, 15, 60_000
@@ -119,7 +120,7 @@ def batches(sampler, size=400, rate=0.1, steps=3_000):
 
 
 def ours(size, rate, step):
-    return poisson_sample(size, rate, 1, "med-01", step // 10, step % 10)
+    return poisson_sample(size, rate, derived(1), "med-01", step // 10, step % 10)
 
 
 def shuffling(size, rate, step):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
 from fedfuse_ray import rng
+from fedfuse_ray.privacy.identities import ByteSource, Identity
 from fedfuse_ray.privacy.secure_aggregation import (
     BlockTerms,
     Client,
@@ -15,13 +16,25 @@ from fedfuse_ray.privacy.secure_aggregation import (
     Server,
     Stage,
     Unmasked,
-    simulation_identities,
-    simulation_randomness,
     word_dtype,
 )
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
 from fedfuse_ray.privacy.secure_aggregation.envelope import Kind
 from fedfuse_ray.privacy.secure_aggregation.messages import Delivery, MaskedInput
+
+
+def simulation_identities(seed: int, institutions: Iterable[str]) -> dict[str, Identity]:
+    """Return identities that repeat with the seed."""
+    return {
+        name: Identity.generate(rng.generator(seed, "secure-aggregation-identity", name).bytes)
+        for name in institutions
+    }
+
+
+def simulation_randomness(seed: int, institution: str, round: int) -> ByteSource:
+    """Return a source of keys that repeats: the same names give the same keys and bytes."""
+    return rng.generator(seed, "secure-aggregation", institution, round).bytes
+
 
 NAMES = tuple(f"site-{index}" for index in range(7))
 THRESHOLD = 4

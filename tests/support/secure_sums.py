@@ -55,14 +55,14 @@ def silence(monkeypatch, coarse_noise):
 
 def summed(plan, inputs, round=1, released=NOTHING_RELEASED):
     """Return the sums of integers that secure aggregation would reveal in a round of a plan."""
-    return summed_on(grid_of(plan, round, released), inputs, plan.experiment.seed)
+    return summed_on(grid_of(plan, round, released), inputs, plan.randomness)
 
 
-def summed_on(grid, inputs, seed):
+def summed_on(grid, inputs, draws):
     """Return the sums of integers that secure aggregation would reveal on a round's grid."""
     totals = {}
     for name, blocks in inputs.items():
-        for block, words in noisy_words(blocks, name, grid, seed).items():
+        for block, words in noisy_words(blocks, name, grid, draws).items():
             totals[block] = totals.get(block, 0) + words.astype(np.int64)
     bits = {block: grid.bits(block) for block in totals}
     return {

@@ -19,6 +19,9 @@ NAMES = ("med-01", "med-02", "mat-01")
 SLOW = "network.links={med-01: {up_mbps: 0.01, down_mbps: 10.0}}"
 DEADLINE = "network.aggregation={kind: deadline, deadline_seconds: 2.0}"
 
+NO_COLLUDERS = "privacy.secure_aggregation.colluding=0"
+"""With a colluder, who might answer twice, the three institutions of `tiny` must all stay."""
+
 SHAKY = """network.links={
     med-01: {up_mbps: 10.0, down_mbps: 10.0, jitter_ms: 700.0},
     mat-01: {up_mbps: 10.0, down_mbps: 10.0, latency_ms: 5.0},
@@ -95,14 +98,14 @@ class Watched(SerialExecutor):
         self.models: list[Blocks] = []
         self.states: list[dict[str, Blocks]] = []
 
-    def load(self, path: Path | None) -> None:
+    def load(self, path: Path | None, journal: Path | None = None) -> None:
         """Set the state, and note it."""
-        super().load(path)
+        super().load(path, journal)
         self._note()
 
-    def train(self, round: int, attendance: Attendance = EVERYONE) -> RoundOutcome:
+    def train(self, round: int, attendance: Attendance = EVERYONE, epoch: int = 0) -> RoundOutcome:
         """Run one round, and note what it left behind."""
-        outcome = super().train(round, attendance)
+        outcome = super().train(round, attendance, epoch)
         self._note()
         return outcome
 

@@ -1,14 +1,15 @@
 """Which survivors of a secure round were confirmed, kept before anything is unmasked.
 
 A round that is begun again with the same survivors gives the same sum: nothing more is released.
-With others the two sums would differ by whole updates under one share of noise. So institutions
-remember what they confirmed, and the driver keeps it for them on the disk.
+With others the two sums would differ by whole updates under one share of noise; from other weights
+they would be another release, which nobody charged. So institutions remember what they confirmed,
+and the driver keeps the survivors for them on the disk.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedfuse_ray.errors import FedfuseError
@@ -25,11 +26,14 @@ class Promise:
         round: From 1.
         epoch: How often the round's noise was drawn anew.
         survivors: Whose updates are in the sum, and no others.
+        basis: Digest of the weights and terms that the updates answer, as one institution received
+            them; "" on the disk, which keeps what all of them share.
     """
 
     round: int
     epoch: int
     survivors: tuple[str, ...]
+    basis: str = ""
 
     def allows(self, other: Promise) -> bool:
         """Return whether another one may be made after this one."""
@@ -37,7 +41,8 @@ class Promise:
             return other.round > self.round
         if other.epoch != self.epoch:
             return other.epoch > self.epoch
-        return other.survivors == self.survivors
+        known = {self.basis, other.basis} - {""}
+        return other.survivors == self.survivors and len(known) <= 1
 
 
 class Journal:
@@ -63,7 +68,8 @@ class Journal:
         if not survivors or (self.last is not None and not self.last.allows(made)):
             return
         if self._folder is not None and made != self.last:
-            write_json(self._folder / _FILE, asdict(made))
+            facts = {"round": round, "epoch": epoch, "survivors": survivors}
+            write_json(self._folder / _FILE, facts)
         self.last = made
 
 

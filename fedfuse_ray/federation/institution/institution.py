@@ -36,6 +36,7 @@ from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.network import Work, timing
+from fedfuse_ray.privacy.randomness import Randomness
 
 
 def pin_threads() -> None:
@@ -139,15 +140,21 @@ class Institution:
             return run_private_round(training, round, terms, draws)
         return training.run_round(round, self._rule, received.controls, own_controls)
 
-    def joint_step(self, round: int, received: Received) -> RoundResult:
-        """Return this institution's part of a joint private step, without noise."""
+    def joint_step(self, round: int, received: Received, draws: Randomness) -> RoundResult:
+        """Return this institution's part of a joint private step, without noise.
+
+        Args:
+            round: From 1.
+            received: What it was sent.
+            draws: Of this round, its weights and its epoch alone.
+        """
         coding, weights = self.plan.coding, received.weights
         sketches = {n: coding.projection(n, v.size, round) for n, v in weights.items()}
         return joint_step(
             self._training(weights),
             round,
             self.plan.terms,
-            self.plan.randomness.given(received.digest),
+            draws,
             received.released.clip_norm,
             {n: sketch for n, sketch in sketches.items() if sketch is not None},
         )

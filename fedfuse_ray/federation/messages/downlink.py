@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +75,11 @@ class Received:
     def digest(self) -> bytes:
         """Digest of the incoming weights, on which privacy's randomness depends."""
         return digest_of(self.weights)
+
+    @property
+    def basis(self) -> str:
+        """Digest of the weights and of the round's terms, hex: what an update answers."""
+        return hashlib.sha256(self.digest + repr(self.released).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class MaskedMember:
 
     def __init__(self, institution: Institution, turn: Turn) -> None:
         self._institution = institution
-        self._spent = check_broadcast(institution, turn)
+        self._spent, self._basis = check_broadcast(institution, turn), ""
         plan, name, broadcast = institution.plan, institution.name, turn.broadcast
         attempt = broadcast.attempt
         self._terms = round_terms(plan, broadcast.sizes, turn.round, attempt, broadcast.released)
@@ -84,12 +84,12 @@ class MaskedMember:
         """Confirm the survivors, unless others were confirmed for the same noise."""
         message = self._client.confirm(answer)
         me, epoch = self._institution, turn.broadcast.epoch
-        promise = Promise(turn.round, epoch, self._client.survivors)
+        promise = Promise(turn.round, epoch, self._client.survivors, self._basis)
         for earlier in (me.promise, turn.promised):
             if earlier is not None and not earlier.allows(promise):
                 raise SurvivorsChangedError(
-                    f"{me.name} confirmed other survivors of round {turn.round}, and won't confirm "
-                    "these under the same noise"
+                    f"{me.name} confirmed other survivors or weights of round {turn.round}, and "
+                    "won't confirm these under the same noise"
                 )
         me.promise = promise
         return Reply(message)
@@ -98,10 +98,13 @@ class MaskedMember:
         began = time.perf_counter()
         me = self._institution
         received = me.receive(turn.broadcast, turn.behind)
-        result = me.joint_step(turn.round, received)
-        grid = grid_of(me.plan, turn.round, received.released)
+        self._basis = received.basis
+        # What is charged again is drawn again: the sample, too, since noise alone would not do for
+        # the amplification that is accounted.
         epoch = f"epoch {turn.broadcast.epoch}".encode()
         draws = me.plan.randomness.given(received.digest, epoch)
+        result = me.joint_step(turn.round, received, draws)
+        grid = grid_of(me.plan, turn.round, received.released)
         words = noisy_words(result.update.weights, me.name, grid, draws)
         message = self._client.mask(answer, words)
         lengths = {n: packed_bytes(w.size, self._terms.bits(n)) for n, w in words.items()}

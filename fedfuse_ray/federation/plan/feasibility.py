@@ -18,13 +18,14 @@ def check(
     Raises:
         InputError: Domains are to be weighted, and one has no weight; nobody trains the default
             encoder of a modality, with which the global model is scored; there are fewer rounds
-            than institutions that take turns; or nobody owns two modalities to pair in contrastive
-            rounds.
+            than institutions that take turns; nobody owns two modalities to pair in contrastive
+            rounds; or all institutions are to collude with the server.
     """
     _check_domain_weights(experiment, domains)
     _check_default_encoders(experiment, participants)
     _check_turns(experiment, participants)
     _check_pairs(experiment, participants)
+    _check_colluders(experiment, participants)
 
 
 def _check_domain_weights(experiment: Experiment, domains: Iterable[str]) -> None:
@@ -77,4 +78,17 @@ def _check_pairs(experiment: Experiment, participants: tuple[Participant, ...]) 
             f"rounds={contrastive.rounds}",
             "pairs the modalities of a specimen, and no participant owns two; set it to null: "
             "without pairs a federation can keep public pre-training only, model.encoder.weights",
+        )
+
+
+def _check_colluders(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
+    """Refuse more colluders than leave one institution to protect."""
+    privacy, most = experiment.privacy, len(participants) - 1
+    stated = privacy.secure_aggregation.colluding
+    if privacy.mode == "record-distributed" and stated is not None and stated > most:
+        raise InputError(
+            "privacy.secure_aggregation.colluding",
+            stated,
+            f"of {len(participants)} institutions at most {most} can work together with the "
+            "server; lower it, or set it to null for privacy.tolerated_dropouts",
         )

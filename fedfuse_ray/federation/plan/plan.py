@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib import metadata
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.data import PhantomData
@@ -22,6 +21,7 @@ from fedfuse_ray.federation.messages.downlink import Downlink
 from fedfuse_ray.federation.messages.transforms import Transforms
 from fedfuse_ray.federation.plan import feasibility
 from fedfuse_ray.federation.plan.chain import transforms_of
+from fedfuse_ray.federation.plan.origin import facts
 from fedfuse_ray.federation.plan.participants import Participant, who_trains
 from fedfuse_ray.federation.plan.terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
@@ -233,32 +233,15 @@ def make_plan(
         participants,
         dict(index.test),
         classes,
-        randomness or derived_randomness(experiment, index),
+        randomness or derived(experiment.seed),
         mode=_mode(experiment),
     )
     compression = experiment.compression
     if _SEE_TENSORS & {compression.codec, compression.downlink.codec}:
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _coordinates(plan))
-    return replace(plan, privacy=terms)
-
-
-def _package_version() -> str:
-    try:
-        return metadata.version("fedfuse-ray")
-    except metadata.PackageNotFoundError:  # a checkout that was never installed
-        return "unknown"
-
-
-def derived_randomness(experiment: Experiment, index: DatasetIndex) -> Randomness:
-    """Return the randomness that follows from the seed, the configuration and the data.
-
-    Where and how a run is executed, and where its manifest lies, changes no result, so it is not
-    part of it.
-    """
-    config = experiment.model_dump_json(exclude={"execution": True, "data": {"manifest"}})
-    facts = (config, _package_version(), index.digest)
-    return derived(experiment.seed, *(fact.encode() for fact in facts))
+    draws = plan.randomness.given(*facts(experiment, index, terms))
+    return replace(plan, privacy=terms, randomness=draws)
 
 
 def _mode(experiment: Experiment) -> str:

@@ -29,7 +29,14 @@ ELUSIVE = """network.links={
     med-01: {up_mbps: 10.0, down_mbps: 10.0, availability: 0.5},
     med-02: {up_mbps: 10.0, down_mbps: 10.0, availability: 0.5},
 }"""
-LOSING = (ELUSIVE, DEADLINE, "training.rounds=8", "seed=2", "execution.evaluate_every=8")
+LOSING = (
+    ELUSIVE,
+    DEADLINE,
+    NO_COLLUDERS,
+    "training.rounds=8",
+    "seed=2",
+    "execution.evaluate_every=8",
+)
 """Under secure aggregation some of these rounds fall below the threshold."""
 
 STEPS = tuple(MaskedStep)
@@ -175,7 +182,8 @@ def test_secure_rounds_count_every_step_both_ways(tap, tmp_path, settings):
 
 @pytest.mark.parametrize("paradigm", ["fedfuse_nonprivate", "fedfuse"])
 def test_the_late_are_told_and_send_no_update(tap, tmp_path, paradigm):
-    run(tiny(SLOW, DEADLINE, "compression.downlink.codec=modint", paradigm=paradigm), tmp_path)
+    late = (SLOW, DEADLINE, NO_COLLUDERS)
+    run(tiny(*late, "compression.downlink.codec=modint", paradigm=paradigm), tmp_path)
     rows = agrees(tap, tmp_path)
     for (number, who), row in rows.items():
         assert row["status"] == ("late" if who == "med-01" else "sent")
@@ -191,7 +199,8 @@ def test_the_late_are_told_and_send_no_update(tap, tmp_path, paradigm):
 
 @pytest.mark.parametrize("paradigm", ["fedfuse_nonprivate", "fedfuse"])
 def test_who_was_absent_is_sent_the_weights_anew(tap, tmp_path, paradigm):
-    run(tiny(AWAY, "compression.downlink.codec=modint", paradigm=paradigm), tmp_path)
+    changes = "compression.downlink.codec=modint"
+    run(tiny(AWAY, NO_COLLUDERS, changes, paradigm=paradigm), tmp_path)
     rows = agrees(tap, tmp_path)
     assert rows[1, "med-02"]["status"] == "absent"
     assert tap.down[1, "med-02"] == tap.up[1, "med-02"] == 0
@@ -221,7 +230,12 @@ def changes_to_nothing(tap):
 @pytest.mark.parametrize("paradigm", ["fedfuse_nonprivate", "fedfuse"])
 def test_a_change_is_only_sent_to_who_has_what_it_changes(tap, tmp_path, paradigm):
     links = "network.links={med-01: {up_mbps: 10.0, down_mbps: 10.0, availability: 0.5}}"
-    changing = ("compression.downlink.codec=modint", "training.rounds=8", "seed=2")
+    changing = (
+        "compression.downlink.codec=modint",
+        "training.rounds=8",
+        "seed=2",
+        NO_COLLUDERS,
+    )
     run(tiny(links, *changing, "execution.evaluate_every=8", paradigm=paradigm), tmp_path)
     told = {(r["round"], r["institution"]): r["status"] for r in tables(tmp_path)[1]}
     assert "absent" in told.values()

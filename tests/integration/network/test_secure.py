@@ -14,6 +14,7 @@ from tests.support.federations import plan_of, tiny
 from tests.support.watching import (
     DEADLINE,
     ELUSIVE,
+    NO_COLLUDERS,
     SLOW,
     TWO_AWAY,
     Watched,
@@ -46,6 +47,7 @@ NOISE = 0.005
 FAINT = (
     "privacy.target_epsilon=null",
     f"privacy.noise_multiplier={NOISE}",
+    NO_COLLUDERS,
     "strategy.server_momentum=0",
     "strategy.average_last=0",
 )
@@ -85,6 +87,7 @@ def test_blocks_with_too_few_owners_are_withheld(tmp_path, tolerated, moving):
         SLOW,
         DEADLINE,
         f"privacy.tolerated_dropouts={tolerated}",
+        NO_COLLUDERS,
         "model.encoder.trainable=true",
         paradigm="fedfuse",
     )
@@ -103,7 +106,7 @@ def test_blocks_with_too_few_owners_are_withheld(tmp_path, tolerated, moving):
 
 
 def test_a_round_below_the_threshold_changes_nothing_but_is_charged(tmp_path):
-    watched, settings = Watched(), (DEADLINE, "training.rounds=8", "seed=2")
+    watched, settings = Watched(), (DEADLINE, NO_COLLUDERS, "training.rounds=8", "seed=2")
     summary = run(tiny(ELUSIVE, *settings, paradigm="fedfuse"), tmp_path / "a", executor=watched)
     rounds, _ = tables(tmp_path / "a")
     told = status_of(tmp_path / "a")
@@ -127,7 +130,8 @@ def test_a_round_in_which_too_many_are_late_is_lost(tmp_path):
     watched = Watched()
     slow = "{up_mbps: 0.001, down_mbps: 10.0}"
     links = f"network.links={{med-01: {slow}, med-02: {slow}}}"
-    run(tiny(links, DEADLINE, "training.rounds=2", paradigm="fedfuse"), tmp_path, executor=watched)
+    settings = (links, DEADLINE, NO_COLLUDERS, "training.rounds=2")
+    run(tiny(*settings, paradigm="fedfuse"), tmp_path, executor=watched)
     assert not any(v.any() for step in watched.steps() for v in step.values())
     rounds, rows = tables(tmp_path)
     assert [row["status"] for row in rows] == 2 * ["late", "late", "failed"]
@@ -137,7 +141,7 @@ def test_a_round_in_which_too_many_are_late_is_lost(tmp_path):
 
 
 def test_a_secure_round_begins_when_enough_are_online(tmp_path):
-    run(tiny(TWO_AWAY, paradigm="fedfuse"), tmp_path)
+    run(tiny(TWO_AWAY, NO_COLLUDERS, paradigm="fedfuse"), tmp_path)
     rounds, _ = tables(tmp_path)
     assert [row["participants"] for row in rounds] == [3, 3, 3]
     assert rounds[0]["simulated_start"] == 3.0
@@ -145,7 +149,7 @@ def test_a_secure_round_begins_when_enough_are_online(tmp_path):
 
 @pytest.mark.parametrize("mode", ["record-distributed", "record-local", "client", "local-update"])
 def test_the_network_changes_no_epsilon(tmp_path, mode):
-    settings = (f"privacy.mode={mode}", "training.rounds=2")
+    settings = (f"privacy.mode={mode}", NO_COLLUDERS, "training.rounds=2")
     ideal = run(tiny(*settings, paradigm="fedfuse"), tmp_path / "ideal")
     network = ("network.preset=rural", SLOW, DEADLINE)
     real = run(tiny(*settings, *network, paradigm="fedfuse"), tmp_path / "real")

@@ -65,13 +65,14 @@ def test_institutions_add_the_noise_that_is_charged(tmp_path, monkeypatch):
     """Seen where they add it: the integers that stand for sums of zero."""
     original, added = masked.noisy_words, {}
 
-    def noted(sums, name, grid, seed):
+    def noted(sums, name, grid, draws):
         zeros = {block: 0 * vector for block, vector in sums.items()}
-        for block, words in original(zeros, name, grid, seed).items():
+        for block, words in original(zeros, name, grid, draws).items():
             noise = from_modular(words, grid.bits(block))
-            share = grid.terms.scale.l2 / math.sqrt(grid.terms.shares(block))
+            whole = grid.terms.scales[grid.terms.groups((block,))[block]].l2
+            share = whole / math.sqrt(grid.terms.shares(block))
             added.setdefault(grid.round, []).append(noise / share)
-        return original(sums, name, grid, seed)
+        return original(sums, name, grid, draws)
 
     monkeypatch.setattr(masked, "noisy_words", noted)
     running.run(adaptive(), tmp_path)
@@ -87,10 +88,10 @@ def test_institutions_add_the_noise_that_is_charged(tmp_path, monkeypatch):
 class Dying(SerialExecutor):
     """Dies after a round was charged, before it is trained."""
 
-    def train(self, round, attendance=EVERYONE):
+    def train(self, round, attendance=EVERYONE, epoch=0):
         if round == 4:
             raise KeyboardInterrupt
-        return super().train(round, attendance)
+        return super().train(round, attendance, epoch)
 
 
 def test_a_resumed_run_chooses_and_charges_the_same(whole, tmp_path):

@@ -61,10 +61,10 @@ def test_nothing_crosses_a_network(folder):
 class Dying(SerialExecutor):
     """Dies before the second round."""
 
-    def train(self, round, attendance=EVERYONE):
+    def train(self, round, attendance=EVERYONE, epoch=0):
         if round == 2:
             raise KeyboardInterrupt
-        return super().train(round, attendance)
+        return super().train(round, attendance, epoch)
 
 
 def test_a_resumed_run_is_the_undisturbed_one(folder, tmp_path):

@@ -43,10 +43,10 @@ def folder(tmp_path_factory):
 class Dying(SerialExecutor):
     """Dies before the second round."""
 
-    def train(self, round, attendance=EVERYONE):
+    def train(self, round, attendance=EVERYONE, epoch=0):
         if round == 2:
             raise KeyboardInterrupt
-        return super().train(round, attendance)
+        return super().train(round, attendance, epoch)
 
 
 def test_new_keys_and_a_resume_give_the_same_result_and_the_same_bytes(folder, tmp_path):

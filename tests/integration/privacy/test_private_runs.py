@@ -60,10 +60,10 @@ def test_the_ledger_holds_a_release_for_each_round_and_institution(fedfuse):
 class Dying(SerialExecutor):
     """Dies before a round's update is aggregated."""
 
-    def train(self, round, attendance=EVERYONE):
+    def train(self, round, attendance=EVERYONE, epoch=0):
         if round == 4:
             raise KeyboardInterrupt
-        return super().train(round, attendance)
+        return super().train(round, attendance, epoch)
 
 
 def test_a_resumed_private_run_is_the_undisturbed_one(fedfuse, tmp_path):

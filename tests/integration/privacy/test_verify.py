@@ -34,10 +34,10 @@ def folder(original, tmp_path):
 class Dying(SerialExecutor):
     """Dies after a round was charged and before it is aggregated."""
 
-    def train(self, round, attendance=EVERYONE):
+    def train(self, round, attendance=EVERYONE, epoch=0):
         if round == 3:
             raise KeyboardInterrupt
-        return super().train(round, attendance)
+        return super().train(round, attendance, epoch)
 
 
 @pytest.fixture(scope="module")

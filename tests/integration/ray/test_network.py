@@ -12,6 +12,7 @@ from tests.support.watching import (
     BEHIND,
     BUFFERED,
     DEADLINE,
+    NO_COLLUDERS,
     SHAKY,
     SHORT,
     SLOW,
@@ -39,6 +40,7 @@ SECURE = (
     "compression.codec=modint",
     "compression.downlink.codec=modint",
     "training.rounds=2",
+    NO_COLLUDERS,
 )
 CHOSEN = (
     "selection.kind=random",

@@ -10,6 +10,7 @@ from fedfuse_ray.privacy.mechanisms.sampling import (
     sampling_rate,
     steps_per_epoch,
 )
+from fedfuse_ray.privacy.randomness import derived
 
 
 def test_rates_come_from_public_sizes():
@@ -26,20 +27,28 @@ def test_rates_come_from_public_sizes():
 
 
 def test_every_step_has_its_own_stream_and_repeats():
-    first = poisson_sample(500, 0.1, 7, "med-01", 3, 2)
-    np.testing.assert_array_equal(first, poisson_sample(500, 0.1, 7, "med-01", 3, 2))
-    for other in ((8, "med-01", 3, 2), (7, "med-02", 3, 2), (7, "med-01", 4, 2), (7, "med-01", 3)):
+    root = derived(7)
+    first = poisson_sample(500, 0.1, root, "med-01", 3, 2)
+    np.testing.assert_array_equal(first, poisson_sample(500, 0.1, derived(7), "med-01", 3, 2))
+    others = (
+        (derived(8), "med-01", 3, 2),
+        (root.given(b"other weights"), "med-01", 3, 2),
+        (root, "med-02", 3, 2),
+        (root, "med-01", 4, 2),
+        (root, "med-01", 3),
+    )
+    for other in others:
         assert not np.array_equal(first, poisson_sample(500, 0.1, *other))
 
 
 def test_full_batch_takes_all_and_an_empty_batch_is_a_batch():
-    np.testing.assert_array_equal(poisson_sample(5, 1.0, 0, "a", 0), np.arange(5))
-    sizes = [len(poisson_sample(3, 0.05, 0, "a", round_)) for round_ in range(50)]
+    np.testing.assert_array_equal(poisson_sample(5, 1.0, derived(0), "a", 0), np.arange(5))
+    sizes = [len(poisson_sample(3, 0.05, derived(0), "a", round_)) for round_ in range(50)]
     assert 0 in sizes
-    assert poisson_sample(0, 0.5, 0, "a", 0).shape == (0,)
+    assert poisson_sample(0, 0.5, derived(0), "a", 0).shape == (0,)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.1, float("nan")])
 def test_a_rate_that_is_no_probability_is_refused(rate):
     with pytest.raises(InputError, match="sampling_rate"):
-        poisson_sample(5, rate, 0, "a", 0)
+        poisson_sample(5, rate, derived(0), "a", 0)

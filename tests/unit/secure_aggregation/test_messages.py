@@ -17,8 +17,6 @@ from fedfuse_ray.privacy.secure_aggregation import (
     Stage,
     keys,
     run_round,
-    simulation_identities,
-    simulation_randomness,
     to_modular,
 )
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
@@ -27,7 +25,15 @@ from fedfuse_ray.privacy.secure_aggregation.fields import Reader, bitmap, bitmap
 from fedfuse_ray.privacy.secure_aggregation.keys import ShareChannel
 from fedfuse_ray.privacy.secure_aggregation.messages import Names
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import commit
-from tests.support.secure_rounds import IDENTITIES, NAMES, Rounds, make_inputs, make_terms
+from tests.support.secure_rounds import (
+    IDENTITIES,
+    NAMES,
+    Rounds,
+    make_inputs,
+    make_terms,
+    simulation_identities,
+    simulation_randomness,
+)
 
 
 def fifteen() -> tuple[RoundReport, int]:

@@ -11,7 +11,6 @@ from fedfuse_ray.packing import packed_bytes
 from fedfuse_ray.privacy.secure_aggregation import (
     Stage,
     run_round,
-    simulation_randomness,
     unprotected_blocks,
 )
 from fedfuse_ray.privacy.secure_aggregation.envelope import Kind
@@ -25,6 +24,7 @@ from tests.support.secure_rounds import (
     check_sums,
     make_inputs,
     make_terms,
+    simulation_randomness,
 )
 
 WIDTHS = {"encoder/ct": 2, "encoder/mri": 32, "head/medical": 13}

@@ -15,7 +15,6 @@ from fedfuse_ray.privacy.secure_aggregation import (
     Modular,
     RoundTerms,
     Server,
-    simulation_randomness,
 )
 from fedfuse_ray.privacy.secure_aggregation import envelope as frame
 from fedfuse_ray.privacy.secure_aggregation.envelope import Kind
@@ -28,7 +27,12 @@ from fedfuse_ray.privacy.secure_aggregation.masking import (
 )
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import RoundSecrets
-from tests.support.secure_rounds import IDENTITIES, NAMES, make_terms
+from tests.support.secure_rounds import (
+    IDENTITIES,
+    NAMES,
+    make_terms,
+    simulation_randomness,
+)
 
 
 def excess_chi_square(words: Modular) -> float:

@@ -17,6 +17,7 @@ from fedfuse_ray.config.settings.privacy import PrivacyConfig
 from fedfuse_ray.federation.institution.private_gradients import clipped_gradient_sum, joint_step
 from fedfuse_ray.federation.plan.terms import COUNT, PrivacyTerms, Release
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT
+from fedfuse_ray.privacy.randomness import derived
 from tests.support.local_setup import loss_of, net_of, specimens, training_of
 
 QUARTER = Setting(fraction=0.25, smallest=4)
@@ -134,7 +135,7 @@ def terms_for(net, clip_norm=CLIP):
         factors=(1.0,) * 4,
         releases={"med-01": Release(1.0, 1.0)},
         owners={name: ("med-01",) for name in net.names},
-        dimension=net.flat.numel(),
+        coordinates={"med-01": {name: stop - start for name, (start, stop) in net.offsets.items()}},
     )
 
 
@@ -194,7 +195,8 @@ def test_a_joint_step_projects_each_record_and_then_clips(net, data, kind, clipp
     assert np.mean(norms > clip_norm) == clipped
     expected, _ = reference(net, data, sketches, clip_norm)
     training = training_of(net=net, data=data, dropout=0.0)
-    update = joint_step(training, 1, terms_for(net, clip_norm), sketches=sketches).update.weights
+    terms = terms_for(net, clip_norm)
+    update = joint_step(training, 1, terms, derived(0), sketches=sketches).update.weights
     assert list(update) == list(net.names)
     assert all(vector.dtype == np.float32 for vector in update.values())
 
@@ -265,8 +267,8 @@ def test_no_records_give_sums_of_the_sketches_size(net, data):
 
 def test_only_an_adaptive_norm_adds_a_count(net, data):
     training = training_of(net=net, data=data, dropout=0.0)
-    fixed = joint_step(training, 1, terms_for(net))
-    moved = joint_step(training, 1, terms_for(net), clip_norm=2.0)
+    fixed = joint_step(training, 1, terms_for(net), derived(0))
+    moved = joint_step(training, 1, terms_for(net), derived(0), clip_norm=2.0)
     assert COUNT not in fixed.update.weights
     _, norms = reference(net, data, {}, 2.0)
     count = float(moved.update.weights[COUNT][0])

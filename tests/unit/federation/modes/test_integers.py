@@ -51,7 +51,8 @@ def bits_of(plan, block, *released):
 def step_of(plan, block):
     """Return a grid step of the sum in units of gradient, from the documented formulas."""
     if not grid_of(plan, 1).is_coarse(block):
-        return 1 / plan.privacy.scale.scale
+        group = plan.privacy.groups((block,))[block]
+        return 1 / plan.privacy.scales[group].scale
     share = SIGMA * CLIP / math.sqrt(plan.privacy.shares(block))
     return plan.experiment.compression.rounding_step * share
 
@@ -92,8 +93,8 @@ def test_owners_share_a_rotation_that_changes_with_round_and_block():
         grid_of(exact, 1),
         rotation=lambda block, round: rng.generator(0, "own rotation", next(counter)),
     )
-    seed = exact.experiment.seed
-    assert not decodes(exact, inputs, summed_on(apart, inputs, seed), grid=apart)
+    draws = exact.randomness
+    assert not decodes(exact, inputs, summed_on(apart, inputs, draws), grid=apart)
 
 
 @pytest.mark.usefixtures("quiet")
@@ -103,7 +104,7 @@ def test_the_coarse_grid_leaves_no_coordinate_standing_out():
     spike = np.zeros(size, np.float32)
     spike[3] = 1000 * CLIP
     grid = grid_of(coarse, 1, chosen("fusion", 32))
-    words = noisy_words({"fusion": spike}, "med-01", grid, coarse.experiment.seed)
+    words = noisy_words({"fusion": spike}, "med-01", grid, coarse.randomness)
     integers = from_modular(words["fusion"], 32)
     assert np.abs(integers).max() < 6 * np.sqrt(np.mean(np.square(integers.astype(float))))
 
@@ -118,7 +119,7 @@ def test_owners_beyond_the_modulus_cancel_exactly():
         "med-01": {"encoder/ct": inputs["med-01"]["encoder/ct"] + large},
         "med-02": {"encoder/ct": inputs["med-02"]["encoder/ct"] - large},
     }
-    words = noisy_words(pair["med-01"], "med-01", grid_of(plan, 1), plan.experiment.seed)
+    words = noisy_words(pair["med-01"], "med-01", grid_of(plan, 1), plan.randomness)
     words = words["encoder/ct"]
     assert words.max() < 64
     assert words.max() - words.min() > 60  # wrapped many times
@@ -155,7 +156,7 @@ def test_proven_mechanisms_and_counts_take_the_terms_bound():
     assert bits_of(proven, "fusion") == proven.privacy.modulus_bits(records)
     counted = secure_plan(COARSE, ADAPTIVE, "compression.bits=5")
     assert not grid_of(counted, 1).is_coarse(COUNT)
-    assert bits_of(counted, COUNT) == counted.privacy.modulus_bits(records)
+    assert bits_of(counted, COUNT) == counted.privacy.count_bits(records)
     assert bits_of(counted, "fusion") == 5
 
 

@@ -18,8 +18,8 @@ SMALL = ("execution.executor=serial", "training.rounds=1", "training.local_epoch
 class Watched(SerialExecutor):
     """Keeps the weights before the first round."""
 
-    def load(self, path):
-        super().load(path)
+    def load(self, path, journal=None):
+        super().load(path, journal)
         self.first = dict(self.weights)
 
 
