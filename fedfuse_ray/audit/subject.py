@@ -13,7 +13,7 @@ from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import BudgetSpentError, InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
-from fedfuse_ray.federation.plan import paradigms, public_encoders
+from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
@@ -102,6 +102,7 @@ def _planned(experiment: Experiment, tell: Tell) -> tuple[Plan, Dataset]:
         raise InputError(
             "paradigm", experiment.paradigm, "releases no updates; audit a federated paradigm"
         )
+    feasibility.check_records(experiment)
     tell("Preparing specimens")
     dataset = prepare(
         experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas

@@ -55,6 +55,13 @@ def describe_command(
     if summary.held_out:
         names = ", ".join(summary.held_out)
         console.print(f"15% of train held out for validation at: {names}", highlight=False)
+    if summary.shared:
+        console.print(
+            f"{len(summary.shared)} specimens at several institutions, as {summary.shared[0]}: "
+            "refused under privacy of records",
+            markup=False,
+            highlight=False,
+        )
 
 
 @app.command("generate")

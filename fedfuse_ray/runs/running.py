@@ -12,7 +12,7 @@ from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
-from fedfuse_ray.federation.plan import paradigms, public_encoders, transfer
+from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.privacy.randomness import Randomness
@@ -48,6 +48,7 @@ def run(
     began = time.perf_counter()
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
+    feasibility.check_records(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")

@@ -35,8 +35,10 @@ FILES = (
     "institutions.parquet",
     "evaluation.json",
     "summary.json",
+    "refused.jsonl",
+    "audit.json",
 )
-"""What is signed beside the ledger. The report can be written again from these."""
+"""What is signed beside the ledger, as far as it is there. The report can be written again."""
 
 State = Literal["running", "stopped", "finished"]
 _CONTEXT = b"fedfuse_ray ledger seal, version 1\n"

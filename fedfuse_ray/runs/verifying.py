@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,18 +11,19 @@ from typing import Any
 
 import yaml
 
-from fedfuse_ray import blocks
 from fedfuse_ray.errors import FedfuseError, InputError
-from fedfuse_ray.federation.checkpoints import archive
-from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.checkpoints import alone
 from fedfuse_ray.privacy.accounting.chain import Link, follow
 from fedfuse_ray.privacy.accounting.ledger import Ledger, read_ledger
 from fedfuse_ray.report.reading import read_json, read_model, read_text
 from fedfuse_ray.report.schema import Summary
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.runs import sealing
+from fedfuse_ray.runs.charged import check_charges
+from fedfuse_ray.runs.secrets import FILE as SECRET
 
 _CONFIG, _SUMMARY, _CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
+_AUDIT = "audit.json"
 _RELATIVE = 1e-6
 """How far an epsilon may differ that another version of the accountant computes again."""
 
@@ -82,7 +83,9 @@ def verify_run(folder: Path, keys: Sequence[str] = ()) -> list[Check]:
         "files": _files,
         "epsilon": _epsilon,
         "rounds": _rounds,
+        "charges": _charges,
         "weights": _weights,
+        "noise": _noise,
         "private key": _private_key,
     }
     return [_checked(name, check, opened) for name, check in checks.items()]
@@ -123,6 +126,22 @@ class _Folder:
         return read_model(self.path / _SUMMARY, Summary)
 
     @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        tree: Mapping[str, Any] = yaml.safe_load(read_text(self.path / _CONFIG))["privacy"]
+        return tree
+
+    @property
+    def private(self) -> bool:
+        return bool(self.settings["mode"] != "none")
+
+    @property
+    def authenticated(self) -> str:
+        found = self.statement.fingerprint
+        if found in self.keys:
+            return f"authenticated by {found}"
+        return "unauthenticated"
+
+    @cached_property
     def rounds(self) -> list[Mapping[str, Any]]:
         return list(read_rounds(self.path).to_pylist())
 
@@ -136,11 +155,14 @@ def _seal(folder: _Folder) -> str:
 
 def _key(folder: _Folder) -> str:
     if not folder.keys:
-        raise _NothingToCheck("give --key with what `run` printed: anybody can sign anew")
+        raise _NothingToCheck(
+            "unauthenticated: whoever has the folder can sign it anew; give --key with what `run` "
+            "printed"
+        )
     found = folder.statement.fingerprint
     if found not in folder.keys:
-        raise FedfuseError(f"another key signed: {found}")
-    return "the expected key signed"
+        raise FedfuseError(f"unauthenticated: another key signed: {found}")
+    return folder.authenticated
 
 
 def _chain(folder: _Folder) -> str:
@@ -158,16 +180,19 @@ def _files(folder: _Folder) -> str:
         if name not in sealing.FILES or not (folder.path / name).is_file():
             raise FedfuseError(f"{name} is missing")
         if sealing.sha256_of(folder.path / name) != digest:
-            raise FedfuseError(f"{name} was altered")
-    return ", ".join(signed)
+            late = ", or an audit was written there after the run" if name == _AUDIT else ""
+            raise FedfuseError(f"{name} was altered{late}")
+    loose = [n for n in sealing.FILES if n not in signed and (folder.path / n).is_file()]
+    said = ", ".join(signed)
+    return f"{said}; not signed: {', '.join(loose)}" if loose else said
 
 
 def _epsilon(folder: _Folder) -> str:
     """Recompute epsilon, and compare it with the summary and the table of rounds."""
     from fedfuse_ray.privacy.accounting.budget import Account  # scipy
 
-    settings = yaml.safe_load(read_text(folder.path / _CONFIG))["privacy"]
-    if settings["mode"] == "none":
+    settings = folder.settings
+    if not folder.private:
         if len(folder.ledger):
             count = len(folder.ledger)
             raise FedfuseError(f"not private, and yet the ledger has {count} entries")
@@ -177,7 +202,9 @@ def _epsilon(folder: _Folder) -> str:
     account = Account.open(settings["delta"], None, folder.ledger, accountant)
     claims: dict[str, tuple[float | None, float]] = {}
     if folder.rounds:
-        claims["rounds.parquet"] = (folder.rounds[-1]["epsilon"], account.epsilon)
+        done = Ledger(tuple(e for e in folder.ledger if e.round <= len(folder.rounds)))
+        spent = Account.open(settings["delta"], None, done, accountant).epsilon
+        claims["rounds.parquet"] = (folder.rounds[-1]["epsilon"], spent)
     if folder.statement.state == "finished":
         told = folder.summary.privacy
         claims[_SUMMARY] = (told.epsilon, account.epsilon)
@@ -188,7 +215,8 @@ def _epsilon(folder: _Folder) -> str:
     for where, (claimed, spent) in claims.items():
         if claimed is None or not math.isclose(claimed, spent, rel_tol=_RELATIVE):
             raise FedfuseError(f"{where} says {claimed}, the ledger gives {spent:.6g}")
-    return f"the ledger gives {account.epsilon:.4f} at delta {account.delta:g}, as is claimed"
+    given = f"the ledger gives {account.epsilon:.4f} at delta {account.delta:g}"
+    return f"{given}, which the summary says too; {folder.authenticated}"
 
 
 def _rounds(folder: _Folder) -> str:
@@ -198,7 +226,8 @@ def _rounds(folder: _Folder) -> str:
             f"{_SUMMARY} says {folder.summary.rounds}, rounds.parquet has {len(rows)}"
         )
     charged = sorted({event.round for event in folder.ledger})
-    if charged and charged != rows:
+    # A last round may be charged and not finished; whether it may, `charges` looks.
+    if charged and charged not in (rows, [*rows, len(rows) + 1]):
         odd = min(set(charged) ^ set(rows), default=0)
         raise FedfuseError(
             f"the ledger charges {len(charged)} rounds, rounds.parquet has {len(rows)}; "
@@ -207,37 +236,40 @@ def _rounds(folder: _Folder) -> str:
     return f"{len(rows)} in rounds.parquet" + (" and in the ledger" if charged else "")
 
 
+def _charges(folder: _Folder) -> str:
+    """Compare the ledger with what the configuration and public sizes ask for."""
+    if not folder.private:
+        raise _NothingToCheck("the run is not private")
+    finished = folder.statement.state == "finished"
+    return check_charges(folder.path, folder.ledger, len(folder.rounds), finished=finished)
+
+
+def _noise(folder: _Folder) -> str:
+    """Say what the origin of the noise means, and look for a root that was left behind."""
+    if not folder.private:
+        raise _NothingToCheck("the run is not private")
+    if (folder.path / SECRET).is_file():
+        raise FedfuseError(f"{SECRET} is still in the folder: whoever has it knows all the noise")
+    if folder.settings.get("randomness", "derived") == "secret":
+        return "drawn from the operating system, and forgotten"
+    raise _NothingToCheck(
+        "privacy.randomness is derived: epsilon holds only against those who do not have the seed, "
+        f"which {_CONFIG} holds"
+    )
+
+
 def _weights(folder: _Folder) -> str:
     claimed = folder.summary.weights_sha256
     if folder.statement.weights_sha256 != claimed:
         raise FedfuseError(
             f"{_SUMMARY} says {claimed}, {folder.statement.weights_sha256} was signed"
         )
-    found = _stored_digest(folder.path / _CHECKPOINTS, len(folder.rounds))
+    found = alone.sha256_of(folder.path / _CHECKPOINTS, len(folder.rounds))
     if found is None:
         raise _NothingToCheck("the last checkpoint was not kept")
     if found != claimed:
         raise FedfuseError(f"the last checkpoint has {found}, {claimed} was signed")
     return "the last checkpoint holds the model that was signed"
-
-
-def _stored_digest(folder: Path, rounds: int) -> str | None:
-    """Return the digest of the model in a run's checkpoints; None where it was not kept."""
-    alone = {name: vector for path in folder.glob("alone-*.npz") for name, vector in _alone(path)}
-    if alone:
-        return blocks.sha256(alone)
-    path = checkpoints.path_of(folder, rounds)
-    if not path.is_file():
-        return None
-    return blocks.sha256(checkpoints.read(path).model)
-
-
-def _alone(path: Path) -> Iterator[tuple[str, blocks.Vector]]:
-    meta, arrays = archive.read(path)
-    for key, vector in arrays.items():
-        kind, _, block = key.partition("|")
-        if kind == "weights":
-            yield f"{meta['name']}|{block}", vector
 
 
 def _private_key(folder: _Folder) -> str:

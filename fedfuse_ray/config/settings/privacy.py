@@ -40,7 +40,8 @@ class PrivacyConfig(Config):
         target_epsilon: The budget; the noise multiplier is calibrated to it.
         noise_multiplier: sigma, the noise's standard deviation over the clipping norm; give
             either this or `target_epsilon`.
-        delta: The guarantee's delta. Keep it well under 1 / (number of records).
+        delta: The guarantee's delta, below 1 / (training specimens of any institution); where an
+            institution is the unit, below 1 / (number of institutions). Keep it well below.
         clip_norm: C, the joint L2 norm over all blocks that a record touches.
         sampling_rate: q, the probability that a record (or, under `client`, an institution) takes
             part in a step; 1 is full batch. `record-local` derives q from batch sizes instead.
@@ -74,7 +75,7 @@ class PrivacyConfig(Config):
     mode: PrivacyMode = "none"
     target_epsilon: float | None = Field(None, gt=0.0, le=1e4)
     noise_multiplier: float | None = Field(None, gt=0.0, le=1e6)
-    delta: float = Field(1e-5, ge=1e-12, lt=1.0)
+    delta: float = Field(1e-5, ge=1e-12, lt=0.5)
     clip_norm: float = Field(0.5, ge=1e-6, le=1e6)
     sampling_rate: float = Field(1.0, gt=0.0, le=1.0)
     tolerated_dropouts: int = Field(1, ge=0, le=100_000)
@@ -113,8 +114,11 @@ class PrivacyConfig(Config):
         if not self.enabled:
             return "none"
         if self.unit == "record":
-            return "one record added or removed; dataset sizes are public"
-        return "one institution's update replaced by zero"
+            return "one record's contribution replaced by zero; dataset sizes are public"
+        zeroed = "one institution's update replaced by zero"
+        if self.mode == "local-update":
+            return f"{zeroed}; replaced by another update it moves 2 C: as at half the noise"
+        return zeroed
 
     @property
     def adversary(self) -> str:

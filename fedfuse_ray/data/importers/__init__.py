@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data.importers import reading
-from fedfuse_ray.data.importers.checks import split_of, verify
+from fedfuse_ray.data.importers.checks import Shared, shared_specimens, split_of, verify
 from fedfuse_ray.data.importers.convert import import_folder, import_medmnist, import_to_manifest
 from fedfuse_ray.data.importers.layout import Layout, arrange
 from fedfuse_ray.data.importers.manifest import read_csv, read_parquet
@@ -27,6 +27,7 @@ from fedfuse_ray.errors import InputError
 __all__ = [
     "READERS",
     "VERSION",
+    "Shared",
     "Summary",
     "check",
     "fingerprint",
@@ -34,6 +35,7 @@ __all__ = [
     "import_medmnist",
     "import_to_manifest",
     "read",
+    "shared",
 ]
 
 VERSION = 1
@@ -59,6 +61,7 @@ class Summary:
             of `test` is the domain.
         specimens: Number of specimens by (owner, split), after `held_out` took effect.
         held_out: Institutions without validation rows; 15% of their train specimens are held out.
+        shared: Specimens that several institutions train on.
     """
 
     path: str
@@ -67,6 +70,7 @@ class Summary:
     images: dict[tuple[str, str, str], int]
     specimens: dict[tuple[str, str], int]
     held_out: tuple[str, ...]
+    shared: tuple[Shared, ...] = ()
 
 
 def read(data: ManifestData, *, seed: int) -> tuple[Header, Parts]:
@@ -116,7 +120,19 @@ def check(data: ManifestData) -> Summary:
         images=dict(sorted(images.items())),
         specimens={(owner, split): len(part) for (split, owner), part in layout.parts.items()},
         held_out=layout.held_out,
+        shared=shared_specimens(table),
     )
+
+
+def shared(data: ManifestData) -> tuple[Shared, ...]:
+    """Return the specimens that several institutions train on; no image is looked at.
+
+    Raises:
+        InputError: The manifest can't be read.
+    """
+    table = _load(data)
+    table.images.close()
+    return shared_specimens(table)
 
 
 def fingerprint(data: ManifestData) -> str:

@@ -8,12 +8,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fedfuse_ray.data.importers.table import COLUMNS, SPLITS, Row, Table
 from fedfuse_ray.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A specimen that several institutions train on.
+
+    Attributes:
+        specimen: Its id.
+        domain: Its domain.
+        institutions: Who trains on it, in order of first appearance.
+        place: Where the second one's first row stands.
+    """
+
+    specimen: str
+    domain: str
+    institutions: tuple[str, ...]
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.specimen} of {self.domain} at {', '.join(self.institutions)}"
 
 
 def verify(table: Table) -> None:
@@ -31,6 +52,23 @@ def verify(table: Table) -> None:
 def split_of(row: Row) -> str:
     """Return the name of a row's split: `train`, `validation` or `test`."""
     return SPLITS[row.split.lower()]
+
+
+def shared_specimens(table: Table) -> tuple[Shared, ...]:
+    """Return the specimens that more than one institution trains on, in order of appearance.
+
+    That breaks no rule: hospitals may share a patient. But whatever each institution's epsilon is,
+    such a specimen's own is larger.
+    """
+    rows: dict[tuple[str, str], dict[str, int]] = {}
+    for i, row in enumerate(table.rows):
+        if SPLITS.get(row.split.lower()) == "train" and row.institution:
+            rows.setdefault((row.domain, row.specimen), {}).setdefault(row.institution, i)
+    return tuple(
+        Shared(specimen, domain, tuple(owners), table.where(list(owners.values())[1]))
+        for (domain, specimen), owners in rows.items()
+        if len(owners) > 1
+    )
 
 
 def _filled(table: Table) -> None:
@@ -89,7 +127,8 @@ def _one_image(table: Table) -> None:
         if j != i:
             remedy = (
                 f"specimen {row.specimen} has its {row.modality} image at {table.place(j)} already;"
-                " remove the duplicate row, or give the image its own specimen_id or modality"
+                " keep one of them, or make the other a modality of its own; never split a specimen"
+                " into several ids, which multiplies its epsilon"
             )
             raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fedfuse_ray import blocks
 from fedfuse_ray.errors import FedfuseError
 from fedfuse_ray.federation.checkpoints import archive
+from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.messages.metrics import Scores
 from fedfuse_ray.federation.messages.records import Alone
 
@@ -65,3 +68,25 @@ def read(folder: Path, name: str) -> Alone | None:
 
 def _path(folder: Path, name: str) -> Path:
     return folder / f"alone-{name}.npz"
+
+
+def sha256_of(folder: Path, rounds: int) -> str | None:
+    """Return the digest of the model in a run's checkpoints; None where it was not kept.
+
+    Args:
+        folder: The run's checkpoints.
+        rounds: The last round, where there was a federation.
+    """
+    apart = {name: vector for path in folder.glob("alone-*.npz") for name, vector in _model(path)}
+    if apart:
+        return blocks.sha256(apart)
+    path = checkpoints.path_of(folder, rounds)
+    return blocks.sha256(checkpoints.read(path).model) if path.is_file() else None
+
+
+def _model(path: Path) -> Iterator[tuple[str, blocks.Vector]]:
+    meta, arrays = archive.read(path)
+    for key, vector in arrays.items():
+        kind, _, block = key.partition("|")
+        if kind == "weights":
+            yield f"{meta['name']}|{block}", vector

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedfuse_ray.config import Experiment
+from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan.participants import Participant
 
@@ -19,13 +20,39 @@ def check(
         InputError: Domains are to be weighted, and one has no weight; nobody trains the default
             encoder of a modality, with which the global model is scored; there are fewer rounds
             than institutions that take turns; nobody owns two modalities to pair in contrastive
-            rounds; or all institutions are to collude with the server.
+            rounds; all institutions are to collude with the server; or delta would allow to
+            publish a record, or an institution, as it is.
     """
     _check_domain_weights(experiment, domains)
     _check_default_encoders(experiment, participants)
     _check_turns(experiment, participants)
     _check_pairs(experiment, participants)
     _check_colluders(experiment, participants)
+    _check_delta(experiment, participants)
+
+
+def check_records(experiment: Experiment) -> None:
+    """Refuse a record that several institutions train on, before anything of a run is touched.
+
+    Each institution's epsilon speaks of its own releases; such a specimen is in those of several.
+
+    Raises:
+        InputError: Names the specimen, the institutions and the row.
+    """
+    data, privacy = experiment.data, experiment.privacy
+    if privacy.unit != "record" or not isinstance(data, ManifestData):
+        return
+    from fedfuse_ray.data.importers import shared  # pyarrow
+
+    for found in shared(data)[:1]:
+        names = " and ".join(found.institutions)
+        raise InputError(
+            f"{found.place}, specimen_id",
+            found.specimen,
+            f"is trained on at {names}, and would lose more than the epsilon that "
+            f"privacy.mode={privacy.mode} gives the records of one institution; leave all rows of "
+            "a specimen at one institution, or set privacy.mode=none",
+        )
 
 
 def _check_domain_weights(experiment: Experiment, domains: Iterable[str]) -> None:
@@ -91,4 +118,22 @@ def _check_colluders(experiment: Experiment, participants: tuple[Participant, ..
             stated,
             f"of {len(participants)} institutions at most {most} can work together with the "
             "server; lower it, or set it to null for privacy.tolerated_dropouts",
+        )
+
+
+def _check_delta(experiment: Experiment, participants: tuple[Participant, ...]) -> None:
+    """Refuse a delta under which releasing one of N units in the clear would be private."""
+    privacy = experiment.privacy
+    if not privacy.enabled:
+        return
+    largest = max(participants, key=lambda p: p.specimens)
+    count, what = largest.specimens, f"{largest.name} has {largest.specimens} training specimens"
+    if privacy.unit == "institution":
+        count, what = len(participants), f"there are {len(participants)} institutions"
+    if privacy.delta * count >= 1.0:
+        raise InputError(
+            "privacy.delta",
+            privacy.delta,
+            f"{what}: with a delta of 1 / {count} or more one of them may be published as it is; "
+            f"set it well below {1.0 / count:.2g}, such as {0.01 / count:.0e}",
         )

@@ -95,7 +95,8 @@ def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld
     The accountant is `pld`, or `rdp` for Renyi DP throughout.
 
     Formal guarantees: an upper bound on the epsilon of (epsilon, delta)-DP under adaptive
-    composition, for adding or removing one unit, against each observer by itself. No events cost 0.
+    composition, for one unit's contribution replaced by zero, against each observer by itself. No
+    events cost 0.
 
     Raises:
         InputError: `delta` is no probability.
