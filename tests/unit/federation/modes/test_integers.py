@@ -18,7 +18,7 @@ from fedfuse_ray.federation.modes.integers import gradient_sums, mean_gradients,
 from fedfuse_ray.federation.plan.terms import COUNT
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.secure_aggregation import from_modular
-from tests.support.secure_sums import (
+from tests.support.privacy.secure_sums import (
     ADAPTIVE,
     CLIP,
     COARSE,
