@@ -45,6 +45,7 @@ ANY = {
     "fedfuse_ray.report.theme",
     "fedfuse_ray.report.units",
     "fedfuse_ray.audit.findings",
+    "fedfuse_ray.audit.run",
     "fedfuse_ray.studies.sweeping.report",
     # numpy's width of a number, and what TenSEAL, torch and dp-accounting leave open.
     "fedfuse_ray.packing",
