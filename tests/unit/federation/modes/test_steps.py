@@ -106,9 +106,10 @@ def test_neither_half_of_a_mode_knows_an_unknown_step_by_itself(mode):
         kind.gathering(play.server.server, 1),
     )
     for step in MISTYPED:
-        with pytest.raises(ProtocolError):
+        with pytest.raises(ProtocolError, match=f"no step '{step}'"):
             member.take(step, turn)
-        with pytest.raises(ProtocolError):
+        # A plain round answers no step at all.
+        with pytest.raises(ProtocolError, match=f"step '{step}'"):
             gathering.close(step, [])
 
 
