@@ -33,7 +33,10 @@ SETTINGS = st.dictionaries(
 )
 RELEASED = st.builds(Released, st.none() | POSITIVE, st.none() | POSITIVE, SETTINGS)
 KEPT = st.builds(
-    Kept, BLOCKWISE, st.dictionaries(st.sampled_from((*BLOCKS, "control/fusion")), VECTORS)
+    Kept,
+    BLOCKWISE,
+    st.dictionaries(st.sampled_from((*BLOCKS, "control/fusion")), VECTORS),
+    st.just(0.0) | st.floats(2.0**-20, 2.0**20),
 )
 
 
@@ -115,3 +118,4 @@ def test_what_institutions_keep_comes_back_from_a_checkpoint(kept):
     for who, each in back.items():
         same(each.controls, kept[who].controls)
         same(each.memory, kept[who].memory)
+        assert each.spent == kept[who].spent

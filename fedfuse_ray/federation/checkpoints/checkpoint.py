@@ -92,7 +92,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     meta: dict[str, Any] = {
         "format": _FORMAT,
         "round": checkpoint.round,
-        "spent": {who: kept.spent for who, kept in checkpoint.institutions.items()},
+        "spent": {who: kept.spent for who, kept in checkpoint.institutions.items() if kept},
         "carried": {
             who: {"flight": asdict(c.flight), "record": asdict(c.record)}
             for who, c in checkpoint.carried.items()

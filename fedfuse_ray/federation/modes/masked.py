@@ -65,8 +65,10 @@ class MaskedMember:
 
     def take(self, step: str, turn: Turn) -> Reply:
         """Take one step."""
-        answer = turn.answer.to(self._institution.name)
-        match as_step(MaskedStep, step):
+        answer, taken = turn.answer.to(self._institution.name), as_step(MaskedStep, step)
+        if taken is not MaskedStep.ADVERTISE and not answer:
+            return Reply()  # the server counts it as lost: what it sent before was refused
+        match taken:
             case MaskedStep.ADVERTISE:
                 return Reply(self._client.advertise())
             case MaskedStep.SHARE_KEYS:
@@ -164,10 +166,11 @@ class MaskedGathering:
             answer = self._answer(closed)
         except TooFewError:
             return None
-        exchanges = self._traffic[closed]
+        exchanges, apart = self._traffic[closed], {}
         for who in self._server.expected:
-            exchanges[who] = replace(exchanges[who], downlink_bytes=len(answer.to(who)))
-        return answer
+            apart[who] = answer.to(who)
+            exchanges[who] = replace(exchanges[who], downlink_bytes=len(apart[who]))
+        return Answer(apart=apart)
 
     def _answer(self, step: MaskedStep) -> Answer:
         match step:

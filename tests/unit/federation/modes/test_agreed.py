@@ -14,7 +14,7 @@ from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.released import Released
 from fedfuse_ray.federation.messages.updates import Kept
 from fedfuse_ray.federation.modes.exchange import Answer, Turn
-from fedfuse_ray.federation.modes.masked import MaskedStep
+from fedfuse_ray.federation.modes.masked import MaskedGathering, MaskedStep
 from fedfuse_ray.federation.modes.session import least_members
 from fedfuse_ray.privacy.secure_aggregation import minimum_threshold
 from tests.support.federations import plan_of, tiny
@@ -68,30 +68,19 @@ def test_factors_that_cost_more_than_a_constant_schedule_are_refused():
 
 def test_institutions_add_up_themselves_what_their_noise_has_cost():
     federation, kept, factors = federation_of(*SPENDING), Kept(), (0.8, 1.25, 0.9)
-    plan, side = federation.plan, federation.sides[0]
+    first, before_masks = federation.sides[0].institution.name, list(MaskedStep)[:3]
     for factor in factors:
-        broadcast = federation.broadcast(released=Released(noise_factor=factor).as_sent())
-        member_kept = []
-        answer = Answer()
-        gathering = plan and _gathering(federation)
-        for step in (MaskedStep.ADVERTISE, MaskedStep.SHARE_KEYS, MaskedStep.MASK):
-            replies = {
-                s.institution.name: s.take(step, Turn(1, answer, broadcast, kept))
-                for s in federation.sides
-            }
-            member_kept.append(replies[side.institution.name].kept)
+        released = Released(noise_factor=factor).as_sent()
+        broadcast, answer = federation.broadcast(released=released), Answer()
+        gathering = MaskedGathering(federation.server, 1)
+        for step in before_masks:
+            turn = Turn(1, answer, broadcast, kept)
+            replies = {s.institution.name: s.take(step, turn) for s in federation.sides}
             if step != MaskedStep.MASK:
+                assert replies[first].kept is None
                 answer = gathering.close(step, [(n, r.message) for n, r in replies.items()])
-        assert member_kept[:2] == [None, None]
-        kept = member_kept[2]
+        kept = replies[first].kept
     assert kept.spent == pytest.approx(sum(f**-2 for f in factors), rel=1e-6)
-
-
-def _gathering(federation):
-    from fedfuse_ray.federation.modes.masked import MaskedGathering
-
-    federation.server.begin(0)
-    return MaskedGathering(federation.server, 1)
 
 
 @pytest.mark.parametrize("norm", [CLIP * 100, CLIP / 100, CLIP * 4.01, CLIP / 4.01, 0.0, np.nan])
@@ -120,14 +109,15 @@ def test_what_is_adaptive_is_agreed_on_and_not_the_servers_choice(settings, rele
 
 @pytest.mark.parametrize("bits", [0, 1, 33, 64])
 def test_bits_that_do_not_exist_are_refused(bits):
-    federation = federation_of(*CHOOSING)
-    released = Released(settings={"fusion": Setting(bits=bits)})
+    federation, setting = federation_of(*CHOOSING), Setting()
+    object.__setattr__(setting, "bits", bits)  # as a server would that is no `Setting`
+    released = Released(settings={"fusion": setting})
     refused(federation, "bits that do not exist", released=released)
 
 
 def test_bits_that_nobody_agreed_to_let_the_server_choose_are_refused():
     refused(
-        federation_of("compression.codec=modint"),
+        federation_of("compression.codec=modint", "compression.policy.kind=fixed"),
         "no policy was agreed on",
         released=Released(settings={"fusion": Setting(bits=12)}),
     )
