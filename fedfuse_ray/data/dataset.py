@@ -10,17 +10,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fedfuse_ray.config.settings.data import ManifestData, PhantomData
 from fedfuse_ray.config.settings.institutions import InstitutionConfig
+from fedfuse_ray.data.index import DatasetIndex, index_of, read_index
 from fedfuse_ray.data.specimens import (
-    DomainInfo,
     Header,
-    InstitutionInfo,
     Parts,
-    Shape,
     Specimens,
     Split,
     concatenate,
@@ -40,26 +38,6 @@ Source = Callable[[PhantomData | ManifestData, Institutions, int, int], tuple[He
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@dataclass(frozen=True)
-class DatasetIndex:
-    """What is public about a dataset.
-
-    Attributes:
-        domains: The domains by name.
-        institutions: The institutions by name, in the federation's order.
-        shapes: The shape of each modality.
-        test: Number of test specimens of each domain.
-        digest: Of all training specimens, hex; "" where they are only counted. It is not public: it
-            tells whether somebody has the same data.
-    """
-
-    domains: dict[str, DomainInfo]
-    institutions: dict[str, InstitutionInfo]
-    shapes: dict[str, Shape]
-    test: dict[str, int]
-    digest: str = ""
-
-
 class Dataset:
     """A dataset's folder, opened for reading.
 
@@ -70,7 +48,7 @@ class Dataset:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.index = _read_index(folder / _INDEX)
+            self.index = read_index(folder / _INDEX)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FedfuseError(f"dataset {folder} can't be read: {error}") from None
 
@@ -142,7 +120,7 @@ def outline(
     from fedfuse_ray.data.phantoms import count, generate
 
     header, _ = generate(data, institutions, seed=seed, replicas=replicas)
-    return _index(header, count(data, institutions, seed=seed, replicas=replicas))
+    return index_of(header, count(data, institutions, seed=seed, replicas=replicas))
 
 
 def write(folder: Path, header: Header, parts: Parts) -> None:
@@ -164,7 +142,7 @@ def _write(folder: Path, header: Header, parts: Parts) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
-        index = _index(header, _write_tables(temporary, header, parts))
+        index = index_of(header, _write_tables(temporary, header, parts))
         digest = _digest(temporary, index.institutions)
         write_json(temporary / _INDEX, asdict(replace(index, digest=digest)))
         try:
@@ -248,49 +226,6 @@ def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str,
             writer.write(part.specimens)
             counts[key] += len(part.specimens)
     return counts
-
-
-def _index(header: Header, counts: dict[tuple[str, str], int]) -> DatasetIndex:
-    institutions = {
-        name: InstitutionInfo(
-            domain=domain,
-            modalities=modalities,
-            train=counts.get(("train", name), 0),
-            validation=counts.get(("validation", name), 0),
-        )
-        for name, (domain, modalities) in header.institutions.items()
-    }
-    for name, info in institutions.items():
-        if not info.train:
-            raise InputError(
-                f"institutions.{name}", "0 training specimens", "an institution can't be empty"
-            )
-    for domain in header.domains:
-        if not counts.get(("test", domain)):
-            raise InputError(f"domains.{domain}", "0 test specimens", "add rows of split `test`")
-    return DatasetIndex(
-        domains=header.domains,
-        institutions=institutions,
-        shapes=header.shapes,
-        test={domain: counts["test", domain] for domain in header.domains},
-    )
-
-
-def _read_index(path: Path) -> DatasetIndex:
-    tree = json.loads(path.read_text())
-    return DatasetIndex(
-        domains={
-            name: DomainInfo(tuple(d["modalities"]), tuple(d["classes"]))
-            for name, d in tree["domains"].items()
-        },
-        institutions={
-            name: InstitutionInfo(i["domain"], tuple(i["modalities"]), i["train"], i["validation"])
-            for name, i in tree["institutions"].items()
-        },
-        shapes={name: tuple(shape) for name, shape in tree["shapes"].items()},
-        test=tree["test"],
-        digest=tree["digest"],
-    )
 
 
 def _digest(folder: Path, institutions: Iterable[str]) -> str:

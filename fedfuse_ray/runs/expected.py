@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedfuse_ray.config import Experiment, PhantomData, load
-from fedfuse_ray.data.dataset import DatasetIndex, outline
+from fedfuse_ray.data.dataset import outline
+from fedfuse_ray.data.index import DatasetIndex
 from fedfuse_ray.data.specimens import DomainInfo, InstitutionInfo, Shape
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.federation.plan import paradigms

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
 from fedfuse_ray.files import write_text
@@ -36,7 +36,7 @@ class Found(Protocol):
         """Of the last part, where it was continued."""
 
     @property
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, object]:
         """Where it was measured."""
 
 

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from fedfuse_ray.runs.running import Silent, run
-from tests.support.commands import fedfuse
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.processes.commands import fedfuse
 
 ROUNDS = ("training.rounds=4",)
 

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from tests.support.commands import environment
+from tests.support.processes.commands import environment
 
 
 @pytest.mark.parametrize("stride", [13, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_driver_killed_while_writing_resumes_to_the_same_folder(tmp_path, stride):
     finished = subprocess.run(
-        [sys.executable, "-m", "tests.support.crashing", str(tmp_path), str(stride)],
+        [sys.executable, "-m", "tests.support.processes.crashing", str(tmp_path), str(stride)],
         capture_output=True,
         text=True,
         timeout=280,

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 
-from tests.support.commands import done, refused
+from tests.support.processes.commands import done, refused
 
 
 def test_describe_counts_a_presets_specimens():

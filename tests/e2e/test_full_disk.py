@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from fedfuse_ray.runs.running import run
-from tests.support.commands import done, environment, fedfuse
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.processes.commands import done, environment, fedfuse
 
 ROUNDS = ("training.rounds=40",)
 RUN = ("run", "tiny", "--executor", "serial", "--no-progress", "--set", *ROUNDS, "--out")

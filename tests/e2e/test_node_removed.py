@@ -12,8 +12,8 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from fedfuse_ray.runs.running import run
-from tests.support.commands import environment, rounds_in
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.processes.commands import environment, rounds_in
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SETTINGS = ("training.rounds=12", "training.local_epochs=8", "strategy.kind=scaffold")

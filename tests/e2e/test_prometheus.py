@@ -17,8 +17,8 @@ import pytest
 import ray
 
 from actors.metrics import METRICS, PREFIX
-from tests.support.commands import done
 from tests.support.paths import DOCS
+from tests.support.processes.commands import done
 
 pytestmark = [
     pytest.mark.ray,

@@ -8,8 +8,8 @@ import pytest
 
 from fedfuse_ray.runs.running import run
 from fedfuse_ray.runs.verifying import verify_run
-from tests.support.commands import done, fedfuse, killed_once, refused, rounds_in
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.processes.commands import done, fedfuse, killed_once, refused, rounds_in
 
 # Long enough that the kill falls into the run, which takes about a second and a half.
 SETTINGS = ("training.rounds=30", "strategy.kind=scaffold")

@@ -11,8 +11,8 @@ import pytest
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
 from fedfuse_ray.runs.running import Silent, resume, run
-from tests.support.commands import done, killed_once
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.processes.commands import done, killed_once
 from tests.support.watching import NO_COLLUDERS
 
 TABLES = ("rounds.parquet", "institutions.parquet")

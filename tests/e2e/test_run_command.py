@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.support.commands import done, fedfuse
 from tests.support.federations import rows_of, scores_of
+from tests.support.processes.commands import done, fedfuse
 
 FILES = {
     "config.yaml",

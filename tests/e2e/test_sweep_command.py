@@ -13,7 +13,7 @@ import pytest
 from fedfuse_ray.cli import main as report
 from fedfuse_ray.studies.sweeping.store import TIMES
 from fedfuse_ray.sweep import main
-from tests.support.commands import ROOT, SECONDS, environment
+from tests.support.processes.commands import ROOT, SECONDS, environment
 
 SWEEP = """
 base: tiny

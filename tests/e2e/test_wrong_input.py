@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fedfuse_ray import cli
-from tests.support.commands import done, refused
+from tests.support.processes.commands import done, refused
 
 COLUMNS = ("specimen_id", "institution", "domain", "modality", "label", "split", "path")
 RUN = ("run", "tiny", "--executor", "serial")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.clipping import clipped, one_by_one
+from tests.support.privacy.clipping import clipped, one_by_one
 
 
 @st.composite

@@ -38,8 +38,8 @@ from fedfuse_ray.privacy.secure_aggregation.shamir import (
     complete,
     uniform_share,
 )
-from tests.support.fixed_point import FixedPoint
-from tests.support.secure_rounds import simulation_identities, simulation_randomness
+from tests.support.privacy.fixed_point import FixedPoint
+from tests.support.privacy.secure_rounds import simulation_identities, simulation_randomness
 
 NAMES = tuple(f"site-{index}" for index in range(6))
 IDENTITIES = simulation_identities(0, NAMES)

@@ -16,7 +16,7 @@ from fedfuse_ray.privacy.mechanisms.gaussian import effective_tolerance, gaussia
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
 from fedfuse_ray.privacy.mechanisms.sampling import poisson_sample
 from fedfuse_ray.privacy.randomness import derived
-from tests.support.clipping import clipped
+from tests.support.privacy.clipping import clipped
 
 SIGMA, CLIP, OWNERS, SIZE = 2.0, 0.5, 15, 60_000
 CONFIDENCE = 1e-6

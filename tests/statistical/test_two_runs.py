@@ -14,7 +14,7 @@ from fedfuse_ray.data.dataset import make_specimens, prepare
 from fedfuse_ray.federation.plan.plan import make_plan
 from fedfuse_ray.privacy.randomness import Randomness
 from tests.support.federations import dataset_of, plan_of, tiny
-from tests.support.two_runs import (
+from tests.support.privacy.two_runs import (
     best_estimate,
     named_by_use_alone,
     noises_are_independent,

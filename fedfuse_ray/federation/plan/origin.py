@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from fedfuse_ray.config import Experiment
-from fedfuse_ray.data.dataset import DatasetIndex
+from fedfuse_ray.data.index import DatasetIndex
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 
 

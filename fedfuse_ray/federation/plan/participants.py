@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.institutions import HardwareConfig
-from fedfuse_ray.data.dataset import DatasetIndex
+from fedfuse_ray.data.index import DatasetIndex
 
 
 @dataclass(frozen=True)

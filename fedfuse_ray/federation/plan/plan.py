@@ -14,7 +14,7 @@ from functools import cached_property
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.data import PhantomData
 from fedfuse_ray.config.settings.network import LinkConfig
-from fedfuse_ray.data.dataset import DatasetIndex
+from fedfuse_ray.data.index import DatasetIndex
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.messages.coding import Coding
 from fedfuse_ray.federation.messages.downlink import Downlink

@@ -13,7 +13,7 @@ from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, large
 from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.runs import running
 from tests.support.federations import scores_of, tiny
-from tests.support.restarting import LOST, ROUND, altered, cut_off, experiment_of, is_update
+from tests.support.privacy.restarting import LOST, ROUND, altered, cut_off, experiment_of, is_update
 
 LEDGER = "privacy_ledger.jsonl"
 

@@ -9,9 +9,9 @@ import ray
 
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.running import Silent, run
-from tests.support.clusters import actors
 from tests.support.federations import rows_of, scores_of, tiny
-from tests.support.interruptions import CutAfter, PowerCut
+from tests.support.processes.clusters import actors
+from tests.support.processes.interruptions import CutAfter, PowerCut
 
 pytestmark = pytest.mark.ray
 TABLES = ("rounds.parquet", "institutions.parquet")

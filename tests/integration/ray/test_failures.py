@@ -17,8 +17,8 @@ from actors.ray_executor import RayExecutor
 from fedfuse_ray.errors import DeadlineError, InstitutionError, ResourceError
 from fedfuse_ray.report.store import read_refused
 from fedfuse_ray.runs.running import Silent, resume, run
-from tests.support.clusters import actors
 from tests.support.federations import dataset_of, rows_of, scores_of, tiny
+from tests.support.processes.clusters import actors
 
 pytestmark = pytest.mark.ray
 ROUNDS = "training.rounds=4"

@@ -7,7 +7,7 @@ import pytest
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.running import run
 from tests.support.federations import rows_of, scores_of, tiny
-from tests.support.interruptions import CutAfter, PowerCut
+from tests.support.processes.interruptions import CutAfter, PowerCut
 from tests.support.watching import (
     BEHIND,
     BUFFERED,

@@ -55,7 +55,7 @@ def answer(tmp_path_factory):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     with temporary as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.support.simulated_cluster"],
+            [sys.executable, "-m", "tests.support.processes.simulated_cluster"],
             input=json.dumps(asked),
             capture_output=True,
             text=True,

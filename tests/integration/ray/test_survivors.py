@@ -12,7 +12,7 @@ from fedfuse_ray.errors import NotReadyError
 from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.runs.running import run
 from tests.support.federations import scores_of
-from tests.support.restarting import LOST, altered, cut_off, experiment_of, is_update
+from tests.support.privacy.restarting import LOST, altered, cut_off, experiment_of, is_update
 
 pytestmark = pytest.mark.ray
 RAY = "execution.executor=ray"

@@ -15,7 +15,7 @@ from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import initial_blocks
 from fedfuse_ray.runs.running import resume, run
 from tests.support.federations import plan_of, rows_of, scores_of, tiny
-from tests.support.interruptions import CutAfter, PowerCut
+from tests.support.processes.interruptions import CutAfter, PowerCut
 
 FUSIONS = ["attention", "mean", "concat", "early", "intermediate", "late", "hybrid"]
 

@@ -6,7 +6,7 @@ import torch
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy.mechanisms.clipping import assign_groups, clip_and_sum_torch
-from tests.support.clipping import clipped, norms_of, one_by_one
+from tests.support.privacy.clipping import clipped, norms_of, one_by_one
 
 BLOCKS = ["encoder/ct", "encoder/mri", "fusion", "head/medical"]
 

@@ -28,10 +28,10 @@ from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.report import sweep_page
 from fedfuse_ray.studies.sweeping.store import DONE, Row
 from fedfuse_ray.studies.sweeping.summary import Selection
-from tests.support import report_sample
-from tests.support.audits import sample_audit
-from tests.support.pages import EVIL, Read, charts_of, own_markup
-from tests.support.report_sample import evaluation, summary, write_sample
+from tests.support.pages import report_sample
+from tests.support.pages.audits import sample_audit
+from tests.support.pages.rendered import EVIL, Read, charts_of, own_markup
+from tests.support.pages.report_sample import evaluation, summary, write_sample
 
 
 def evil_run(folder, monkeypatch):

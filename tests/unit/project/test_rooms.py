@@ -40,10 +40,11 @@ ANY = {
     "fedfuse_ray.report.comparison",
     "fedfuse_ray.report.convergence",
     "fedfuse_ray.report.figures",
-    "fedfuse_ray.report.html",
+    "fedfuse_ray.report.run_page",
     "fedfuse_ray.report.page",
     "fedfuse_ray.report.theme",
     "fedfuse_ray.report.units",
+    "fedfuse_ray.audit.findings",
     "fedfuse_ray.audit.run",
     "fedfuse_ray.studies.sweeping.report",
     # numpy's width of a number, and what TenSEAL, torch and dp-accounting leave open.

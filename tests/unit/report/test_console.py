@@ -12,7 +12,7 @@ from fedfuse_ray.report.units import (
     percent,
     times_fewer,
 )
-from tests.support.report_sample import summary
+from tests.support.pages.report_sample import summary
 
 
 def printed(renderable, width=80):

@@ -8,7 +8,7 @@ from fedfuse_ray.report import Evaluation, RunStore, Summary, figures, read_run
 from fedfuse_ray.report.rows import INSTITUTIONS
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.report.theme import OKABE_ITO, is_empty, marks
-from tests.support.report_sample import (
+from tests.support.pages.report_sample import (
     DOMAINS,
     evaluation,
     institution_rows,

@@ -11,8 +11,14 @@ from fedfuse_ray.report.rows import institutions_table
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.report.theme import is_empty
 from fedfuse_ray.report.units import second_unit
-from tests.support.pages import markup_of
-from tests.support.report_sample import DEADLINE, institution_rows, round_row, summary, write_sample
+from tests.support.pages.rendered import markup_of
+from tests.support.pages.report_sample import (
+    DEADLINE,
+    institution_rows,
+    round_row,
+    summary,
+    write_sample,
+)
 
 LATE = ("env-04", 3)
 

@@ -15,8 +15,8 @@ from fedfuse_ray.report import (
     write_run_report,
 )
 from fedfuse_ray.report.comparison import relative_to_centralized
-from tests.support.pages import charts_of, own_markup
-from tests.support.report_sample import DOMAINS, evaluation, summary, write_sample
+from tests.support.pages.rendered import charts_of, own_markup
+from tests.support.pages.report_sample import DOMAINS, evaluation, summary, write_sample
 
 KINDS = {
     "plain": {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedfuse_ray.report import read_run
-from tests.support.report_sample import write_sample
+from tests.support.pages.report_sample import write_sample
 
 
 @pytest.mark.parametrize("private", [False, True])

@@ -19,7 +19,7 @@ from fedfuse_ray.report import (
 )
 from fedfuse_ray.report.rows import LATER
 from fedfuse_ray.report.store import read_refused
-from tests.support.report_sample import (
+from tests.support.pages.report_sample import (
     evaluation,
     institution_rows,
     round_row,

@@ -9,7 +9,7 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.report import figures, read_run
 from fedfuse_ray.report.rows import institutions_table
 from fedfuse_ray.report.theme import is_empty
-from tests.support.report_sample import institution_rows, write_sample
+from tests.support.pages.report_sample import institution_rows, write_sample
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from fedfuse_ray.privacy.secure_aggregation.envelope import Kind
 from fedfuse_ray.privacy.secure_aggregation.keys import KeyPair
 from fedfuse_ray.privacy.secure_aggregation.messages import Delivery, Names, Shares, UnmaskingShares
 from fedfuse_ray.privacy.secure_aggregation.shamir import SHARE_BYTES
-from tests.support.secure_rounds import IDENTITIES, NAMES, Rounds, make_terms
+from tests.support.privacy.secure_rounds import IDENTITIES, NAMES, Rounds, make_terms
 
 
 def test_a_client_never_answers_for_two_lists_of_survivors() -> None:

@@ -25,7 +25,7 @@ from fedfuse_ray.privacy.secure_aggregation.fields import Reader, bitmap, bitmap
 from fedfuse_ray.privacy.secure_aggregation.keys import ShareChannel
 from fedfuse_ray.privacy.secure_aggregation.messages import Names
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import commit
-from tests.support.secure_rounds import (
+from tests.support.privacy.secure_rounds import (
     IDENTITIES,
     NAMES,
     Rounds,

@@ -15,7 +15,7 @@ from fedfuse_ray.privacy.secure_aggregation import (
 )
 from fedfuse_ray.privacy.secure_aggregation.envelope import Kind
 from fedfuse_ray.privacy.secure_aggregation.messages import Delivery, UnmaskingShares
-from tests.support.secure_rounds import (
+from tests.support.privacy.secure_rounds import (
     IDENTITIES,
     NAMES,
     OWNERS,

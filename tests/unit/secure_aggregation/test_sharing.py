@@ -14,7 +14,7 @@ from fedfuse_ray.privacy.secure_aggregation.messages import Delivery, EncryptedS
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import RoundSecrets
 from fedfuse_ray.privacy.secure_aggregation.shamir import combine, complete
 from fedfuse_ray.privacy.secure_aggregation.sharing import derived_shares, derivers
-from tests.support.secure_rounds import (
+from tests.support.privacy.secure_rounds import (
     IDENTITIES,
     NAMES,
     THRESHOLD,

@@ -17,8 +17,8 @@ from fedfuse_ray.privacy.secure_aggregation import (
     to_modular,
     word_dtype,
 )
-from tests.support.fixed_point import FixedPoint
-from tests.support.secure_rounds import NAMES, Rounds, make_terms
+from tests.support.privacy.fixed_point import FixedPoint
+from tests.support.privacy.secure_rounds import NAMES, Rounds, make_terms
 
 
 @pytest.mark.parametrize("bits", range(1, 33))

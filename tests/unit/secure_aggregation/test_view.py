@@ -26,8 +26,8 @@ from fedfuse_ray.privacy.secure_aggregation.masking import (
 )
 from fedfuse_ray.privacy.secure_aggregation.messages import MaskedInput
 from fedfuse_ray.privacy.secure_aggregation.round_secrets import RoundSecrets
-from tests.support.fixed_point import FixedPoint
-from tests.support.secure_rounds import IDENTITIES, NAMES, make_terms, simulation_randomness
+from tests.support.privacy.fixed_point import FixedPoint
+from tests.support.privacy.secure_rounds import IDENTITIES, NAMES, make_terms, simulation_randomness
 
 
 def excess_chi_square(words: Modular) -> float:

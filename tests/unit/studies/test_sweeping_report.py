@@ -23,7 +23,7 @@ from fedfuse_ray.studies.sweeping.report.settings import (
 from fedfuse_ray.studies.sweeping.report.table import trials_table
 from fedfuse_ray.studies.sweeping.store import DONE, FAILED, STOPPED, Row
 from fedfuse_ray.studies.sweeping.summary import Selection
-from tests.support.pages import markup_of
+from tests.support.pages.rendered import markup_of
 
 EPSILON = "privacy.target_epsilon"
 SWEEP = validate_sweep(

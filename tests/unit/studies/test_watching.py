@@ -18,7 +18,7 @@ from fedfuse_ray.studies.sweeping.store import DONE, Outcome, SweepStore, write_
 from fedfuse_ray.studies.watching import look, look_at_folder, watch
 from fedfuse_ray.studies.watching.views import sparkline
 from tests.support.federations import tiny
-from tests.support.report_sample import institution_rows, round_row, summary
+from tests.support.pages.report_sample import institution_rows, round_row, summary
 
 TOTAL = 3
 

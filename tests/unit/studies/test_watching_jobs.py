@@ -16,7 +16,7 @@ from fedfuse_ray.errors import FedfuseError
 from fedfuse_ray.studies.watching import Jobs, look_at_job, watch
 from fedfuse_ray.studies.watching.jobs import results_of
 from fedfuse_ray.terminal import results_line
-from tests.support.report_sample import write_sample
+from tests.support.pages.report_sample import write_sample
 
 TOKEN = "secret"
 

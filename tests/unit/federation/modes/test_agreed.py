@@ -17,8 +17,8 @@ from fedfuse_ray.federation.modes.exchange import Answer, Turn
 from fedfuse_ray.federation.modes.masked import MaskedGathering, MaskedStep
 from fedfuse_ray.federation.modes.session import least_members
 from fedfuse_ray.privacy.secure_aggregation import minimum_threshold
-from tests.support.attempts import Federation
 from tests.support.federations import plan_of, tiny
+from tests.support.privacy.attempts import Federation
 
 SPENDING = ("privacy.noise_schedule=adaptive", "training.rounds=6")
 CLIPPING = ("privacy.adaptive_clipping.enabled=true",)

@@ -13,8 +13,8 @@ from fedfuse_ray.federation.checkpoints.promise import Journal, Promise, read
 from fedfuse_ray.federation.modes import masked
 from fedfuse_ray.federation.modes.masked import MaskedStep
 from fedfuse_ray.privacy.secure_aggregation.messages import EncryptedShares
-from tests.support.attempts import KINDS, Federation, refuses, unmasked
 from tests.support.federations import plan_of, tiny
+from tests.support.privacy.attempts import KINDS, Federation, refuses, unmasked
 from tests.support.watching import NO_COLLUDERS
 
 VICTIM, BLOCK = "med-02", "fusion"

@@ -15,10 +15,10 @@ from fedfuse_ray.compression.rotation import unrotate
 from fedfuse_ray.federation.messages.released import Released
 from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.federation.modes.integers import gradient_sums, mean_gradients, noisy_words
-from fedfuse_ray.federation.plan.terms import COUNT
+from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.secure_aggregation import from_modular
-from tests.support.secure_sums import (
+from tests.support.privacy.secure_sums import (
     ADAPTIVE,
     CLIP,
     COARSE,

@@ -20,7 +20,7 @@ from fedfuse_ray.federation.plan.terms import COUNT, COUNT_UNITS
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
-from tests.support.secure_sums import (
+from tests.support.privacy.secure_sums import (
     ADAPTIVE,
     CLIP,
     COARSE,

@@ -1,6 +1,6 @@
 """A run that is killed at each of its writes and resumed: run by `test_crashes.py`.
 
-    python -m tests.support.crashing FOLDER STRIDE
+    python -m tests.support.processes.crashing FOLDER STRIDE
 
 A process is forked for every STRIDE-th moment. It begins a run in a folder that holds an older one,
 and is killed by SIGKILL there: before a flush, with what was to be written cut off, or on either

@@ -10,7 +10,7 @@ from fedfuse_ray.federation.messages.released import NOTHING_RELEASED
 from fedfuse_ray.federation.modes import integers as secure_integers
 from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.federation.modes.integers import noisy_words
-from fedfuse_ray.federation.plan.terms import COUNT
+from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
 from fedfuse_ray.privacy.secure_aggregation import from_modular

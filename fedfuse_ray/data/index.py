@@ -1,0 +1,80 @@
+"""What is public about a dataset: who has how much of what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedfuse_ray.data.specimens import DomainInfo, Header, InstitutionInfo, Shape
+from fedfuse_ray.errors import InputError
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """What is public about a dataset.
+
+    Attributes:
+        domains: The domains by name.
+        institutions: The institutions by name, in the federation's order.
+        shapes: The shape of each modality.
+        test: Number of test specimens of each domain.
+        digest: Of all training specimens, hex; "" where they are only counted. It is not public: it
+            tells whether somebody has the same data.
+    """
+
+    domains: dict[str, DomainInfo]
+    institutions: dict[str, InstitutionInfo]
+    shapes: dict[str, Shape]
+    test: dict[str, int]
+    digest: str = ""
+
+
+def index_of(header: Header, counts: Mapping[tuple[str, str], int]) -> DatasetIndex:
+    """Return the index of specimens that were counted by split and owner.
+
+    Raises:
+        InputError: An institution or a test set is empty.
+    """
+    institutions = {
+        name: InstitutionInfo(
+            domain=domain,
+            modalities=modalities,
+            train=counts.get(("train", name), 0),
+            validation=counts.get(("validation", name), 0),
+        )
+        for name, (domain, modalities) in header.institutions.items()
+    }
+    for name, info in institutions.items():
+        if not info.train:
+            raise InputError(
+                f"institutions.{name}", "0 training specimens", "an institution can't be empty"
+            )
+    for domain in header.domains:
+        if not counts.get(("test", domain)):
+            raise InputError(f"domains.{domain}", "0 test specimens", "add rows of split `test`")
+    return DatasetIndex(
+        domains=header.domains,
+        institutions=institutions,
+        shapes=header.shapes,
+        test={domain: counts["test", domain] for domain in header.domains},
+    )
+
+
+def read_index(path: Path) -> DatasetIndex:
+    """Read what a dataset's folder says of it."""
+    tree = json.loads(path.read_text())
+    return DatasetIndex(
+        domains={
+            name: DomainInfo(tuple(d["modalities"]), tuple(d["classes"]))
+            for name, d in tree["domains"].items()
+        },
+        institutions={
+            name: InstitutionInfo(i["domain"], tuple(i["modalities"]), i["train"], i["validation"])
+            for name, i in tree["institutions"].items()
+        },
+        shapes={name: tuple(shape) for name, shape in tree["shapes"].items()},
+        test=tree["test"],
+        digest=tree["digest"],
+    )

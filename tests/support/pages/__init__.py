@@ -1,0 +1,1 @@
+"""Result folders and pages that tests of reports build on."""

@@ -1,0 +1,1 @@
+"""Secure rounds, sums and pairs of runs that tests of privacy build on."""

@@ -1,0 +1,1 @@
+"""Commands, clusters and runs that are broken off, in processes of their own."""
