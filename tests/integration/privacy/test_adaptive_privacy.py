@@ -138,16 +138,21 @@ def test_the_noise_follows_released_sums_and_nothing_else(tmp_path, monkeypatch)
     assert one[0] != sums[0]
 
 
-def test_an_audit_of_the_run_itself_sees_its_noise_and_changes_nothing(whole, tmp_path):
+def test_an_audit_of_the_run_itself_sees_its_noise_and_changes_nothing(
+    whole, tmp_path, monkeypatch
+):
     subject = of_run(whole, lambda text: None)
     base = subject.plan.privacy.releases["med-01"].noise_multiplier
     assert [base * f for f in subject.plan.privacy.factors] == pytest.approx(sigmas(whole))
     found = audit(subject, ("canaries",), quick=True)
     write_audit(found, tmp_path)
     assert 0.0 < found.lower_bounds["canaries"] < 0.8 * EPSILON
+    # A run that names an audit has noise of its own; here both have the same, to be compared.
+    monkeypatch.setattr(plan, "facts", lambda *_: ())
+    running.run(adaptive(), tmp_path / "without")
     summary = running.run(adaptive(f"privacy.audit={tmp_path}/audit.json"), tmp_path / "run")
     assert "changes nothing" in summary.privacy.audit
-    assert sigmas(tmp_path / "run") == sigmas(whole)
+    assert sigmas(tmp_path / "run") == sigmas(tmp_path / "without")
 
 
 def test_a_run_whose_audit_came_close_spends_less_and_says_why(whole, tmp_path):
