@@ -65,8 +65,9 @@ def test_abadi_spends_its_budget_by_the_moments_accountant(ran):
 
 def adds_to_broadcasts(plan):
     """Whether the server adds noise of its own to a sum that carries none."""
-    silence, survivors = Update({"fusion": np.zeros(50, np.float32)}), {"fusion": ("med-01",)}
-    return bool(plan.transforms.means(silence, survivors, 1).weights["fusion"].any())
+    block, owners = next(iter(plan.owners.items()))
+    silence = Update({block: np.zeros(50, np.float32)})
+    return bool(plan.transforms.means(silence, {block: owners[:1]}, 1).weights[block].any())
 
 
 def test_wei_adds_noise_on_both_ways(ran):
