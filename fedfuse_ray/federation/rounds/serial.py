@@ -102,6 +102,9 @@ class SerialExecutor:
 
     kind = "serial"
 
+    def __init__(self) -> None:
+        self._sides: list[InstitutionSide] = []
+
     def start(self, plan: Plan, dataset: Path) -> None:
         """Create the participants."""
         pin_threads()
@@ -126,6 +129,11 @@ class SerialExecutor:
         self._driver = RoundDriver(self._plan, self._calls, carried)
 
     @property
+    def institutions(self) -> list[Institution]:
+        """The participants; none before the start and after the end."""
+        return [side.institution for side in self._sides]
+
+    @property
     def kept(self) -> dict[str, Kept]:
         """What institutions keep, by name."""
         return self._calls.kept
@@ -146,8 +154,7 @@ class SerialExecutor:
     def evaluate(self, round: int, views: dict[str, tuple[View, ...]]) -> list[Scores]:
         """Score the global model."""
         weights = self._server.server.model()
-        institutions = [side.institution for side in self._sides]
-        return [i.evaluate(weights, views[i.participant.domain]) for i in institutions]
+        return [i.evaluate(weights, views[i.participant.domain]) for i in self.institutions]
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
@@ -165,8 +172,7 @@ class SerialExecutor:
         self, names: Sequence[str], views: dict[str, tuple[View, ...]]
     ) -> Iterator[Alone]:
         """Train the named participants one after the other."""
-        for side in self._sides:
-            institution = side.institution
+        for institution in self.institutions:
             if institution.name in names:
                 yield institution.train_alone(views[institution.participant.domain])
 

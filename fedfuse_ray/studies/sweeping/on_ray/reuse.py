@@ -27,7 +27,6 @@ class ReusingExecutor(SerialExecutor):
     def __init__(self) -> None:
         super().__init__()
         self.reused = 0
-        self._participants: list[Institution] = []
         self._made: dict[_Key, dict[str, TensorData]] = {}
         self._keys: dict[str, _Key] = {}
 
@@ -35,7 +34,7 @@ class ReusingExecutor(SerialExecutor):
         """Create the participants, with what an earlier trial made of the same specimens."""
         super().start(plan, dataset)
         kept, self._made = self._made, {}
-        for institution in self._participants:
+        for institution in self.institutions:
             key = _key(plan, institution, dataset)
             self._keys[institution.participant.name] = key
             # Reading is lazy: what is already there is not read again.
@@ -44,7 +43,7 @@ class ReusingExecutor(SerialExecutor):
 
     def close(self) -> None:
         """Drop the participants, but not what they made of their specimens."""
-        for institution in self._participants:
+        for institution in self.institutions:
             made = {n: v for n, v in vars(institution).items() if isinstance(v, TensorData)}
             self._made[self._keys[institution.participant.name]] = made
         super().close()
