@@ -13,6 +13,7 @@ from tests.support.federations import plan_of, tiny
 from tests.support.watching import (
     DEADLINE,
     NAMES,
+    NO_COLLUDERS,
     SLOW,
     Watched,
     rows_by_key,
@@ -88,7 +89,7 @@ def test_compression_saves_time_on_rural_links(tmp_path, paradigm):
 
 @pytest.mark.parametrize("paradigm", ["fedfuse_nonprivate", "fedfuse"])
 def test_a_deadline_drops_the_slow_and_the_run_ends(tmp_path, paradigm):
-    summary = run(tiny(SLOW, DEADLINE, paradigm=paradigm), tmp_path)
+    summary = run(tiny(SLOW, DEADLINE, NO_COLLUDERS, paradigm=paradigm), tmp_path)
     assert summary.rounds == 3
     rounds, rows = tables(tmp_path)
     assert [row["status"] for row in rows] == 3 * ["late", "sent", "sent"]
@@ -137,7 +138,7 @@ def test_the_late_count_as_much_as_the_absent(tmp_path):
 @pytest.mark.parametrize("paradigm", ["fedfuse_nonprivate", "fedfuse"])
 def test_a_deadline_waits_for_who_can_not_be_reached(tmp_path, paradigm):
     away = "network.links={med-01: {up_mbps: 10.0, down_mbps: 10.0, offline: [[0.0, 3.0]]}}"
-    run(tiny(away, DEADLINE, paradigm=paradigm), tmp_path)
+    run(tiny(away, DEADLINE, NO_COLLUDERS, paradigm=paradigm), tmp_path)
     rounds, _ = tables(tmp_path)
     told = [status_of(tmp_path)[number, "med-01"] for number in (1, 2, 3)]
     assert told == ["absent", "absent", "sent"]

@@ -9,9 +9,9 @@ from actors import metrics
 from actors.metrics import METRICS, RUN, RayMetrics
 from fedfuse_ray.runs.running import run
 from tests.support.federations import tiny
-from tests.support.watching import DEADLINE, SLOW
+from tests.support.watching import DEADLINE, NO_COLLUDERS, SLOW
 
-PRIVATE = (SLOW, DEADLINE, "privacy.target_epsilon=3.0")
+PRIVATE = (SLOW, DEADLINE, NO_COLLUDERS, "privacy.target_epsilon=3.0")
 
 
 class Recorded:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fedfuse_ray import cli
@@ -37,7 +39,7 @@ def test_what_declares_no_nodes_is_refused(text):
 def test_specimens_are_counted_without_being_made(settings):
     e = tiny(*settings)
     index = outline(e.data, e.institutions, seed=e.seed, replicas=e.replicas)
-    assert index == dataset_of(e).index
+    assert index == replace(dataset_of(e).index, digest="")
 
 
 def preflight(capsys, *arguments):
