@@ -26,7 +26,16 @@ def main() -> int:
         writing = [*remote, f"cat > {path} && chmod {mode:o} {path}"]
         with open(asked.source, "rb") as file:
             return subprocess.run(writing, stdin=file, check=False).returncode
-    excluded = [f"--exclude={name}" for name in asked.exclude]
+    # As for rsync, a name with a leading slash stands at the top only.
+    excluded = [
+        option
+        for name in asked.exclude
+        for option in (
+            ("--anchored", f"--exclude=.{name}")
+            if name.startswith("/")
+            else ("--no-anchored", f"--exclude={name}")
+        )
+    ]
     packing = ["tar", "-C", asked.source, *excluded, "-cf", "-", "."]
     with subprocess.Popen(packing, stdout=subprocess.PIPE) as packed:
         unpacking = [*remote, f"mkdir -p {path} && tar -C {path} -xf -"]

@@ -147,3 +147,14 @@ def test_a_planted_error_is_noticed(name, found, planted, said):
     assert found in text
     wrong = list(problems(yaml.safe_load(text.replace(found, planted))))
     assert any(said in problem for problem in wrong), wrong
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_no_room_of_the_product_stays_behind(path):
+    """A name without a leading slash is left out at any depth."""
+    anywhere = {name for name in read(path)["rsync_exclude"] if not name.startswith("/")}
+    rooms = {
+        p.parent.name for room in ("fedfuse_ray", "actors") for p in (ROOT / room).rglob("*.py")
+    }
+    assert rooms & anywhere == set()
+    assert rooms & {"runs"}
