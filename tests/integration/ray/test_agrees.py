@@ -17,21 +17,6 @@ pytestmark = pytest.mark.ray
 TABLES = ("rounds.parquet", "institutions.parquet")
 
 
-@pytest.fixture(scope="module")
-def serial(tmp_path_factory):
-    """Return the folder of the same run in this process, made once for each setting."""
-    made = {}
-
-    def folder_of(*settings, paradigm="fedfuse_nonprivate"):
-        key = (settings, paradigm)
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("serial")
-            run(tiny(*settings, paradigm=paradigm), made[key])
-        return made[key]
-
-    return folder_of
-
-
 def agrees(folder, other):
     assert scores_of(folder) == scores_of(other)
     for table in TABLES:

@@ -53,21 +53,6 @@ CHOSEN = (
 ASYNC = (BEHIND, BUFFERED, "compression.codec=topk", "training.rounds=5")
 
 
-@pytest.fixture(scope="module")
-def serial(tmp_path_factory):
-    """Return the folder of the same run in this process, made once for each setting."""
-    made = {}
-
-    def folder_of(*settings, paradigm="fedfuse_nonprivate"):
-        key = (settings, paradigm)
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("serial")
-            run(tiny(*settings, paradigm=paradigm), made[key])
-        return made[key]
-
-    return folder_of
-
-
 def on_ray(folder, *settings, per_actor, paradigm="fedfuse_nonprivate"):
     layout = (f"execution.institutions_per_actor={per_actor}", "execution.executor=ray")
     return run(tiny(*settings, *layout, paradigm=paradigm), folder)
