@@ -108,6 +108,21 @@ def test_a_vector_that_nobody_knows_is_refused(released, stranger):
         downlink().receive(forged, {"fusion": np.zeros(2, np.float32)})
 
 
+@pytest.mark.parametrize("name", ["clipping/norm", "noise/factor", "setting/fusion"])
+@settings(deadline=None, max_examples=50)
+@given(values=st.lists(st.floats(width=32, allow_nan=True), max_size=4))
+def test_values_that_no_round_has_are_refused_and_nothing_else_escapes(name, values):
+    """An active server's broadcast ends in a `ProtocolError`, or in terms that a round may have."""
+    try:
+        read = Released.from_wire({name: np.float32(values)})
+    except ProtocolError:
+        return
+    assert read.as_sent() == read
+    assert len(values) == (2 if name.startswith("setting/") else 1)
+    assert np.isfinite(values).all()
+    assert min(values) > 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(kept=st.dictionaries(st.sampled_from(("med-01", "b-2", "mat 01")), KEPT))
 def test_what_institutions_keep_comes_back_from_a_checkpoint(kept):

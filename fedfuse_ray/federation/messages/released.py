@@ -12,7 +12,7 @@ import numpy as np
 
 from fedfuse_ray.blocks import Blocks, Vector
 from fedfuse_ray.compression.codec import Setting
-from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.errors import InputError, ProtocolError
 
 _CLIP_NORM, _NOISE_FACTOR, _SETTING = "clipping/norm", "noise/factor", "setting/"
 
@@ -52,18 +52,18 @@ class Released:
         """Read what `on_wire` returned.
 
         Raises:
-            ProtocolError: A vector is none of these.
+            ProtocolError: A vector is none of these, has another length, or a value that no round
+                has.
         """
         clip_norm = noise_factor = None
         settings = {}
         for name, vector in named.items():
             if name == _CLIP_NORM:
-                clip_norm = float(vector[0])
+                clip_norm = _positive(name, vector)
             elif name == _NOISE_FACTOR:
-                noise_factor = float(vector[0])
+                noise_factor = _positive(name, vector)
             elif name.startswith(_SETTING):
-                bits, fraction = (float(value) for value in vector)
-                settings[name.removeprefix(_SETTING)] = Setting(bits=round(bits), fraction=fraction)
+                settings[name.removeprefix(_SETTING)] = _setting(name, vector)
             else:
                 raise ProtocolError(f"the broadcast holds {name!r}, which nobody knows")
         return cls(clip_norm, noise_factor, settings)
@@ -75,6 +75,32 @@ class Released:
 
 NOTHING_RELEASED = Released()
 """Where nothing changes from round to round."""
+
+
+def _positive(name: str, vector: Vector) -> float:
+    (value,) = _values(name, vector, 1)
+    if value <= 0:
+        raise ProtocolError(f"the broadcast's {name!r} is {value:g}; it must be above 0")
+    return value
+
+
+def _setting(name: str, vector: Vector) -> Setting:
+    bits, fraction = _values(name, vector, 2)
+    if not bits.is_integer():
+        raise ProtocolError(f"the broadcast's {name!r} has {bits:g} bits; they must be whole")
+    try:
+        return Setting(bits=int(bits), fraction=fraction)
+    except InputError as error:
+        raise ProtocolError(f"the broadcast's {name!r}: {error}") from error
+
+
+def _values(name: str, vector: Vector, count: int) -> list[float]:
+    values = [float(value) for value in vector]
+    if len(values) != count or not np.isfinite(values).all():
+        raise ProtocolError(
+            f"the broadcast's {name!r} holds {len(values)} values; it must hold {count}, all finite"
+        )
+    return values
 
 
 def needed_by(name: str, owned: frozenset[str]) -> bool:
