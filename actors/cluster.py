@@ -6,16 +6,22 @@ import ctypes
 import logging
 import os
 import platform
+import socket
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ray
 from ray.job_config import JobConfig
 
 from actors.packing import Node
 from fedfuse_ray.config import ExecutionConfig
+from fedfuse_ray.errors import ResourceError
+from fedfuse_ray.stopping import keeping_handlers
 
 LOST = (
     ray.exceptions.RayActorError,
@@ -25,6 +31,9 @@ LOST = (
 """What a call raises when the process that should answer it, or its answer, is gone."""
 
 _SLICE_SECONDS = 1.0
+_ANSWER_SECONDS = 20.0
+_SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 _M_ARENA_MAX = -8  # malloc.h
 
 
@@ -33,6 +42,9 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
 
     A local Ray has as many logical CPUs as this process may use cores. `job` is what its dashboard
     says of this process's job; fixed once it has joined.
+
+    Raises:
+        ResourceError: Nobody answers at the address, or Ray could not start.
     """
     if ray.is_initialized():
         return
@@ -42,9 +54,11 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
         "log_to_driver": True,
         "job_config": JobConfig(metadata=dict(job or {})),
     }
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(address="auto", **options)
+    if address := os.environ.get("RAY_ADDRESS"):
+        _check_answers(address, min(execution.startup_seconds, _ANSWER_SECONDS))
+        _init(f"RAY_ADDRESS={address}", address="auto", **options)
         return
+    _check_sockets(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
     # Ray would run workers at nice 15, where any other program on the machine starves them.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # The control store would remember 100,000 tasks, 1.7 KB each; these show the last rounds.
@@ -52,13 +66,65 @@ def connect(execution: ExecutionConfig, job: Mapping[str, str] | None = None) ->
     # glibc's malloc has many arenas, and each would keep the memory that was freed in it.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # Without `local` Ray would join any other one that was started on this machine, and refuse.
-    ray.init(
+    _init(
+        "Ray",
         address="local",
         num_cpus=len(os.sched_getaffinity(0)),
         include_dashboard=execution.dashboard,
         **options,
     )
     _tighten_token()
+
+
+def _init(named: str, **options: Any) -> None:
+    """Start or join Ray; what fails is one line.
+
+    Raises:
+        ResourceError: It did not start, or nothing that answers is Ray.
+    """
+    try:
+        # Ray puts a handler of its own in SIGTERM's place.
+        with keeping_handlers():
+            ray.init(**options)
+    except (OSError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ResourceError(f"{named} could not be joined or started: {said}") from error
+
+
+def _check_answers(address: str, seconds: float) -> None:
+    """Find out whether anybody answers at an address, for Ray itself would wait for minutes.
+
+    Raises:
+        ResourceError: Nobody does, in time.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address or not (host and port.isdecimal()):
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds):
+            pass
+        if os.environ.get("RAY_USE_TLS", "0") != "1":
+            with grpc.insecure_channel(address) as channel:
+                grpc.channel_ready_future(channel).result(timeout=seconds)
+    except (OSError, OverflowError, grpc.FutureTimeoutError) as error:
+        reason = getattr(error, "strerror", None) or "no Ray answers there"
+        raise ResourceError(
+            f"RAY_ADDRESS={address}: {reason} (waited at most {seconds:g} s); start that cluster, "
+            "or unset RAY_ADDRESS to start Ray on this machine"
+        ) from None
+
+
+def _check_sockets(folder: Path) -> None:
+    """Refuse a temporary folder whose name is too long for the sockets that Ray makes in it.
+
+    Raises:
+        ResourceError: It is.
+    """
+    if len(os.fsencode(folder / _SOCKET)) > _LONGEST_SOCKET:
+        raise ResourceError(
+            f"{folder} is too long a name for Ray's sockets, which may have {_LONGEST_SOCKET} "
+            "bytes; set RAY_TMPDIR to a shorter folder, as /tmp"
+        )
 
 
 def _keep_one_arena() -> None:

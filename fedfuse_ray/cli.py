@@ -17,6 +17,7 @@ from fedfuse_ray.commands.run import run_command
 from fedfuse_ray.commands.schema import schema_command
 from fedfuse_ray.commands.verify import verify_command
 from fedfuse_ray.commands.watch import watch_command
+from fedfuse_ray.stopping import ending
 from fedfuse_ray.terminal import exit_status
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name)(ending(_command))
 
 
 def main(arguments: list[str] | None = None) -> int:

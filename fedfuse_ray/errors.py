@@ -37,8 +37,27 @@ class InstitutionError(FedfuseError):
         self.institution, self.traceback = institution, traceback
         super().__init__(f"institution {institution} failed:\n{traceback}")
 
-    def __reduce__(self) -> tuple[type[InstitutionError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[InstitutionError], tuple[object, ...]]:
         return InstitutionError, (self.institution, self.traceback)
+
+
+class MendableError(InstitutionError):
+    """An institution can't go on, for a reason that the settings can mend; one line.
+
+    Args:
+        institution: Its name.
+        round: The round that it is in; None outside of rounds.
+        reason: What is wrong, and the remedy.
+    """
+
+    def __init__(self, institution: str, round: int | None, reason: str) -> None:
+        super().__init__(institution, "")
+        self.round, self.reason = round, reason
+        where = "" if round is None else f", round {round}"
+        self.args = (f"institution {institution}{where}: {reason}",)
+
+    def __reduce__(self) -> tuple[type[InstitutionError], tuple[object, ...]]:
+        return MendableError, (self.institution, self.round, self.reason)
 
 
 class ProtocolError(FedfuseError):

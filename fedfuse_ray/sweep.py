@@ -7,10 +7,11 @@ import sys
 import typer
 
 from fedfuse_ray.commands.sweep import sweep_command
+from fedfuse_ray.stopping import ending
 from fedfuse_ray.terminal import exit_status
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(sweep_command)
+app.command()(ending(sweep_command))
 
 
 def main(arguments: list[str] | None = None) -> int:

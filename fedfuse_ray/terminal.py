@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 import traceback
@@ -15,14 +17,16 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:
     from fedfuse_ray.report.rows import RoundRows
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, CLOSED = 0, 1, 2, 141
 
 RESULTS = "Results go to "
 
+_REMEDY = "name a file or folder that can be read and written, or make room"
 _LINES = 10
 _SILENCE_SECONDS = 30.0
 _BAR = 20
@@ -33,8 +37,11 @@ _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
 
 def exit_status(command: Callable[[], object]) -> int:
     """Run a command; errors go to standard error, and the status says whose fault it was."""
+    _write_any_text()
     try:
-        command()
+        with stoppable():
+            command()
+            sys.stdout.flush()
     except InputError as error:
         return _complain(str(error), BAD_INPUT)
     except FedfuseError as error:
@@ -43,12 +50,31 @@ def exit_status(command: Callable[[], object]) -> int:
         return exit_.exit_code
     except _UsageError as error:
         return _complain(" ".join(_said(error).split()), BAD_INPUT)
+    except Stopped as stop:
+        return _complain("interrupted" + (f"; {stop.remedy}" if stop.remedy else ""), stop.status)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; continue with --resume", INTERRUPTED)
+        return _complain("interrupted", Stopped().status)
+    except BrokenPipeError:
+        # Who read has gone; what the interpreter still flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    except OSError as error:
+        if error.errno is None:
+            traceback.print_exc()
+            return FAILED
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _complain(f"{where}{error.strerror}; {_REMEDY}", FAILED)
     except Exception:
         traceback.print_exc()
         return FAILED
     return DONE
+
+
+def _write_any_text() -> None:
+    """Let no name in another script end a command on a terminal that can't show it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def output() -> Console:

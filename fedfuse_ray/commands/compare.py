@@ -11,6 +11,7 @@ import typer
 from fedfuse_ray.commands import options
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.runs.reading import paradigm_names, read_experiment
+from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def _run_systems(folder: Path, *, quiet: bool) -> None:
     from fedfuse_ray.studies.related.tables import columns, measures
     from fedfuse_ray.studies.sweeping.live import LiveTable
 
-    with LiveTable([], quiet=quiet) as live:
+    resuming = resumable("python -m fedfuse_ray compare", folder, "sweep.yaml")
+    with resuming, LiveTable([], quiet=quiet) as live:
         found = running.run(folder, live)
     page = write_pages(folder)
     for grid in (columns(found), measures(found)):

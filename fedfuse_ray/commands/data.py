@@ -13,6 +13,7 @@ from rich.table import Table
 from fedfuse_ray.commands.options import Seed, Settings
 from fedfuse_ray.config import Experiment, PhantomData
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.stopping import ending
 from fedfuse_ray.terminal import output
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 
 @app.command("describe")
+@ending
 def describe_command(
     source: Annotated[
         str, typer.Argument(metavar="[PRESET|FILE|MANIFEST]", help="Whose specimens.")
@@ -65,6 +67,7 @@ def describe_command(
 
 
 @app.command("generate")
+@ending
 def generate_command(
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The manifest to write.")],
     source: Annotated[str, typer.Argument(metavar="[PRESET|FILE]")] = "demo",
@@ -89,6 +92,7 @@ def generate_command(
 
 
 @app.command("import")
+@ending
 def import_command(
     source: Annotated[Path, typer.Argument(help="A MedMNIST .npz, or domain/modality/label/.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the manifest goes.")],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fedfuse_ray.commands.options import NoProgress, Out, check_resumed_alone
+from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import output, say
 
 
@@ -39,7 +40,8 @@ def reproduce_command(
         scale = QUICK if quick else FULL
         folder = out or Path("runs") / f"reproduce-{scale.name}"
         running.begin(scale, running.study_names(studies), folder)
-    with LiveTable([], quiet=no_progress) as live:
+    resuming = resumable("python -m fedfuse_ray reproduce", folder, "sweep.yaml")
+    with resuming, LiveTable([], quiet=no_progress) as live:
         found = running.run(folder, live, _typed(folder))
     page = write_pages(folder)
     output().print(as_rich(claims(found)))

@@ -9,6 +9,7 @@ import typer
 
 from fedfuse_ray.commands import options
 from fedfuse_ray.runs.reading import read_experiment, read_resumed
+from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
 
 
@@ -41,7 +42,10 @@ def run_command(
     from fedfuse_ray.runs.running import run
     from fedfuse_ray.runs.sealing import read_seal
 
-    with TerminalProgress(quiet=no_progress) as progress:
+    with (
+        resumable("python -m fedfuse_ray run", folder, "config.yaml"),
+        TerminalProgress(quiet=no_progress) as progress,
+    ):
         progress.stage(results_line(folder))
         summary = run(experiment, folder, resume=resume is not None, progress=progress)
     output().print(run_table(summary))

@@ -10,6 +10,7 @@ import typer
 
 from fedfuse_ray.commands.options import NoProgress, Out, check_resumed_alone
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import output, results_line, say
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def _run_trials(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
     # A search that learns is told of ended trials too; they end again at once.
     names = store.names() if sweep.search.kind in _ADAPTIVE else store.missing()
     count = sweep.search.trials if sweep.search.kind == "optuna" else len(names)
-    with LiveTable(store.rows(), total=count, quiet=quiet) as live:
+    resuming = resumable("python -m fedfuse_ray.sweep", store.folder, "sweep.yaml")
+    with resuming, LiveTable(store.rows(), total=count, quiet=quiet) as live:
         if count:
             live.say(results_line(store.folder))
             live.say(f"{count} trials to run")

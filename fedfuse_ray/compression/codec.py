@@ -154,7 +154,7 @@ def checked(vector: Vector) -> tuple[Vector, float]:
     peak = _peak(flat)
     if not peak <= LARGEST:
         remedy = f"entries must be finite and below {LARGEST:g}: lower the learning rate"
-        raise InputError("update", f"an entry of {peak:g}", remedy)
+        raise InputError("update", f"an entry of {peak:g} is not finite or too large", remedy)
     return flat, peak
 
 

@@ -85,7 +85,7 @@ def answer(
     """Answer either way: give the noise multiplier or the epsilon.
 
     Raises:
-        InputError: Both or neither were given.
+        InputError: Both or neither were given, or no finite epsilon holds at this delta.
     """
     if (noise_multiplier is None) == (target_epsilon is None):
         given = {"noise_multiplier": noise_multiplier, "epsilon": target_epsilon}
@@ -93,7 +93,12 @@ def answer(
     sigma = noise_for(plan, target_epsilon) if target_epsilon is not None else noise_multiplier
     if sigma is None or not 0.0 < sigma < math.inf:
         raise InputError("privacy.noise_multiplier", noise_multiplier, "use a positive number")
-    return Answer(sigma, epsilon_after(plan, sigma), plan.sampling_rate, plan.steps, plan.delta)
+    spent = epsilon_after(plan, sigma)
+    if not math.isfinite(spent):
+        how = "loss distributions resolve" if plan.accountant == "pld" else "Renyi orders reach"
+        other = "a greater delta, more noise" + (", or rdp" if plan.accountant == "pld" else "")
+        raise InputError("delta", f"{plan.delta:g}", f"is less than what {how} here; use {other}")
+    return Answer(sigma, spent, plan.sampling_rate, plan.steps, plan.delta)
 
 
 @dataclass(frozen=True, slots=True)

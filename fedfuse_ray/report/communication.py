@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from fedfuse_ray.report import figures
 from fedfuse_ray.report.page import Charts, Group, Part, Section, Table, section, texts_of
 from fedfuse_ray.report.rows import Status
 from fedfuse_ray.report.store import RunResult
 from fedfuse_ray.report.theme import is_empty
 from fedfuse_ray.report.units import human_bytes, human_seconds
+from fedfuse_ray.yaml12 import parse
 
 _SECONDS = ("download_seconds", "compute_seconds", "upload_seconds")
 _TEXTS = texts_of("fedfuse_ray.report")
@@ -56,7 +55,7 @@ def _sent(run: RunResult) -> str:
 
 def _deadline(config: str) -> float | None:
     """Return the deadline that a run was configured with, in simulated seconds."""
-    node: Any = yaml.safe_load(config)
+    node: Any = parse(config)
     for key in ("network", "aggregation", "deadline_seconds"):
         node = node.get(key) if isinstance(node, Mapping) else None
     return None if node is None else float(node)

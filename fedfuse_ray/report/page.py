@@ -17,11 +17,11 @@ from importlib import resources
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import plotly.graph_objects as go
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from fedfuse_ray.report.theme import is_empty, template
+from fedfuse_ray.yaml12 import parse
 
 Texts: TypeAlias = Mapping[str, Mapping[str, str]]
 """What a page says in words, from a file: of each section its `title`, `intro` and captions."""
@@ -151,7 +151,7 @@ class Section:
 
 def texts_of(package: str) -> Texts:
     """Read the `texts.yaml` of a package."""
-    found: Texts = yaml.safe_load((resources.files(package) / "texts.yaml").read_text("utf-8"))
+    found: Texts = parse((resources.files(package) / "texts.yaml").read_text("utf-8"))
     return found
 
 

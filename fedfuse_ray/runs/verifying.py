@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.federation.checkpoints import alone
 from fedfuse_ray.privacy.accounting.chain import Link, follow
@@ -21,6 +19,7 @@ from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.runs import sealing
 from fedfuse_ray.runs.charged import check_charges
 from fedfuse_ray.runs.secrets import FILE as SECRET
+from fedfuse_ray.yaml12 import parse
 
 _CONFIG, _SUMMARY, _CHECKPOINTS = "config.yaml", "summary.json", "checkpoints"
 _AUDIT = "audit.json"
@@ -98,7 +97,7 @@ def _checked(name: str, check: Callable[[_Folder], str], folder: _Folder) -> Che
         return Check(name, None, str(reason))
     except (FedfuseError, OSError) as error:
         return Check(name, False, str(error))
-    except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         return Check(name, False, f"a file can't be read: {error!r}")
 
 
@@ -127,7 +126,7 @@ class _Folder:
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        tree: Mapping[str, Any] = yaml.safe_load(read_text(self.path / _CONFIG))["privacy"]
+        tree: Mapping[str, Any] = parse(read_text(self.path / _CONFIG))["privacy"]
         return tree
 
     @property

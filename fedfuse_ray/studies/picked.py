@@ -13,9 +13,9 @@ from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.base import Config
 from fedfuse_ray.files import write_json
 from fedfuse_ray.report.reading import read_model
-from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.driving import drive
 from fedfuse_ray.studies.sweeping.live import LiveTable
+from fedfuse_ray.studies.sweeping.loading import validate_sweep
 from fedfuse_ray.studies.sweeping.points import Point, digest, slug
 from fedfuse_ray.studies.sweeping.store import SweepStore
 
@@ -80,7 +80,7 @@ def lay_out(
         InputError: The folder holds other files.
     """
     tree = {"base": base, "settings": settings, "space": {n: list(v) for n, v in space.items()}}
-    SweepStore(folder).start(Sweep.model_validate(tree), points)
+    SweepStore(folder).start(validate_sweep(tree), points)
 
 
 def run_missing(store: SweepStore, live: LiveTable, among: Collection[str]) -> list[str]:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
 from fedfuse_ray.config.settings.experiment import Experiment, Paradigm
 from fedfuse_ray.config.sources.narrowing import narrowed
 from fedfuse_ray.config.sources.trees import anchor, drop_unknown, preset_names, read
 from fedfuse_ray.errors import InputError, did_you_mean
+from fedfuse_ray.yaml12 import parse, write
 
 _DEFAULT_KINDS = {"data": "phantoms", "selection": "all", "strategy": "fedavg"}
 
@@ -73,7 +73,7 @@ def validate(tree: Mapping[str, Any]) -> Experiment:
         if isinstance(filled.get(group), dict):
             filled[group] = {"kind": kind, **filled[group]}
     try:
-        return Experiment.model_validate(filled)
+        return Experiment.model_validate_json(json.dumps(filled), strict=True)
     except ValidationError as error:
         raise _one_line(error) from None
 
@@ -96,9 +96,9 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
     for key in keys[:-1]:
         node = _enter(node, key, name)
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(name, value, "the value is not readable as YAML") from None
+        parsed = parse(value)
+    except ValueError as error:
+        raise InputError(name, value, f"is not YAML: {error}") from None
     if not isinstance(node, dict):
         raise InputError("--set", text, f"{'.'.join(keys[:-1])} is not a group of settings")
     node[keys[-1]] = parsed
@@ -108,7 +108,7 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
 
 def dump(experiment: Experiment) -> str:
     """Return the resolved experiment as YAML that `load` reads back to an equal one."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
+    return write(experiment.model_dump(mode="json"))
 
 
 def json_schema() -> str:

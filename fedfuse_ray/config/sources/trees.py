@@ -12,13 +12,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from fedfuse_ray.config.settings.data import DataConfig
 from fedfuse_ray.config.settings.experiment import Experiment, Paradigm
 from fedfuse_ray.config.settings.selection import SelectionConfig
 from fedfuse_ray.config.settings.training import StrategyConfig
 from fedfuse_ray.errors import InputError, did_you_mean
+from fedfuse_ray.yaml12 import parse
 
 SYSTEMS = "systems/"
 """What the names of the related work's systems begin with."""
@@ -222,7 +221,7 @@ def _parse(source: str) -> dict[str, Any]:
     text = _text(source)
     try:
         tree = copy.deepcopy(_parsed(text))
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise InputError("PRESET", source, f"is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError("PRESET", source, "holds no settings; see docs/configuration.md")
@@ -251,7 +250,7 @@ def _text(source: str) -> str:
 @lru_cache(maxsize=64)
 def _parsed(text: str) -> Any:
     # Reading the YAML is nine tenths of loading a preset, and a sweep loads it for each trial.
-    return yaml.safe_load(text)
+    return parse(text)
 
 
 def _presets() -> Traversable:

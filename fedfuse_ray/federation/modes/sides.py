@@ -57,7 +57,7 @@ class InstitutionSide:
         """
         as_step(self._mode.steps, step)  # whoever asks for another is to blame, not who is asked
         name = self.institution.name
-        with blamed(name):
+        with blamed(name, turn.round):
             if step == self._mode.names[0]:
                 self._round, self._member = turn.round, self._mode.member(self.institution, turn)
             if self._round != turn.round:

@@ -19,6 +19,7 @@ from fedfuse_ray.models.spec import TIER, ModelSpec
 from fedfuse_ray.report.schema import DomainEvaluation, ViewEvaluation
 from fedfuse_ray.report.store import RunResult
 from fedfuse_ray.report.units import human_bytes
+from fedfuse_ray.yaml12 import parse
 
 DEFINITIONS: Mapping[Column, str] = {
     "fusion": "One model answered from several modalities of a specimen at once, and hiding any of "
@@ -62,9 +63,8 @@ class _Seen:
     """Who sent what, as the institutions' table has it."""
 
     def __init__(self, run: RunResult) -> None:
-        import yaml
 
-        self.experiment: Experiment = validate(yaml.safe_load(run.config))
+        self.experiment: Experiment = validate(parse(run.config))
         columns = ("institution", "domain", "modalities", "status", "uplink_bytes")
         self._rows = run.institutions.select(columns).to_pylist()
         self.participants = tuple(dict.fromkeys(row["institution"] for row in self._rows))

@@ -198,18 +198,6 @@ class Sweep(Config):
     gpus_per_trial: float = Field(0.0, ge=0.0)
     tracking: Tracking = Tracking()
 
-    @field_validator("space", mode="before")
-    @classmethod
-    def _bare_lists(cls, space: object) -> object:
-        if not isinstance(space, dict):
-            return space
-        return {n: {"grid": a} if isinstance(a, list) else a for n, a in space.items()}
-
-    @field_validator("search", mode="before")
-    @classmethod
-    def _kind(cls, search: object) -> object:
-        return {"kind": "grid", **search} if isinstance(search, dict) else search
-
     @model_validator(mode="after")
     def _agrees(self) -> Sweep:
         if both := sorted(set(self.space) & set(self.settings)):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.sweeping.config import Sweep
+from fedfuse_ray.yaml12 import parse, write
 
 _HERE = (
     "base",
@@ -40,8 +41,8 @@ def load_sweep(source: Path, overrides: Iterable[str] = ()) -> Sweep:
     if not source.is_file():
         raise InputError("FILE", source, "no such sweep file; see tune_configs/")
     try:
-        tree = yaml.safe_load(source.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = parse(source.read_text())
+    except (OSError, ValueError) as error:
         raise InputError("FILE", source, f"can't be read as YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError("FILE", source, "holds no sweep; it needs `base` and `space`")
@@ -56,7 +57,7 @@ def load_sweep(source: Path, overrides: Iterable[str] = ()) -> Sweep:
 def validate_sweep(tree: Any) -> Sweep:
     """Turn a plain tree into a `Sweep`; the first error becomes an `InputError`."""
     try:
-        return Sweep.model_validate(tree)
+        return Sweep.model_validate_json(json.dumps(_explicit(tree)), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
@@ -72,11 +73,23 @@ def validate_sweep(tree: Any) -> Sweep:
     raise InputError(field or "FILE", value, message)
 
 
+def _explicit(tree: Any) -> Any:
+    """Return the sweep with a bare list as the grid that it stands for, and the default search."""
+    if not isinstance(tree, dict):
+        return tree
+    filled = dict(tree)
+    if isinstance(space := tree.get("space"), dict):
+        filled["space"] = {n: {"grid": a} if isinstance(a, list) else a for n, a in space.items()}
+    if isinstance(search := tree.get("search"), dict):
+        filled["search"] = {"kind": "grid", **search}
+    return filled
+
+
 def dump_sweep(sweep: Sweep) -> str:
     """Return the sweep as YAML that `load_sweep` reads back to an equal one."""
     tree = sweep.model_dump(mode="json", exclude_none=True)
     tree["settings"] = dict(sweep.settings)
-    return yaml.safe_dump(tree, sort_keys=False)
+    return write(tree)
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
@@ -85,9 +98,9 @@ def _override(tree: dict[str, Any], text: str) -> None:
     if not equals or not name:
         raise InputError("--set", text, "write it as dotted.name=value")
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(name, value, "the value is not readable as YAML") from None
+        parsed = parse(value)
+    except ValueError as error:
+        raise InputError(name, value, f"is not YAML: {error}") from None
     group, _, rest = name.partition(".")
     if name in _HERE or name in _GROUPS:
         tree[name] = parsed

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import yaml
 
 from fedfuse_ray import rng
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.studies.sweeping.config import Axis, OptunaSearch, RandomSearch, Sweep
 from fedfuse_ray.studies.sweeping.number import draw_number
+from fedfuse_ray.yaml12 import write
 
 _LONGEST_NAME = 80
 _PROBES = 16
@@ -60,7 +60,9 @@ def experiment_of(sweep: Sweep, values: Mapping[str, object]) -> Experiment:
     Raises:
         InputError: The settings don't go together.
     """
-    settings = [f"{name}={_yaml(v)}" for name, v in {**sweep.settings, **values}.items()]
+    settings = [
+        f"{name}={write(v, on_one_line=True)}" for name, v in {**sweep.settings, **values}.items()
+    ]
     try:
         asked = load(sweep.base, settings, paradigm=sweep.paradigm)
         set_here = "executor" in asked.execution.model_fields_set
@@ -134,11 +136,6 @@ def _corners(space: Mapping[str, Axis]) -> Iterable[dict[str, object]]:
             name: o[(index // (place + 1)) % len(o)]
             for place, (name, o) in enumerate(options.items())
         }
-
-
-def _yaml(value: object) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf)
-    return text.removesuffix("\n").removesuffix("...").strip()
 
 
 def _brief(value: object) -> str:

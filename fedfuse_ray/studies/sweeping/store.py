@@ -32,6 +32,7 @@ from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.loading import dump_sweep, validate_sweep
 from fedfuse_ray.studies.sweeping.points import Point
+from fedfuse_ray.yaml12 import parse
 
 EXPERIMENT = "experiment.yaml"
 DONE, STOPPED, FAILED, MISSING = "done", "stopped", "failed", "missing"
@@ -121,14 +122,12 @@ class SweepStore:
         Raises:
             InputError: None was.
         """
-        import yaml
-
         path = self.folder / "sweep.yaml"
         if not path.is_file():
             raise InputError("--resume", self.folder, "no sweep was started there")
         try:
-            return validate_sweep(yaml.safe_load(path.read_text()))
-        except yaml.YAMLError as error:
+            return validate_sweep(parse(path.read_text()))
+        except (OSError, ValueError) as error:
             raise InputError(str(path), error, "the file is broken; start a new sweep") from None
 
     def names(self) -> list[str]:

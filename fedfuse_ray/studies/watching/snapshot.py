@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.report.reading import read_model, read_parquet, read_text
 from fedfuse_ray.report.rows import AS_PLANNED, DOMAIN_PREFIX, INSTITUTIONS, LATER, ROUNDS
 from fedfuse_ray.report.schema import Summary
 from fedfuse_ray.report.store import read_rounds
+from fedfuse_ray.yaml12 import parse
 
 _SHOWN = ("paradigm", "preset", "seed", "training", "privacy")
 
@@ -95,7 +95,7 @@ def read_snapshot(folder: Path) -> Snapshot:
 def _config(folder: Path) -> Any:
     """Return the settings as they stand in the file, without asking for the images they name."""
     path = folder / "config.yaml"
-    config = yaml.safe_load(read_text(path))
+    config = parse(read_text(path))
     try:
         settings = {name: config[name] for name in _SHOWN}
         settings["training"]["rounds"] += 0

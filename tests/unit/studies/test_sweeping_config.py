@@ -48,7 +48,7 @@ def test_overrides_reach_the_sweep_and_the_base(tmp_path):
     )
     assert sweep.search.trials == 4
     assert sweep.space["seed"].choice == (1, 2)
-    assert sweep.settings == {"privacy.delta": "1e-6"}
+    assert sweep.settings == {"privacy.delta": 1e-6}
     assert sweep.concurrent == 1
 
 
