@@ -38,7 +38,7 @@ __all__ = [
     "shared",
 ]
 
-VERSION = 1
+VERSION = 2
 """Raised when the same manifest would be read into other arrays."""
 
 READERS: dict[str, Callable[[Path], Table]] = {

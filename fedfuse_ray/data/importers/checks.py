@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from fedfuse_ray.data.importers.spellings import no_missing_label, one_spelling
 from fedfuse_ray.data.importers.table import COLUMNS, SPLITS, Row, Table
 from fedfuse_ray.errors import InputError
 
@@ -193,6 +194,8 @@ def _no_shared_file(table: Table) -> None:
 RULES: tuple[Callable[[Table], None], ...] = (
     _filled,
     _known_split,
+    no_missing_label,
+    one_spelling,
     _one_domain,
     _one_split_and_label,
     _one_image,

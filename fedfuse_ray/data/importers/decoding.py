@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from fedfuse_ray.data.importers import dicom, npy
 from fedfuse_ray.data.importers.scaling import (
@@ -31,6 +31,7 @@ MAX_PIXELS = 89_478_485
 """Pixels of the largest image read: a quarter of a GiB in 24 bits, Pillow's own default."""
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
+_INTEGERS = ((TiffImagePlugin.BITSPERSAMPLE, 1), (TiffImagePlugin.SAMPLEFORMAT, 1))
 _GRAY = {"1", "L", "LA", "La", "I", "F"}
 _BYTES = (np.arange(256) / 255).astype(np.float16)
 
@@ -88,13 +89,23 @@ def _decode_pillow(image: Pillow.Image, shape: tuple[int, ...]) -> npt.NDArray[n
         image.draft(None, (2 * shape[1], 2 * shape[2]))
         image = ImageOps.exif_transpose(image)
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        return _fit(by_range(np.asarray(image)[None]), shape)
+        return _fit(by_range(_wide(image)[None]), shape)
     image = image.convert("RGB" if shape[0] == 3 else "L")
     if image.size != (shape[2], shape[1]):
         image = image.resize((shape[2], shape[1]), Pillow.Resampling.BILINEAR)
     planes = np.asarray(image).reshape(shape[1], shape[2], shape[0])
     scaled: npt.NDArray[np.float16] = _BYTES[planes.transpose(2, 0, 1)]
     return scaled
+
+
+def _wide(image: Pillow.Image) -> npt.NDArray[np.generic]:
+    """Return a gray image of more than 8 bits; Pillow takes all integers of 32 for signed ones."""
+    values = np.asarray(image)
+    if image.mode != "I" or not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return values
+    bits, form = (image.tag_v2.get(tag, (default,)) for tag, default in _INTEGERS)
+    unsigned = bits[0] == 32 and form[0] == 1
+    return values.view(np.uint32) if unsigned else values
 
 
 def _fit(planes: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:

@@ -44,6 +44,8 @@ def read(file: BinaryIO, limit: int) -> Floats:
     from pydicom import pixels
 
     values = dataset.pixel_array
+    if _has_palette(dataset):
+        return by_range(np.moveaxis(pixels.apply_color_lut(values, dataset), -1, 0))
     if _channels(dataset) == 3:
         return by_range(np.moveaxis(values, -1, 0))
     values = pixels.apply_voi_lut(pixels.apply_modality_lut(values, dataset), dataset)
@@ -69,4 +71,8 @@ def _dataset(file: BinaryIO, limit: int, *, header_only: bool) -> Dataset:
 
 
 def _channels(dataset: Dataset) -> int:
-    return 3 if int(dataset.get("SamplesPerPixel", 1)) == 3 else 1
+    return 3 if int(dataset.get("SamplesPerPixel", 1)) == 3 or _has_palette(dataset) else 1
+
+
+def _has_palette(dataset: Dataset) -> bool:
+    return bool(dataset.get("PhotometricInterpretation") == "PALETTE COLOR")

@@ -66,8 +66,8 @@ WRONG: dict[str, tuple[Callable[[Rows], Rows], str]] = {
         r"m\.csv, domain: 'med': .*single class",
     ),
     "label outside the set": (
-        lambda rows: [*rows, row("t2", "", "Sick", "test")],
-        "line 17, label: 'Sick': is outside med's set of labels.*: sick, well",
+        lambda rows: [*rows, row("t2", "", "ill", "test")],
+        "line 17, label: 'ill': is outside med's set of labels.*: sick, well",
     ),
     "modality nobody owns": (
         lambda rows: [*rows, row("t2", "", "sick", "test", "pet")],
