@@ -85,7 +85,7 @@ def as_json(found: Total) -> dict[str, float | int | str | None]:
 
 @dataclass(frozen=True)
 class _Told:
-    """What one run charged to the units of one participant."""
+    """What one run charged to the units of one participant; None where it bounds nothing."""
 
     run: Run
     charges: Charges | None
@@ -130,7 +130,7 @@ def _by_units(book: Book, unit: str) -> dict[str, list[_Told]]:
         if run.state == WITHDRAWN:
             continue
         for group in run.groups.values():
-            charges = for_unit(group.charges, unit) if group.charges else None
+            charges = for_unit(group.charges, unit)
             told.setdefault(group.units, []).append(_Told(run, charges))
     return told
 

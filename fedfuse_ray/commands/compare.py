@@ -75,7 +75,7 @@ def _compare_paradigms(
         progress.stage(results_line(folder))
         comparison = compare(experiments, folder, progress=progress, account=terms)
     output().print(comparison_table(comparison))
-    say(records_total(summary.privacy for summary in comparison.values()))
+    say(records_total(s.privacy for s in comparison.values()), on_one_line=True)
     for name in comparison:
         print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
     say(f"Report: {folder / 'report.html'}")
@@ -127,5 +127,5 @@ def _run_systems(folder: Path, terms: AccountTerms, *, quiet: bool) -> None:
     for row in found.rows:
         if row.missing:
             say(f"{row.system}: {row.missing}")
-    say(total_line(folder))
+    say(total_line(folder), on_one_line=True)
     say(f"Report: {page}")

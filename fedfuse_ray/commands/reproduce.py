@@ -47,7 +47,7 @@ def reproduce_command(
         found = running.run(folder, live, _typed(folder))
     page = write_pages(folder)
     output().print(as_rich(claims(found)))
-    say(total_line(folder))
+    say(total_line(folder), on_one_line=True)
     say(f"Report: {page}")
 
 

@@ -52,7 +52,7 @@ def run_command(
             experiment, folder, resume=resume is not None, progress=progress, account=terms
         )
     output().print(run_table(summary))
-    say(records_total([summary.privacy]))
+    say(records_total([summary.privacy]), on_one_line=True)
     print(f"weights_sha256: {summary.weights_sha256}")
     print(f"signed by: {read_seal(folder).fingerprint}")
     say(f"Report: {folder / 'report.html'}")
