@@ -10,9 +10,10 @@ import sys
 import pytest
 
 from fedfuse_ray.accounts.store import FILE, read
+from fedfuse_ray.cli import main
 from fedfuse_ray.studies.sweeping.store import DONE, SweepStore
 from tests.support import importer_files as files
-from tests.support.processes.commands import ROOT, SECONDS, done, environment, fedfuse, refused
+from tests.support.processes.commands import ROOT, SECONDS, environment
 
 QUICK = ("--executor", "serial", "--no-progress", "--paradigm", "fedfuse")
 SETTINGS = ("--set", "training.rounds=2", "--set", "privacy.target_epsilon=1")
@@ -42,8 +43,42 @@ def total(printed):
     return float(found[1]), int(found[2])
 
 
-def ran(manifest, out, *more):
-    return done("run", manifest, *QUICK, *SMALL, *SETTINGS, "--out", out, *more)
+@pytest.fixture
+def call(capsys):
+    """Return what calls a command, and gives back its status and what it printed."""
+
+    def start(*arguments):
+        status = main([str(each) for each in arguments])
+        return status, *capsys.readouterr()
+
+    return start
+
+
+@pytest.fixture
+def ran(call):
+    """Return what runs a manifest to its end, and gives back what it printed."""
+
+    def start(manifest, out, *more):
+        status, printed, error = call(
+            "run", manifest, *QUICK, *SMALL, *SETTINGS, "--out", out, *more
+        )
+        assert status == 0, error
+        return printed
+
+    return start
+
+
+@pytest.fixture
+def refused(call):
+    """Return what calls a command on bad input, and gives back its one line."""
+
+    def start(*arguments):
+        status, _, error = call(*arguments)
+        assert status == 2, error
+        assert len(error.splitlines()) == 1, error
+        return error
+
+    return start
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +92,7 @@ def rows():
     return found
 
 
-def test_a_manifest_that_comes_back_in_any_form_adds_up(rows, tmp_path):
+def test_a_manifest_that_comes_back_in_any_form_adds_up(rows, ran, refused, tmp_path):
     one, runs = write(tmp_path / "one", rows), tmp_path / "runs"
     printed = ran(one, runs / "a")
     assert total(printed) == (1.0, 1)
@@ -96,7 +131,7 @@ def test_a_manifest_that_comes_back_in_any_form_adds_up(rows, tmp_path):
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf"])
-def test_a_budget_is_a_positive_epsilon(budget, tmp_path):
+def test_a_budget_is_a_positive_epsilon(budget, refused, tmp_path):
     told = refused("run", "tiny", *QUICK, "--out", tmp_path / "a", f"--budget={budget}")
     assert "--budget" in told
     assert not list(tmp_path.iterdir())
@@ -151,7 +186,7 @@ def test_a_sweep_stops_where_its_budget_is_spent_and_goes_on_with_a_greater_one(
     assert "Total for these records" in (folder / "report.html").read_text()
 
 
-def test_nobody_but_their_owner_reads_the_keys_and_no_result_holds_them(rows, tmp_path):
+def test_nobody_but_their_owner_reads_the_keys_and_no_result_holds_them(rows, ran, tmp_path):
     manifest = write(tmp_path / "data", rows)
     ran(manifest, tmp_path / "runs" / "a", "--account", tmp_path / "mine.jsonl")
     assert (tmp_path / "mine.jsonl").stat().st_mode & 0o077 == 0
@@ -161,5 +196,3 @@ def test_nobody_but_their_owner_reads_the_keys_and_no_result_holds_them(rows, tm
         if path.is_file():
             data = path.read_bytes()
             assert not any(bytes(k) in data or bytes(k).hex().encode() in data for k in units.keys)
-    finished = fedfuse("audit", "tiny", "--help")
-    assert "--account" in finished.stdout

@@ -48,6 +48,11 @@ def begin(folder: Path, terms: AccountTerms) -> AccountTerms:
     return kept
 
 
+def is_begun(folder: Path) -> bool:
+    """Return whether a sweep's folder says which account is kept."""
+    return (folder / NOTE).is_file()
+
+
 def check_points(
     points: Sequence[tuple[Experiment, Path]], folder: Path, terms: AccountTerms
 ) -> None:
@@ -76,15 +81,17 @@ def forget(folder: Path) -> None:
 
 
 def terms_of(folder: Path) -> AccountTerms:
-    """Return what the trials of a sweep keep.
+    """Return what the trials of a sweep keep; one that was not begun keeps the default.
 
     Raises:
         OverBudgetError: The budget has refused a trial already.
     """
     known = _known(folder)
+    if not known:
+        return AccountTerms()
     if why := refused(folder):
         raise OverBudgetError("--budget", known.get("budget"), why)
-    return AccountTerms(_path(folder, known), known.get("budget"), known.get("id", ""))
+    return AccountTerms(_path(folder, known), known["budget"], known["id"])
 
 
 def refuse(folder: Path, error: OverBudgetError) -> None:

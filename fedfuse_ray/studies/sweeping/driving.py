@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fedfuse_ray.accounts.terms import AccountTerms
 from fedfuse_ray.errors import FedfuseError
-from fedfuse_ray.studies.sweeping.account import refused
+from fedfuse_ray.studies.sweeping.account import begin, is_begun, refused
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.live import LiveTable
 from fedfuse_ray.studies.sweeping.store import (
@@ -33,6 +34,8 @@ def drive(sweep: Sweep, store: SweepStore, names: Sequence[str], live: LiveTable
         trials as on_ray,  # ray, which nothing else here needs
     )
 
+    if not is_begun(store.folder):
+        begin(store.folder, AccountTerms())
     rows = {row.trial: row for row in store.rows()}
     ended: set[str] = set()
 

@@ -214,6 +214,8 @@ def test_an_institutions_guarantee_counts_for_its_records_at_half_the_noise(tmp_
         "privacy.noise_multiplier=8",
         "privacy.clip_norm=1",
         "privacy.delta=0.01",
+        "privacy.target_epsilon=null",
+        paradigm="federated_dp",
     )
     first = run(client, tmp_path / "a").privacy
     assert first.total_epsilon == pytest.approx(first.epsilon)
