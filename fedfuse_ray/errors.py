@@ -27,7 +27,11 @@ class InputError(FedfuseError):
         super().__init__(f"{field}: {shown!r}: {' '.join(remedy.split())}")
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, object, str]]:
-        return InputError, (self.field, self.value, self.remedy)
+        return type(self), (self.field, self.value, self.remedy)
+
+
+class OverBudgetError(InputError):
+    """A run would bring the total for its records above the budget that the user gave."""
 
 
 class InstitutionError(FedfuseError):

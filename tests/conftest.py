@@ -38,6 +38,14 @@ def cache(tmp_path_factory):
         os.environ["FEDFUSE_RAY_CACHE"] = before
 
 
+@pytest.fixture
+def tmp_path(tmp_path):
+    """Return a folder that has a parent of its own: runs keep their account beside their folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def ray_address(cache):
     """Start one Ray instance of two CPUs for the whole session; returns its address."""

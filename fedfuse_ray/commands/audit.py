@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fedfuse_ray.commands.options import NoProgress
+from fedfuse_ray.commands.options import Account, NoProgress
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.runs.reading import read_experiment
-from fedfuse_ray.terminal import TerminalProgress
+from fedfuse_ray.terminal import TerminalProgress, say
 
 if TYPE_CHECKING:
     from fedfuse_ray.audit import Audit
@@ -40,6 +40,7 @@ def audit_command(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Root of the audit's random streams.")
     ] = None,
+    account: Account = None,
     quick: Annotated[bool, typer.Option("--quick", help="Less effort: under a minute.")] = False,
     no_progress: NoProgress = False,
 ) -> None:
@@ -48,7 +49,9 @@ def audit_command(
     Gradient inversion, membership inference, and the one-run canary audit. A preset is audited
     under the paradigm `fedfuse` unless `--set paradigm=...` names another.
     """
+    from fedfuse_ray.accounts.terms import AccountTerms
     from fedfuse_ray.audit import ATTACKS, audit, of_experiment, of_run, write_audit
+    from fedfuse_ray.audit.entering import enter
 
     chosen = tuple(dict.fromkeys(name.strip() for name in attacks.split(",") if name.strip()))
     for name in chosen or ("",):
@@ -65,13 +68,15 @@ def audit_command(
                 source, settings=settings, seed=seed, paradigm=None if named else _DEFAULT_PARADIGM
             )
             subject = of_experiment(experiment, progress.stage)
+        experiment = subject.plan.experiment
+        folder = out or subject.folder or Path("runs") / f"{experiment.preset}-audit"
+        total = enter(subject, chosen, folder, AccountTerms(account))
         root = subject.plan.experiment.seed if seed is None else seed
         found = audit(subject, chosen, seed=root, quick=quick, tell=progress.stage)
-    experiment = subject.plan.experiment
-    folder = out or subject.folder or Path("runs") / f"{experiment.preset}-audit"
     page = write_audit(found, folder)
     console = Console()
     console.print(_table(found))
+    say(f"Total for these records: {total.text}", on_one_line=True)
     console.print(f"Report: {page}", markup=False, highlight=False)
     if found.canaries is not None and not found.passed:
         raise FedfuseError(

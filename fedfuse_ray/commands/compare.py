@@ -15,6 +15,7 @@ from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import TerminalProgress, output, results_line, say
 
 if TYPE_CHECKING:
+    from fedfuse_ray.accounts.terms import AccountTerms
     from fedfuse_ray.config import Experiment
 
 
@@ -35,19 +36,24 @@ def compare_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Finish an interrupted table of systems.")
     ] = None,
+    account: options.Account = None,
+    budget: options.Budget = None,
     no_progress: options.NoProgress = False,
 ) -> None:
     """Run several paradigms, or systems of the related work, and put them in one table."""
+    from fedfuse_ray.accounts.terms import AccountTerms
+
     others: dict[str, object] = {"--data": data, "--paradigms": paradigms, "--executor": executor}
+    others |= {"--budget": budget}
     if resume is not None:
         others |= {"--systems": systems, "--set": settings, "--seed": seed, "--out": out}
         _check_alone("--resume", resume, others)
-        return _run_systems(resume, quiet=no_progress)
+        return _run_systems(resume, AccountTerms(account), quiet=no_progress)
     if systems is not None:
         _check_alone("--systems", systems, others)
         seeded = () if seed is None else (f"seed={seed}",)
         folder = _begin_systems(systems, source, (*(settings or ()), *seeded), out)
-        return _run_systems(folder, quiet=no_progress)
+        return _run_systems(folder, AccountTerms(account), quiet=no_progress)
     experiments = [
         read_experiment(
             source, data=data, settings=settings, seed=seed, paradigm=name, executor=executor
@@ -55,18 +61,22 @@ def compare_command(
         for name in paradigm_names(paradigms)
     ]
     folder = out or Path("runs") / f"{experiments[0].preset}-comparison"
-    _compare_paradigms(experiments, folder, quiet=no_progress)
+    _compare_paradigms(experiments, folder, AccountTerms(account, budget), quiet=no_progress)
 
 
-def _compare_paradigms(experiments: list[Experiment], folder: Path, *, quiet: bool) -> None:
+def _compare_paradigms(
+    experiments: list[Experiment], folder: Path, terms: AccountTerms, *, quiet: bool
+) -> None:
     from fedfuse_ray.report import comparison_table
+    from fedfuse_ray.report.units import records_total
     from fedfuse_ray.runs.comparing import compare
     from fedfuse_ray.runs.sealing import read_seal
 
     with TerminalProgress(quiet=quiet) as progress:
         progress.stage(results_line(folder))
-        comparison = compare(experiments, folder, progress=progress)
+        comparison = compare(experiments, folder, progress=progress, account=terms)
     output().print(comparison_table(comparison))
+    say(records_total(s.privacy for s in comparison.values()), on_one_line=True)
     for name in comparison:
         print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
     say(f"Report: {folder / 'report.html'}")
@@ -96,7 +106,7 @@ def _begin_systems(listed: str, root: str, settings: tuple[str, ...], out: Path 
     return folder
 
 
-def _run_systems(folder: Path, *, quiet: bool) -> None:
+def _run_systems(folder: Path, terms: AccountTerms, *, quiet: bool) -> None:
     """Run a table's systems, or those that are left, and write its page.
 
     Raises:
@@ -106,8 +116,10 @@ def _run_systems(folder: Path, *, quiet: bool) -> None:
     from fedfuse_ray.studies.related import running
     from fedfuse_ray.studies.related.output import write_pages
     from fedfuse_ray.studies.related.tables import columns, measures
+    from fedfuse_ray.studies.sweeping.account import begin, total_line
     from fedfuse_ray.studies.sweeping.live import LiveTable
 
+    begin(folder, terms)
     resuming = resumable("python -m fedfuse_ray compare", folder, "sweep.yaml")
     with resuming, LiveTable([], quiet=quiet) as live:
         found = running.run(folder, live)
@@ -117,4 +129,5 @@ def _run_systems(folder: Path, *, quiet: bool) -> None:
     for row in found.rows:
         if row.missing:
             say(f"{row.system}: {row.missing}")
+    say(total_line(folder), on_one_line=True)
     say(f"Report: {page}")

@@ -22,6 +22,14 @@ Settings = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Root of every random stream.")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Result folder.")]
 NoProgress = Annotated[bool, typer.Option("--no-progress", help="Print the result only.")]
+Account = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Privacy account; default: in the results' parent folder."),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(metavar="EPSILON", help="Most that all runs on the same records may come to."),
+]
 ExecutorKind = Annotated[
     Literal["ray", "serial"] | None, typer.Option(help="Actors, or all in this process.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedfuse_ray.commands.options import NoProgress, Out, check_resumed_alone
+from fedfuse_ray.commands.options import Account, NoProgress, Out, check_resumed_alone
 from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import output, say
 
@@ -23,14 +23,17 @@ def reproduce_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Finish an interrupted reproduction.")
     ] = None,
+    account: Account = None,
     no_progress: NoProgress = False,
 ) -> None:
     """Run the paper's experiments again, and put claim and measurement on one page."""
+    from fedfuse_ray.accounts.terms import AccountTerms
     from fedfuse_ray.report.grids import as_rich
     from fedfuse_ray.studies.reproducing import running
     from fedfuse_ray.studies.reproducing.output import write_pages
     from fedfuse_ray.studies.reproducing.scale import FULL, QUICK
     from fedfuse_ray.studies.reproducing.tables import claims
+    from fedfuse_ray.studies.sweeping.account import begin, total_line
     from fedfuse_ray.studies.sweeping.live import LiveTable
 
     if resume is not None:
@@ -40,11 +43,13 @@ def reproduce_command(
         scale = QUICK if quick else FULL
         folder = out or Path("runs") / f"reproduce-{scale.name}"
         running.begin(scale, running.study_names(studies), folder)
+    begin(folder, AccountTerms(account))
     resuming = resumable("python -m fedfuse_ray reproduce", folder, "sweep.yaml")
     with resuming, LiveTable([], quiet=no_progress) as live:
         found = running.run(folder, live, _typed(folder))
     page = write_pages(folder)
     output().print(as_rich(claims(found)))
+    say(total_line(folder), on_one_line=True)
     say(f"Report: {page}")
 
 

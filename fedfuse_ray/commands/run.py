@@ -24,6 +24,8 @@ def run_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue an interrupted run.")
     ] = None,
+    account: options.Account = None,
+    budget: options.Budget = None,
     no_progress: options.NoProgress = False,
 ) -> None:
     """Run one experiment, and write its result folder with a report."""
@@ -38,17 +40,23 @@ def run_command(
             source, data=data, settings=settings, seed=seed, paradigm=paradigm, executor=executor
         )
         folder = out or Path("runs") / f"{experiment.preset}-{experiment.paradigm}"
+    from fedfuse_ray.accounts.terms import AccountTerms
     from fedfuse_ray.report import run_table
+    from fedfuse_ray.report.units import records_total
     from fedfuse_ray.runs.running import run
     from fedfuse_ray.runs.sealing import read_seal
 
+    terms = AccountTerms(account, budget)
     with (
         resumable("python -m fedfuse_ray run", folder, "config.yaml"),
         TerminalProgress(quiet=no_progress) as progress,
     ):
         progress.stage(results_line(folder))
-        summary = run(experiment, folder, resume=resume is not None, progress=progress)
+        summary = run(
+            experiment, folder, resume=resume is not None, progress=progress, account=terms
+        )
     output().print(run_table(summary))
+    say(records_total([summary.privacy]), on_one_line=True)
     print(f"weights_sha256: {summary.weights_sha256}")
     print(f"signed by: {read_seal(folder).fingerprint}")
     say(f"Report: {folder / 'report.html'}")

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedfuse_ray.commands.options import NoProgress, Out, check_resumed_alone
+from fedfuse_ray.commands.options import (
+    Account,
+    Budget,
+    NoProgress,
+    Out,
+    check_resumed_alone,
+)
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.stopping import resumable
 from fedfuse_ray.terminal import output, results_line, say
 
 if TYPE_CHECKING:
+    from fedfuse_ray.accounts.terms import AccountTerms
     from fedfuse_ray.studies.sweeping.config import Sweep
     from fedfuse_ray.studies.sweeping.store import Row, SweepStore
 
@@ -32,9 +39,15 @@ def sweep_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Finish an interrupted sweep.")
     ] = None,
+    account: Account = None,
+    budget: Budget = None,
     no_progress: NoProgress = False,
 ) -> None:
     """Run a sweep, and write its table of trials, its Pareto front and what choosing costs."""
+    from fedfuse_ray.accounts.terms import AccountTerms
+    from fedfuse_ray.studies.sweeping.account import begin
+
+    terms = AccountTerms(account, budget)
     if resume is not None:
         check_resumed_alone(resume, "a sweep", source, settings, out)
         sweep, store = _continued(resume)
@@ -42,7 +55,8 @@ def sweep_command(
         if source is None:
             raise InputError("FILE", "", "name a sweep file, as tune_configs/smoke.yaml")
         folder = out or Path("runs") / f"sweep-{source.stem}"
-        sweep, store = _begun(source, settings or [], folder)
+        sweep, store = _begun(source, settings or [], folder, terms)
+    begin(store.folder, terms)
     _run_trials(sweep, store, quiet=no_progress)
 
 
@@ -56,8 +70,11 @@ def _continued(folder: Path) -> tuple[Sweep, SweepStore]:
     return sweep, store
 
 
-def _begun(source: Path, settings: list[str], folder: Path) -> tuple[Sweep, SweepStore]:
+def _begun(
+    source: Path, settings: list[str], folder: Path, terms: AccountTerms
+) -> tuple[Sweep, SweepStore]:
     """Validate every point, then lay the folder out; Ray has not been started yet."""
+    from fedfuse_ray.studies.sweeping.account import check_points
     from fedfuse_ray.studies.sweeping.loading import load_sweep
     from fedfuse_ray.studies.sweeping.points import expand
     from fedfuse_ray.studies.sweeping.store import SweepStore
@@ -65,7 +82,9 @@ def _begun(source: Path, settings: list[str], folder: Path) -> tuple[Sweep, Swee
 
     sweep, store = load_sweep(source, settings), SweepStore(folder)
     check_extras(sweep)
-    store.start(sweep, expand(sweep))
+    points = expand(sweep)
+    check_points([(p.experiment, store.trials / p.name) for p in points], store.folder, terms)
+    store.start(sweep, points)
     return sweep, store
 
 
@@ -89,7 +108,8 @@ def _run_trials(sweep: Sweep, store: SweepStore, *, quiet: bool) -> None:
 
 
 def _print_result(sweep: Sweep, store: SweepStore, rows: list[Row], selection: str) -> None:
-    from fedfuse_ray.studies.sweeping.driving import check_complete
+    from fedfuse_ray.studies.sweeping.account import total_line
+    from fedfuse_ray.studies.sweeping.driving import check_complete, check_within_budget
     from fedfuse_ray.studies.sweeping.live import point_text, result_table
     from fedfuse_ray.studies.sweeping.summary import best, pareto
 
@@ -97,5 +117,7 @@ def _print_result(sweep: Sweep, store: SweepStore, rows: list[Row], selection: s
     if (chosen := best(rows, sweep.objectives)) is not None:
         say(f"Best: {point_text(chosen)}")
     say(selection, on_one_line=True)
+    say(total_line(store.folder), on_one_line=True)
     say(f"Report: {store.folder / 'report.html'}")
+    check_within_budget(rows, store.folder)
     check_complete(rows, store.folder, "trials")

@@ -16,6 +16,7 @@ from pathlib import Path
 from fedfuse_ray.config.settings.data import ManifestData, PhantomData
 from fedfuse_ray.config.settings.institutions import InstitutionConfig
 from fedfuse_ray.data.index import DatasetIndex, index_of, read_index
+from fedfuse_ray.data.records import Keys, keys_of_arrays, read_keys, write_keys
 from fedfuse_ray.data.specimens import (
     Header,
     Parts,
@@ -28,7 +29,7 @@ from fedfuse_ray.data.tables import TableWriter, read_table
 from fedfuse_ray.errors import FedfuseError, InputError, StorageError
 from fedfuse_ray.files import cache_folder, write_json
 
-_FORMAT = 2
+_FORMAT = 3
 _PHANTOMS = 1
 """Raised whenever the same request would generate other specimens."""
 _INDEX = "index.json"
@@ -65,6 +66,13 @@ class Dataset:
         if split == "validation" and not self.index.institutions[name].validation:
             return select(read_table(_table(self.folder, "train", name)), slice(0, 0))
         return read_table(_table(self.folder, split, name))
+
+    def records(self, institution: str) -> Keys:
+        """Return the keys of the images of an institution's specimens, [N, M].
+
+        Those to train on come first, then those to validate on; b"" where there is no image.
+        """
+        return read_keys(_keys(self.folder, institution))
 
     def test(self, domain: str, part: int = 0, parts: int = 1) -> Specimens:
         """Return one of `parts` contiguous parts of a domain's test set."""
@@ -209,6 +217,7 @@ def _fingerprint(
 
 def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str, str], int]:
     counts: dict[tuple[str, str], int] = {}
+    keys: dict[str, list[Keys]] = {}
     open_for: tuple[str, str] | None = None
     with ExitStack() as stack:
         for part in parts:
@@ -225,6 +234,11 @@ def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str,
                 open_for, counts[key] = key, 0
             writer.write(part.specimens)
             counts[key] += len(part.specimens)
+            if part.split != "test":
+                own = keys_of_arrays(part.specimens) if part.keys is None else part.keys
+                keys.setdefault(part.owner, []).append(own)
+    for owner, found in keys.items():
+        write_keys(_keys(folder, owner), found)
     return counts
 
 
@@ -239,3 +253,7 @@ def _digest(folder: Path, institutions: Iterable[str]) -> str:
 
 def _table(folder: Path, split: str, owner: str) -> Path:
     return folder / split / f"{owner}.arrow"
+
+
+def _keys(folder: Path, owner: str) -> Path:
+    return folder / "records" / f"{owner}.npy"

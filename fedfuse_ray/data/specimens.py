@@ -76,12 +76,14 @@ class Header:
 class Part:
     """A batch of a table: an institution's train or validation split, or a domain's test set.
 
-    Several parts of one split and owner (for `test` the domain) are written in order.
+    Several parts of one split and owner (for `test` the domain) are written in order. `keys` are
+    those of the images' source bytes (`records`), [N, M]; None where the specimens are generated.
     """
 
     split: Split
     owner: str
     specimens: Specimens
+    keys: npt.NDArray[np.bytes_] | None = None
 
 
 Parts = Iterator[Part]

@@ -29,7 +29,14 @@ from fedfuse_ray.report.page import (
 from fedfuse_ray.report.run_page import write_run_report
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import read_comparison, read_rounds
-from fedfuse_ray.report.units import ABSENT, epsilon, human_bytes, human_seconds, percent
+from fedfuse_ray.report.units import (
+    ABSENT,
+    epsilon,
+    human_bytes,
+    human_seconds,
+    percent,
+    records_total,
+)
 
 REFERENCE = "centralized"
 """The paradigm that the others' accuracy is a percentage of."""
@@ -117,8 +124,11 @@ def _sections(
     bars, lines = figures.accuracy_by_paradigm, figures.convergence_by_paradigm
     drawn = {"accuracy": bars(comparison), "rounds": lines(rounds, comparison)}
     shown = {name: charts.add(figure, _TEXTS[name]["caption"]) for name, figure in drawn.items()}
+    parts = [Group([_table(comparison, rounds)]), _meanings(comparison)]
+    if told := records_total(summary.privacy for summary in comparison.values()):
+        parts.insert(1, Text(told))
     return [
-        section(_TEXTS, "paradigms", [Group([_table(comparison, rounds)]), _meanings(comparison)]),
+        section(_TEXTS, "paradigms", parts),
         *(section(_TEXTS, name, [chart]) for name, chart in shown.items()),
     ]
 

@@ -33,6 +33,7 @@ from fedfuse_ray.report.units import (
     human_seconds,
     percent,
     plain,
+    records_total,
     times_fewer,
 )
 
@@ -82,7 +83,10 @@ def key_numbers(summary: Summary) -> Iterator[Card]:
         yield Card(f"Accuracy, {domain}", *_scored(summary, domain))
     privacy, sent, time = summary.privacy, summary.communication, summary.time
     if privacy.private and privacy.delta is not None:
-        yield Card("Privacy loss, epsilon", epsilon(privacy), f"at delta {privacy.delta:g}")
+        note = f"at delta {privacy.delta:g}"
+        if privacy.total_epsilon is not None:
+            note += f"; {privacy.total_epsilon:.2f} over all runs on these records"
+        yield Card("Privacy loss, epsilon", epsilon(privacy), note)
     else:
         yield Card("Privacy", "none", epsilon(privacy))
     saving = times_fewer(sent.fp32_uplink_bytes_per_round, sent.uplink_bytes_per_round)
@@ -161,17 +165,22 @@ def _time(run: RunResult, charts: Charts) -> Section:
 def _privacy(run: RunResult, charts: Charts) -> Section:
     privacy, told = run.summary.privacy, _TEXTS["privacy"]
     if not privacy.private:
-        return Section("privacy", told["title"], told["none"])
+        return Section("privacy", told["title"], told["none"], _total(run))
     figure = figures.epsilon_by_round(run.rounds, run.institutions, run.summary)
     pairs = [
         (name.replace("_", " "), plain(value))
         for name, value in privacy.model_dump(exclude={"epsilon_by_institution"}).items()
     ]
-    parts: list[Part] = [charts.add(figure, told["caption"]), Group([Facts(pairs)])]
+    parts = [*_total(run), charts.add(figure, told["caption"]), Group([Facts(pairs)])]
     if own := [(name, f"{e:.3f}") for name, e in privacy.epsilon_by_institution.items()]:
         table = Table(("institution", "epsilon"), own)
         parts.append(Group([table], "Epsilon by institution", "details"))
     return section(_TEXTS, "privacy", parts)
+
+
+def _total(run: RunResult) -> list[Part]:
+    told = records_total([run.summary.privacy])
+    return [Text(told)] if told else []
 
 
 def _record(run: RunResult) -> Section:

@@ -37,6 +37,11 @@ class PrivacySummary(Config):
         adversary: Whom the guarantee holds against.
         audit: What an audit of an earlier run changed for this one, and why; not written without
             one.
+        total_epsilon: Of all private runs on the same records that the account knew when the run
+            ended, this one among them; null where the run is not private, or there is no bound.
+        total_runs: How many these are.
+        unprotected_runs: How many runs showed something of the same records without noise, which no
+            epsilon covers.
     """
 
     mode: str
@@ -50,6 +55,9 @@ class PrivacySummary(Config):
     unit: str | None
     adversary: str | None
     audit: str | None = None
+    total_epsilon: Annotated[float, Field(ge=0.0)] | None = None
+    total_runs: Count = 0
+    unprotected_runs: Count = 0
 
     @property
     def private(self) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
+from fedfuse_ray.accounts.totals import Guarantee, Total
+from fedfuse_ray.accounts.units import RECORD
 from fedfuse_ray.report.schema import PrivacySummary
 
 ABSENT = "–"  # noqa: RUF001, an en dash is the typographer's sign for an empty cell
@@ -60,6 +64,24 @@ def epsilon(privacy: PrivacySummary) -> str:
         return "not private"
     value = privacy.epsilon
     return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def records_total(runs: Iterable[PrivacySummary]) -> str:
+    """Return on a line what all runs on the same records come to, "" where no account was kept.
+
+    Of several runs the one that ended last knew of all others, so its total is the largest.
+    """
+    told = list(runs)
+    private = [run for run in told if run.private and run.total_runs]
+    unprotected = max((run.unprotected_runs for run in told), default=0)
+    largest = max(private, key=lambda run: run.total_epsilon or math.inf, default=None)
+    if largest is None:
+        guarantee = Guarantee(RECORD, 0.0)
+        found = Total(None, guarantee, 0, unprotected)
+        return f"Total for these records: {found.warning}" if found.warning else ""
+    guarantee = Guarantee(largest.unit or RECORD, largest.delta or 0.0)
+    found = Total(largest.total_epsilon, guarantee, largest.total_runs, unprotected)
+    return f"Total for these records: {found.text}"
 
 
 def times_fewer(reference: float, value: float) -> str | None:

@@ -39,6 +39,8 @@ def _each_alone(ongoing: Ongoing, names: list[str]) -> Iterator[tuple[str, Alone
     kept = {name: alone_store.read(ongoing.checkpoints, name) for name in names}
     missing = [name for name in names if kept[name] is None]
     count = 0
+    if missing:
+        ongoing.entry.charge(())
     for name in names:
         if (alone := kept[name]) is not None:
             count += 1

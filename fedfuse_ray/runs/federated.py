@@ -32,6 +32,7 @@ def train_federation(ongoing: Ongoing, *, resume: bool) -> Summary:
         ongoing.store.truncate(done)
     ongoing.executor.load(path, ongoing.checkpoints)
     earlier = read_ledger(ongoing.store.path(LEDGER)) if resume else None
+    ongoing.entry.continues(earlier or ())
     charging = Charging.open(ongoing.plan, earlier)
     done = _train(ongoing, charging, done)
     return _conclude(ongoing, charging, done)
@@ -51,7 +52,14 @@ def _train(ongoing: Ongoing, charging: Charging, done: int) -> int:
 
     def charge(number: int) -> None:
         factor = executor.noise_factor() if adaptive else 1.0
-        ongoing.seal.append(charging.charge(number, factor))
+        before = charging.account
+        events = charging.charge(number, factor)
+        try:
+            ongoing.entry.charge(events)
+        except BudgetSpentError:
+            charging.account = before
+            raise
+        ongoing.seal.append(events)
 
     ongoing.progress.stage(f"Training {total} rounds")
     clock = _clock(ongoing.store) if done else Clock()

@@ -8,6 +8,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from fedfuse_ray.accounts.entry import Entry
+from fedfuse_ray.accounts.pending import check_experiments, pending
+from fedfuse_ray.accounts.terms import AccountTerms, forget_note, resumed
 from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import InputError
@@ -34,14 +37,16 @@ def run(
     resume: bool = False,
     progress: Progress | None = None,
     job: Mapping[str, str] | None = None,
+    account: AccountTerms | None = None,
 ) -> Summary:
     """Run an experiment and write its folder, where it replaces an older run's results.
 
     Without an executor it runs where `execution.executor` says. `resume` continues from the
     folder's last checkpoint. `job` is what Ray's dashboard says of a job that holds more than this
-    run.
+    run. `account` is where the run's charges to its records are kept, and their budget.
 
     Raises:
+        OverBudgetError: It would exceed the account's budget; nothing was written.
         InputError: The experiment or its data can't be used.
         InstitutionError: An institution failed; carries its traceback.
     """
@@ -49,6 +54,7 @@ def run(
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
     feasibility.check_records(experiment)
+    kept = _account(experiment, out, account or AccountTerms(), resume=resume)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")
@@ -60,8 +66,13 @@ def run(
         )
         draws = randomness_of(experiment, out, resume=resume)
         plan = _plan(experiment, dataset, draws, progress)
-        ongoing = Ongoing(plan, dataset, executor, store, seal, progress, began)
-        return _train(ongoing, resume, job)
+        entry = Entry(pending(plan, dataset, out), out, kept, resume=resume)
+        ongoing = Ongoing(plan, dataset, executor, store, seal, entry, progress, began)
+        try:
+            return _train(ongoing, resume, job)
+        except BaseException:
+            entry.withdraw()
+            raise
 
 
 def resume(
@@ -74,6 +85,17 @@ def resume(
     """
     begun = read_resumed(folder)
     return run(begun, folder, executor=executor, resume=True, progress=progress)
+
+
+def _account(
+    experiment: Experiment, out: Path, terms: AccountTerms, *, resume: bool
+) -> AccountTerms:
+    """Return which account is kept; a fresh run that exceeds its budget is refused."""
+    if resume:
+        return resumed(terms, out)
+    check_experiments([(experiment, out)], terms)
+    forget_note(out)
+    return terms
 
 
 def _open_folder(experiment: Experiment, out: Path, *, resume: bool) -> tuple[RunStore, LedgerSeal]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from fedfuse_ray.accounts.totals import Total
 from fedfuse_ray.federation.plan import paradigms
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.rounds.scoring import FinalScores
@@ -99,6 +100,16 @@ def privacy_summary(
         adversary=paradigms.adversary(plan.experiment),
         audit=terms.audit,
     )
+
+
+def with_total(summary: Summary, total: Total) -> Summary:
+    """Return a summary with what all runs that the account knows tell of the same records."""
+    told = {
+        "total_epsilon": total.epsilon if summary.privacy.private else None,
+        "total_runs": total.runs,
+        "unprotected_runs": total.unprotected,
+    }
+    return summary.model_copy(update={"privacy": summary.privacy.model_copy(update=told)})
 
 
 def fp32_uplink_bytes(plan: Plan, sizes: Mapping[str, int]) -> int:

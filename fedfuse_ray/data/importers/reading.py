@@ -13,6 +13,7 @@ from fedfuse_ray.data.importers.decoding import Form, decode, probe
 from fedfuse_ray.data.importers.layout import Layout, Specimen
 from fedfuse_ray.data.importers.scaling import UndecodableError
 from fedfuse_ray.data.importers.table import Table
+from fedfuse_ray.data.records import KEY, Keys, key_of
 from fedfuse_ray.data.specimens import Header, Part, Parts, Shape, Specimens, Split
 from fedfuse_ray.errors import InputError
 
@@ -69,24 +70,28 @@ def parts(table: Table, layout: Layout, header: Header) -> Parts:
             for start in range(0, len(specimens), step):
                 batch = specimens[start : start + step]
                 images = {m: header.shapes[m] for m in modalities}
-                yield Part(split, owner, _decode(table, domain, batch, images))
+                yield Part(split, owner, *_decode(table, domain, batch, images))
     finally:
         table.images.close()
 
 
 def _decode(
     table: Table, domain: str, batch: Sequence[Specimen], shapes: dict[str, Shape]
-) -> Specimens:
+) -> tuple[Specimens, Keys]:
+    """Return specimens with the keys of their images, [N, M]."""
     modalities = tuple(shapes)
     images = {m: np.zeros((len(batch), *shapes[m]), np.float16) for m in modalities}
     present = np.zeros((len(batch), len(modalities)), bool)
+    keys = np.zeros(present.shape, KEY)
     cells = {row: (n, m) for n, specimen in enumerate(batch) for m, row in specimen.rows.items()}
     for row, file in table.images.open(sorted(cells)):
         n, modality = cells[row]
+        column = modalities.index(modality)
+        keys[n, column] = key_of(file)
         with _naming(table, row):
             images[modality][n] = decode(file, shapes[modality])
-        present[n, modalities.index(modality)] = True
-    return Specimens(
+        present[n, column] = True
+    specimens = Specimens(
         domain=domain,
         modalities=modalities,
         ids=tuple(specimen.id for specimen in batch),
@@ -94,6 +99,7 @@ def _decode(
         images=images,
         present=present,
     )
+    return specimens, keys
 
 
 @contextmanager

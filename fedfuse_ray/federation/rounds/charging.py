@@ -75,6 +75,12 @@ class Charging:
         return {} if self.account is None else dict(self.account.epsilons)
 
 
+def planned(plan: Plan) -> list[PrivacyEvent]:
+    """Return what a whole run is charged; an adaptive schedule costs as much, or less."""
+    rounds = range(1, plan.experiment.training.rounds + 1)
+    return [event for number in rounds for event in _events(plan, number, 1.0)]
+
+
 def _events(plan: Plan, round: int, factor: float) -> list[PrivacyEvent]:
     terms = plan.privacy
     if terms is None:

@@ -29,6 +29,7 @@ from fedfuse_ray.report.reading import read_json, read_model
 from fedfuse_ray.report.rows import DOMAIN_PREFIX
 from fedfuse_ray.report.schema import OVERALL, Summary
 from fedfuse_ray.report.store import read_rounds
+from fedfuse_ray.studies.sweeping import account
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.loading import dump_sweep, validate_sweep
 from fedfuse_ray.studies.sweeping.points import Point
@@ -37,6 +38,8 @@ from fedfuse_ray.yaml12 import parse
 EXPERIMENT = "experiment.yaml"
 DONE, STOPPED, FAILED, MISSING = "done", "stopped", "failed", "missing"
 """Status of a trial: ran to its end; given up by the search; broke; not run yet."""
+REFUSED = "refused"
+"""What a trial ends with that the budget does not allow; it is not written down: it may run yet."""
 
 TIMES = ("seconds", "started", "ended")
 """Columns of `trials.parquet` that differ from one sweep to the same sweep again."""
@@ -110,6 +113,7 @@ class SweepStore:
             raise InputError("--out", self.folder, "the folder holds other files; name another")
         for name in ("sweep.yaml", "trials.parquet", "summary.json", "report.html"):
             (self.folder / name).unlink(missing_ok=True)
+        account.forget(self.folder)
         shutil.rmtree(self.trials, ignore_errors=True)
         self.trials.mkdir(parents=True)
         for point in points:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedfuse_ray.config import Experiment, load
+from fedfuse_ray.errors import OverBudgetError
 from fedfuse_ray.report.store import read_rounds
 from fedfuse_ray.runs.progress import Progress, Several, Silent
-from fedfuse_ray.studies.sweeping import store
+from fedfuse_ray.studies.sweeping import account, store
 
 if TYPE_CHECKING:
     from fedfuse_ray.federation.rounds.executor import Executor
@@ -100,7 +101,8 @@ class Trial:
                 outcome = store.read_outcome(self._folder)
                 if outcome is None or outcome.status == store.FAILED:
                     outcome = self._federate(began)
-                    store.write_outcome(self._folder, outcome)
+                    if outcome.status != store.REFUSED:
+                        store.write_outcome(self._folder, outcome)
                 else:
                     self._replay()
         except Stopped:
@@ -116,11 +118,13 @@ class Trial:
             self._hand_out(row["round"], len(rounds), row["accuracy"])
 
     def _federate(self, began: float) -> store.Outcome:
+        from fedfuse_ray.accounts.entry import settle_stopped
+        from fedfuse_ray.privacy.accounting.ledger import read_ledger
         from fedfuse_ray.runs import running  # torch, which only processes that train need
-        from fedfuse_ray.runs.sealing import LedgerSeal
+        from fedfuse_ray.runs.sealing import LEDGER, LedgerSeal
         from fedfuse_ray.runs.secrets import forget
 
-        status, error = store.DONE, ""
+        status, error, sweep = store.DONE, "", self._folder.parent.parent
         try:
             experiment = load(self._folder / store.EXPERIMENT)
             # The settings are the last file that a run writes at its start.
@@ -131,11 +135,16 @@ class Trial:
                 executor=self._executor(experiment),
                 resume=begun,
                 progress=Several((self._progress(experiment), self)),
+                account=account.terms_of(sweep),
             )
+        except OverBudgetError as refusal:
+            account.refuse(sweep, refusal)
+            status, error = store.REFUSED, refusal.remedy
         except Stopped:
             status = store.STOPPED
             LedgerSeal.reopen(self._folder, experiment.execution.signing_key).finish("stopped")
             forget(self._folder)
+            settle_stopped(self._folder, read_ledger(self._folder / LEDGER))
         except Exception:
             status, error = store.FAILED, traceback.format_exc()
         return store.Outcome(status, began, time.time(), error)

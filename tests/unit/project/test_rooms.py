@@ -20,6 +20,9 @@ ANY = {
     "actors.starting",
     "fedfuse_ray.studies.sweeping.on_ray",
     # Values of a setting, and trees of YAML and JSON before they are validated.
+    "fedfuse_ray.accounts.book",
+    "fedfuse_ray.accounts.charges",
+    "fedfuse_ray.accounts.terms",
     "fedfuse_ray.config.sources",
     "fedfuse_ray.report.schema",
     "fedfuse_ray.report.provenance",

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from fedfuse_ray.studies.sweeping.on_ray.proposing import FOLDER, named, propose
 from fedfuse_ray.studies.sweeping.on_ray.tracking import reporters
 from fedfuse_ray.studies.sweeping.store import (
     MISSING,
+    REFUSED,
     Row,
     SweepStore,
     metrics_of,
@@ -98,6 +99,8 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
             ended: dict[str, Any] = {"done": False}
         else:
             row = read_row(self._folder)
+            if result.status == REFUSED:  # a search that learns is told the worst
+                row = replace(row, status=REFUSED)
             metrics = metrics_of(row)
             ended = {"done": True, **measured(row), "status": row.status}
         report = {

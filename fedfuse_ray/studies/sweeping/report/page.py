@@ -6,7 +6,17 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report.page import Card, Charts, Group, Page, Section, document, section, texts_of
+from fedfuse_ray.report.page import (
+    Card,
+    Charts,
+    Group,
+    Page,
+    Section,
+    Text,
+    document,
+    section,
+    texts_of,
+)
 from fedfuse_ray.report.units import human_bytes, percent
 from fedfuse_ray.studies.sweeping.config import Sweep
 from fedfuse_ray.studies.sweeping.report.curves import privacy_utility
@@ -22,15 +32,15 @@ _TEXTS = texts_of("fedfuse_ray.studies.sweeping.report")
 
 
 def write_sweep_report(
-    folder: Path, sweep: Sweep, rows: Sequence[Row], selection: Selection
+    folder: Path, sweep: Sweep, rows: Sequence[Row], selection: Selection, total: str = ""
 ) -> Path:
-    """Write a sweep's `report.html` and return its path."""
+    """Write a sweep's `report.html` and return its path; `total` is that for its records."""
     path = folder / "report.html"
-    write_text(path, sweep_page(sweep, rows, selection))
+    write_text(path, sweep_page(sweep, rows, selection, total))
     return path
 
 
-def sweep_page(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> str:
+def sweep_page(sweep: Sweep, rows: Sequence[Row], selection: Selection, total: str = "") -> str:
     """Return the page, self-contained; each trial links to its own report."""
     charts = Charts()
     front = {row.trial for row in pareto(rows, sweep.objectives)}
@@ -38,7 +48,7 @@ def sweep_page(sweep: Sweep, rows: Sequence[Row], selection: Selection) -> str:
         _front(sweep, rows, front, charts),
         *_privacy(sweep, rows, charts),
         _settings(sweep, rows, front, charts),
-        section(_TEXTS, "selection", told=selection.text),
+        section(_TEXTS, "selection", [Text(total)] if total else [], told=selection.text),
         section(_TEXTS, "trials", [trials_table(sweep, rows, front)]),
     ]
     base = Path(sweep.base).stem
