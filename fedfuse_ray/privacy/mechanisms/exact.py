@@ -20,7 +20,6 @@ import math
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -129,6 +128,6 @@ def _thresholds(bits: int) -> tuple[int, ...]:
 
 
 @cache
-def _words() -> npt.NDArray[Any]:
+def _words() -> Words:
     """Return the thresholds that 64 bits can tell apart; a word equal to one is undecided."""
     return np.array(sorted(set(_thresholds(64))), dtype=np.uint64)

@@ -77,8 +77,8 @@ def coarsest_step(shares: int, allowed: float) -> float:
         allowed: Gamma of one coordinate.
 
     Returns:
-        Delta / s, a grid step in standard deviations of one share; infinite for a single share,
-        which no grid harms.
+        Delta / s, a grid step in standard deviations of one share, cut to three decimals so that
+        all machines agree; infinite for a single share, which no grid harms.
 
     Formal guarantees: `ripple(shares, 1 / step)` is at most `allowed`.
 
@@ -97,7 +97,7 @@ def coarsest_step(shares: int, allowed: float) -> float:
         middle = math.sqrt(fine * coarse)
         fits = ripple(shares, 1.0 / middle) <= allowed
         fine, coarse = (middle, coarse) if fits else (fine, middle)
-    return fine
+    return math.floor(1e3 * fine) / 1e3
 
 
 def _log_binomial(n: int, k: int) -> float:
