@@ -81,7 +81,7 @@ def randomly_rounded_bits(preset: str) -> float:
         experiment.data,
         names,
         seed=experiment.seed,
-        replicas=experiment.replicas,  # type: ignore[arg-type]
+        replicas=experiment.replicas,
     )
     plan = make_plan(experiment, index)
     terms, clip = plan.terms, experiment.privacy.clip_norm

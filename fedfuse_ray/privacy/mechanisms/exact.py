@@ -31,7 +31,7 @@ Reals = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
 
 LARGEST_STD = 2.0**30
-_SURE = 2.0**-44
+SURE = 2.0**-44
 """How far a comparison has to be from undecided: far more than doubles err by, rarely reached."""
 _MORE_BITS = 192
 _CONTEXT = decimal.Context(prec=90)
@@ -82,11 +82,11 @@ def _attempt(
     chance = np.exp(-0.5 * x * (2.0 * k + x))
     chosen = words[2].astype(np.float64) * 2.0**-64
     accepted = chosen < chance
-    unsure |= np.abs(chosen - chance) < _SURE
+    unsure |= np.abs(chosen - chance) < SURE
     place = parts + std * np.where(negative, -(k + x), k + x)
     values = np.rint(place)
     from_tie = np.abs(np.abs(place - values) - 0.5)
-    unsure |= from_tie < _SURE * (1.0 + std * (k + 1.0))
+    unsure |= from_tie < SURE * (1.0 + std * (k + 1.0))
     integers: Integers = values.astype(np.int64)
     for i in np.flatnonzero(unsure):
         extra = [int.from_bytes(generator.bytes(_MORE_BITS // 8), "little") for _ in range(3)]

@@ -48,7 +48,7 @@ def test_integers_have_the_law_of_the_rounded_real_number(centre, std):
 
 
 def test_what_is_decided_on_more_bits_has_the_same_law(monkeypatch):
-    monkeypatch.setattr(exact, "_SURE", 1.0)
+    monkeypatch.setattr(exact, "SURE", 1.0)
     assert fits(rounded_normal(np.full(4000, 0.3), 1.1, np.random.default_rng(2)), 0.3, 1.1)
 
 
