@@ -93,6 +93,29 @@ def test_the_bound_is_not_idle(shares):
     assert bound / 60 < found <= bound
 
 
+def theta_series(shares, deviation):
+    """Return eta_0 of the proof, the sum over the dual lattice, by another way: one integral.
+
+    Summing the Gaussian over Z^n along the lines t (1, .., 1) gives theta(t)^n, and the integral
+    over t splits each vector into its mean and its projection.
+    """
+    a = 2 * math.pi**2 * deviation**2
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    t = (nodes + 1) / 4
+    k = np.concatenate([np.arange(1, 12), -np.arange(1, 12)])[:, None]
+    others = np.exp(-a * (k * k - 2 * k * t)).sum(0)
+    gained = np.exp(-a * shares * t * t) * np.expm1(shares * np.log1p(others))
+    whole = math.sqrt(a * shares / math.pi) * 2 * float(gained @ weights) / 4
+    return whole - math.erfc(math.sqrt(a * shares) / 2)
+
+
+@pytest.mark.parametrize("deviation", [0.7, 1.0, 1.3, 1.6])
+@pytest.mark.parametrize("shares", [*SHARES, 100])
+def test_the_sum_over_the_dual_lattice_is_bounded_closely(shares, deviation):
+    exact = theta_series(shares, deviation)
+    assert exact * (1 - 1e-9) <= smoothing_error(shares, deviation) <= 1.5 * exact
+
+
 def test_rounding_afterwards_is_a_randomised_map_of_the_gaussian_alone():
     for shares in SHARES:
         box = BSpline.basis_element(np.arange(shares + 1) - shares / 2, extrapolate=False)
