@@ -93,7 +93,8 @@ class CompressionConfig(Config):
             2021, arXiv 2106.05203). Only where nothing is private; `auto` is `ef14` there for
             `topk`, `powersgd` and `rot1bit`, and none elsewhere.
         rounding_step: Under secure aggregation, the grid of `modint`, `subspace` and
-            `countsketch` in standard deviations of one institution's noise share.
+            `countsketch` in standard deviations of one institution's noise share. Where the proof
+            of docs/proofs.md needs a finer grid, it is finer.
         encryption: `ckks`: the server adds ciphertexts that it can't read, and one institution
             decrypts the sums (TenSEAL, the extra `he`); updates are rounded to multiples of 2^-20.
         policy: Who chooses bits and fractions.

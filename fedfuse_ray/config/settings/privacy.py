@@ -55,9 +55,9 @@ class PrivacyConfig(Config):
         adaptive_budget: How an adaptive schedule spends, and how it reacts to an audit.
         audit: An `audit.json` of an earlier run of the same recipe. It may refuse the run or lower
             its `target_epsilon`, never raise it.
-        mechanism: `gaussian` (rounded to integers under secure aggregation: fast, accounted as
-            the continuous Gaussian), or `skellam` and `discrete-gaussian`, whose guarantee is
-            proved for the integers that are sent.
+        mechanism: `gaussian` (under secure aggregation sampled exactly and rounded to integers,
+            with the proof of docs/proofs.md), or `skellam` and `discrete-gaussian`, with published
+            proofs for a sum that is rounded before noise: they need twice the bits and more.
         accountant: What turns noise into epsilon: `pld` (privacy loss distributions, nearly
             tight), or `rdp` (Renyi DP, the form in which the moments accountant of Abadi et al.,
             2016, arXiv 1607.00133, is computed today: looser, so the same budget takes more noise).

@@ -6,17 +6,11 @@ Two grids:
   first, on a grid so fine that rounding raises the sensitivity by 1%, and integer noise is added.
 - *Coarse*: `modint`, `subspace` and `countsketch` with the Gaussian mechanism. The block is rotated
   at random, so that no coordinate stands out; the institution's share of the noise is added; and
-  the noisy vector is rounded to a grid of `rounding_step` standard deviations of that share.
+  the noisy vector is rounded to a grid of about 0.6 to 1 standard deviation of that share: as
+  coarse as `rounding_step` and the proof in docs/proofs.md allow.
 
-Why coarse rounding keeps the guarantee: let institution j hold the differing record, n its noise
-share, and R the sum of all the others' integers. Since rounding commutes with adding an integer,
-round(x + n) + R = round(x + n + R): the sum is computed from x + (n + R) alone, and n + R is noise
-that does not depend on the record. R is as wide as the others' shares and their rounding. R lies on
-a lattice; n smooths it away up to a ripple of relative size 2 exp(-2 pi^2 s^2 (m - 1) / m) at a
-share of s grid steps and m = K - t shares: 1e-4 for two shares at the largest step allowed, 3e-8
-for fourteen. The others' rounding errors are noise that is not accounted, and outweigh it. The
-guarantee accounted is that of the Gaussian of the shares alone;
-tests/statistical/test_coarse_rounding.py compares the two numerically.
+The sum of what was rounded apart has the law of a rounded sum, up to a factor near 1. The grid
+keeps that factor within what the ledger is charged for it (`privacy/mechanisms/rounding.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +29,7 @@ from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import COUNT_UNITS, PrivacyTerms
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT
 from fedfuse_ray.privacy.mechanisms.gaussian import share_std
+from fedfuse_ray.privacy.mechanisms.rounding import coarsest_step
 
 WIDEST_MODULUS = 32
 
@@ -87,7 +82,7 @@ class Grid:
             return terms.modulus_bits(self.records)
         sigma = min(r.noise_multiplier for r in terms.releases.values()) * min(terms.factors)
         sigma *= self.released.factor
-        step = config.rounding_step
+        step = self.step(block)
         signal = self.records * math.sqrt(terms.shares(block)) / (step * sigma)
         noise = 12.0 * math.sqrt(len(terms.owners[block])) / step
         return min(math.ceil(math.log2(2.0 * (signal + noise) + 1.0)), WIDEST_MODULUS)
@@ -125,7 +120,12 @@ class Grid:
             return float(COUNT_UNITS)
         if not self.is_coarse(block):
             return self.terms.scales[self.terms.groups((block,))[block]].scale
-        return 1.0 / (self.coding.config.rounding_step * self.share_std(block))
+        return 1.0 / (self.step(block) * self.share_std(block))
+
+    def step(self, block: str) -> float:
+        """Return a step of a block's coarse grid, in standard deviations of one owner's share."""
+        proved = coarsest_step(self.terms.shares(block), self.terms.coordinate_ripple)
+        return min(self.coding.config.rounding_step, proved)
 
     def expected_batch(self, owners: Iterable[str]) -> float:
         """Return how many records the owners are expected to sample, from public sizes."""

@@ -14,7 +14,7 @@ from fedfuse_ray.compression.rotation import rotate, unrotate
 from fedfuse_ray.federation.modes.grid import Grid
 from fedfuse_ray.federation.plan.noise_shape import COUNT
 from fedfuse_ray.privacy.accounting.adaptive_budget import Signal
-from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
+from fedfuse_ray.privacy.mechanisms.exact import rounded_normal
 from fedfuse_ray.privacy.mechanisms.integers import INTEGER_NOISE
 from fedfuse_ray.privacy.randomness import Randomness, digest_of
 from fedfuse_ray.privacy.secure_aggregation import to_modular
@@ -45,8 +45,7 @@ def noisy_words(sums: Blocks, institution: str, grid: Grid, draws: Randomness) -
         generator = draws.stream("noise share", institution, grid.round, name, message=scaled)
         if grid.is_coarse(name):
             rotated = rotate(vector, grid.rotation(name, grid.round)).astype(np.float64)
-            rotated += gaussian_noise(vector.size, share, generator)
-            integers = np.rint(rotated * units).astype(np.int64)
+            integers = rounded_normal(rotated * units, units * share, generator)
         else:
             draw = INTEGER_NOISE[grid.terms.config.mechanism]
             integers = np.rint(vector.astype(np.float64) * units).astype(np.int64)

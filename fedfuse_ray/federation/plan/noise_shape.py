@@ -12,6 +12,7 @@ from fedfuse_ray.privacy.mechanisms.adaptive_clipping import gradient_noise_mult
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT, assign_groups
 from fedfuse_ray.privacy.mechanisms.gaussian import effective_tolerance, group_noise_stds
 from fedfuse_ray.privacy.mechanisms.integers import IntegerScale, concentrated_terms, integer_scale
+from fedfuse_ray.privacy.mechanisms.rounding import RIPPLE
 
 COUNT = "clipping/count"
 """The pseudo-block in which the unclipped records are counted, under adaptive clipping."""
@@ -40,7 +41,7 @@ class NoiseShape:
         config: The privacy config, its target as an audit left it.
         factors: Each round's factor on the noise multiplier.
         owners: Each block's owners.
-        coordinates: By institution and block, the numbers that are summed; for integer mechanisms.
+        coordinates: By institution and block, the numbers that are summed under masks.
     """
 
     config: PrivacyConfig
@@ -134,6 +135,18 @@ class NoiseShape:
         )
         return max(1, *counts) if self.coordinates else 1
 
+    @property
+    def round_ripple(self) -> float | None:
+        """Gamma of a round: what is charged for rounding shares apart; None where none is."""
+        rounded = self.distributed and self.config.mechanism == "gaussian"
+        return RIPPLE / len(self.factors) if rounded else None
+
+    @cached_property
+    def coordinate_ripple(self) -> float:
+        """Gamma that one coordinate may have in a round: the institution with the most decides."""
+        most = max((sum(own.values()) for own in self.coordinates.values()), default=0)
+        return RIPPLE / len(self.factors) / max(1, most + self.adaptive)
+
     def event(
         self, institution: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
     ) -> PrivacyEvent:
@@ -155,4 +168,5 @@ class NoiseShape:
             unit=self.config.unit,
             rho=rho,
             xi=xi,
+            ripple=self.round_ripple,
         )

@@ -16,6 +16,7 @@ from fedfuse_ray.federation.plan.noise_shape import COUNT, NoiseShape, Release
 from fedfuse_ray.federation.plan.participants import Participant
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 from fedfuse_ray.privacy.mechanisms.clipping import JOINT
+from fedfuse_ray.privacy.mechanisms.rounding import ripple
 from fedfuse_ray.privacy.mechanisms.sampling import sampling_rate, steps_per_epoch
 
 COUNT_UNITS = 1024
@@ -137,6 +138,38 @@ class PrivacyTerms(NoiseShape):
         reach = COUNT_UNITS * (records / 2.0 + 12.0 * self.adaptive_stds(sigma)[1]) + 1.0
         return self._fitting(math.ceil(math.log2(2.0 * reach + 1.0)), f"a count of {records}")
 
+    def check_fine_grids(self, codec: str) -> None:
+        """Refuse noise so weak that it does not smooth a fine grid, as its charge assumes.
+
+        Raises:
+            InputError: Rounding could give away more than is charged for it.
+        """
+        if self.round_ripple is None:
+            return
+        spread = self.config.adaptive_budget.spread if self.spends_adaptively else 1.0
+        sigma = min(r.noise_multiplier for r in self.releases.values()) * min(self.factors) / spread
+        deviations = [(self.shares(b), d) for b, d in self._fine_deviations(codec, sigma).items()]
+        if any(ripple(n, d) > self.coordinate_ripple for n, d in deviations):
+            raise InputError(
+                "privacy.noise_multiplier",
+                f"{sigma:.3g}",
+                "is so little noise that integers would show through it; add noise, or lower "
+                "privacy.target_epsilon",
+            )
+
+    def _fine_deviations(self, codec: str, sigma: float) -> dict[str, float]:
+        """Return one share's least standard deviation in units of its fine grid, by block."""
+        gradient, count = self.adaptive_stds(sigma) if self.adaptive else (sigma, 0.0)
+        found = {COUNT: COUNT_UNITS * count} if self.adaptive else {}
+        if codec == "fp32":
+            norms, stds = self.clip_norms, self.noise_stds(gradient)
+            for block, group in self.groups(tuple(self.owners)).items():
+                scale = self.scales[group]
+                if self.adaptive:  # the norm may shrink, the grid stays
+                    scale = replace(scale, clip_norm=scale.clip_norm / MOST_GROWTH)
+                found[block] = stds[group] / norms[group] * scale.l2
+        return {block: std / math.sqrt(self.shares(block)) for block, std in found.items()}
+
     def _fitting(self, bits: int, what: str) -> int:
         if bits > _WIDEST_MODULUS:
             raise InputError(
@@ -175,7 +208,9 @@ def make_terms(
     shape.groups(())  # a group without blocks, or a block without a group, is said before training
     releases = {p.name: _release(experiment, p, shape) for p in participants}
     parts = (shape.config, shape.factors, shape.owners, shape.coordinates)
-    return PrivacyTerms(*parts, releases=releases, audit=audit)
+    terms = PrivacyTerms(*parts, releases=releases, audit=audit)
+    terms.check_fine_grids(experiment.compression.codec)
+    return terms
 
 
 def _release(experiment: Experiment, participant: Participant, shape: NoiseShape) -> Release:
@@ -199,6 +234,7 @@ def _release(experiment: Experiment, participant: Participant, shape: NoiseShape
             steps * seen,
             shape.factors[:seen],
             config.accountant,
+            (shape.round_ripple or 0.0) * len(shape.factors),
         )
     else:
         whose = Release(1.0, rate, steps)

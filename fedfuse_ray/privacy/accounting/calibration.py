@@ -100,10 +100,12 @@ def calibrate_noise_multiplier(
     steps: int,
     factors: tuple[float, ...] = (1.0,),
     accountant: str = "pld",
+    ripple: float = 0.0,
 ) -> float:
     """Return sigma for `steps` Gaussian releases at a Poisson `sampling_rate`; see `calibrate`.
 
-    The factors are a schedule of multiples of sigma, in equal shares of `steps`.
+    The factors are a schedule of multiples of sigma, in equal shares of `steps`. The ripple is that
+    of all releases together, as rounding leaves it (`mechanisms/rounding.py`).
 
     Raises:
         InputError: A value out of bounds, or `steps` is no multiple of the schedule's length.
@@ -113,11 +115,13 @@ def calibrate_noise_multiplier(
     """
     if steps < 1 or not factors or steps % len(factors):
         raise InputError("steps", steps, f"use a positive multiple of {max(1, len(factors))}")
-    share = steps // len(factors)
+    share, each = steps // len(factors), ripple / steps or None
 
     def releases(sigma: float) -> list[PrivacyEvent]:
         return [
-            PrivacyEvent(0, "any", (), "gaussian", sigma * factor, sampling_rate, share)
+            PrivacyEvent(
+                0, "any", (), "gaussian", sigma * factor, sampling_rate, share, ripple=each
+            )
             for factor in factors
         ]
 

@@ -27,9 +27,9 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy.accounting import renyi
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
-Release = tuple[float, float, float, float]
-"""(noise multiplier, rho, xi, sampling rate): rho and xi are 0 for the Gaussian, sigma is 0 for
-discrete mechanisms."""
+Release = tuple[float, float, float, float, float]
+"""(noise multiplier, rho, xi, ripple, sampling rate): rho and xi are 0 for the Gaussian, sigma and
+ripple are 0 for discrete mechanisms."""
 
 Composition = tuple[tuple[Release, int], ...]
 """Distinct releases with the number of times each was made, in order of first appearance."""
@@ -44,7 +44,7 @@ def compose(events: Iterable[PrivacyEvent], onto: Composition = ()) -> Compositi
 
 def _release(event: PrivacyEvent) -> Release:
     sigma = event.noise_multiplier if event.mechanism == "gaussian" else 0.0
-    return sigma, event.rho or 0.0, event.xi or 0.0, event.sampling_rate
+    return sigma, event.rho or 0.0, event.xi or 0.0, event.ripple or 0.0, event.sampling_rate
 
 
 def _added(onto: Composition, releases: Iterable[tuple[Release, int]]) -> Composition:
@@ -109,6 +109,10 @@ def epsilon_of(composition: Composition, delta: float, accountant: str = "pld") 
     """Return the epsilon of a composition; see `epsilon`."""
     if not 0.0 < delta < 1.0:
         raise InputError("privacy.delta", delta, "use a probability above 0 and below 1")
+    gamma = math.fsum(n * ripple for (*_, ripple, _), n in composition)
+    if gamma > 0.0:
+        smooth = tuple(((*terms, 0.0, rate), n) for (*terms, _, rate), n in composition)
+        return rippled(epsilon_of(smooth, delta * math.exp(-gamma), accountant), gamma)
     if any(sigma == 0.0 for (sigma, *_), _ in composition):
         return renyi.epsilon(composition, delta)
     if accountant == "rdp":
@@ -121,6 +125,15 @@ def epsilon_of(composition: Composition, delta: float, accountant: str = "pld") 
             return 0.0
         return float(gaussian_mechanism.get_epsilon_gaussian(full_batch, delta))
     return _pld_epsilon(sampled, full_batch, delta)
+
+
+def rippled(epsilon: float, gamma: float) -> float:
+    """Return what releases cost whose laws lie within exp(+-gamma) of releases that cost epsilon.
+
+    The latter are to be accounted at a delta that is smaller by the factor exp(-gamma):
+    P(A) <= e^g Q(A) <= e^g (e^eps Q'(A) + delta) <= e^(eps + 2g) P'(A) + e^g delta.
+    """
+    return epsilon + 2.0 * gamma
 
 
 Sampled = tuple[tuple[float, float, int], ...]

@@ -45,6 +45,9 @@ class PrivacyEvent:
         rho: Discrete mechanisms only: the release's Renyi divergence of order alpha is at most
             xi + rho * alpha (concentrated DP).
         xi: See `rho`.
+        ripple: Of the Gaussian under secure aggregation: gamma, how far the logarithm of the law of
+            what is sent may lie from that of a Gaussian release that is rounded afterwards
+            (docs/proofs.md).
         observer: Who sees the release, one of `OBSERVERS`; null is everybody. What two observers
             see is not composed.
 
@@ -63,6 +66,7 @@ class PrivacyEvent:
     rho: float | None = None
     xi: float | None = None
     observer: str | None = None
+    ripple: float | None = None
 
     def __post_init__(self) -> None:
         discrete = self.mechanism != "gaussian"
@@ -76,6 +80,11 @@ class PrivacyEvent:
             ("observer", self.observer in (None, *OBSERVERS), f"use one of {OBSERVERS}, or none"),
             ("rho", _given(self.rho) == discrete, "give it for discrete mechanisms, and only then"),
             ("xi", _given(self.xi) == discrete, "give it for discrete mechanisms, and only then"),
+            (
+                "ripple",
+                self.ripple is None or (_given(self.ripple) and not discrete),
+                "give a number from 0, for the Gaussian only",
+            ),
         )
         for name, holds, remedy in rules:
             if not holds:
@@ -166,7 +175,9 @@ def to_dp_event(events: Iterable[PrivacyEvent]) -> object:
     """Return the events as one `dp_accounting.ComposedDpEvent`, for any outside accountant.
 
     Equal releases are folded into `SelfComposedDpEvent`s. Discrete mechanisms become `ZCDpEvent`s
-    with their proved terms.
+    with their proved terms. The ripple has no such event: where (epsilon, delta) is what an
+    accountant gives, the whole costs (epsilon + 2 gamma, delta exp(gamma)), gamma being the sum of
+    ripples.
 
     Raises:
         InputError: Two observers see different events; give those of one.

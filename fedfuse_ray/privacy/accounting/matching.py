@@ -17,7 +17,10 @@ from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
 _RELATIVE = 1e-6
 """How far a number may differ that another version of the accountant calibrates again."""
-_FIELDS = ("mechanism", "unit", "count", "blocks", "sampling_rate", "noise_multiplier", "rho", "xi")
+_FIELDS = (
+    *("mechanism", "unit", "count", "blocks", "sampling_rate", "noise_multiplier"),
+    *("rho", "xi", "ripple"),
+)
 
 Key = tuple[int, str]
 """Round and institution."""

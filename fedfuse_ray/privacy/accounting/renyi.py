@@ -39,24 +39,33 @@ _LARGEST_AMPLIFIED = 256.0
 
 
 def epsilon(
-    composition: tuple[tuple[tuple[float, float, float, float], int], ...],
+    composition: tuple[tuple[tuple[float, float, float, float, float], int], ...],
     delta: float,
     orders: Curve = ORDERS,
 ) -> float:
-    """Return the epsilon of releases (sigma, rho, xi, sampling rate) with counts.
+    """Return the epsilon of releases (sigma, rho, xi, ripple, sampling rate) with counts.
 
-    Curves are taken at `ORDERS` or `FINE`; discrete releases, whose sigma is 0, need `ORDERS`.
+    Ripples are left to the caller. Curves are taken at `ORDERS` or `FINE`; discrete releases,
+    whose sigma is 0, need `ORDERS`.
 
     Formal guarantees: Renyi curves add under adaptive composition; the conversion is the one of
     Canonne, Kamath and Steinke (2020, arXiv 2004.00010, proposition 12).
     """
     total = np.zeros_like(orders)
-    for (sigma, rho, xi, rate), count in composition:
+    for (sigma, rho, xi, _, rate), count in composition:
         step = _gaussian(sigma, rate, orders is FINE) if sigma > 0.0 else amplified(rho, xi, rate)
         total += count * step
     finite = np.isfinite(total)
     value, _ = compute_epsilon(orders[finite], total[finite], delta)
     return max(0.0, float(value))
+
+
+def of_ripple(gamma: float, orders: Curve) -> Curve:
+    """Return what a release's Renyi divergences exceed those of a release within exp(+-gamma) by.
+
+    The integral of P^a P'^(1-a) is at most exp((2a - 1) gamma) times that of Q^a Q'^(1-a).
+    """
+    return gamma * (2.0 * orders - 1.0) / (orders - 1.0)
 
 
 @lru_cache(maxsize=1024)

@@ -4,15 +4,15 @@ What each one guarantees:
 
 | mechanism         | shares add up to              | guarantee of the sum                        |
 |-------------------|-------------------------------|---------------------------------------------|
-| rounded Gaussian  | about a Gaussian              | accounted as the Gaussian before rounding;  |
-|                   |                               | not proved for the rounded sum              |
+| rounded Gaussian  | a rounded Gaussian, up to a   | that of the Gaussian, and the ripple:       |
+|                   | known ripple                  | docs/proofs.md (`rounding.py`)              |
 | Skellam           | a Skellam, exactly            | Renyi: Agarwal et al., 2021, arXiv          |
 |                   |                               | 2110.04995, corollary 3.6                   |
 | discrete Gaussian | nearly a discrete Gaussian    | concentrated DP: Kairouz et al., 2021,      |
 |                   |                               | arXiv 2102.06387, proposition 14            |
 
-Both proofs speak of integer sums, so sensitivities are those *after* scaling and rounding
-(`IntegerScale`), and they must be calibrated to.
+On the fine grid, where noise is added to integers, sensitivities are those *after* scaling and
+rounding (`IntegerScale`), and noise must be calibrated to them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.privacy.mechanisms.exact import LARGEST_STD, rounded_normal
 
 Integers = npt.NDArray[np.int64]
-
-_LARGEST_STD = 2.0**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +127,8 @@ def _smaller(one: tuple[float, float], other: tuple[float, float]) -> tuple[floa
 
 
 def rounded_gaussian(size: int, std: float, generator: np.random.Generator) -> Integers:
-    """Return Gaussian noise rounded to the nearest integer, int64 [size]."""
-    return np.rint(generator.normal(0.0, _checked(std), size)).astype(np.int64)
+    """Return Gaussian noise rounded to the nearest integer, int64 [size], sampled exactly."""
+    return rounded_normal(np.zeros(size), std, generator)
 
 
 def skellam(size: int, std: float, generator: np.random.Generator) -> Integers:
@@ -170,6 +169,6 @@ INTEGER_NOISE: dict[str, Callable[[int, float, np.random.Generator], Integers]] 
 
 
 def _checked(std: float) -> float:
-    if not 0.0 < std <= _LARGEST_STD:
+    if not 0.0 < std <= LARGEST_STD:
         raise InputError("noise", std, "standard deviation above 0 and at most 2^30 units")
     return std

@@ -182,10 +182,11 @@ def _orders(compositions: Sequence[Composition]) -> renyi.Curve:
 
 
 def _curve(composition: Composition, fine: bool) -> renyi.Curve:
-    total: renyi.Curve = np.zeros(len(_FINE if fine else renyi.ORDERS))
-    for (sigma, rho, xi, rate), count in composition:
+    orders = _FINE if fine else renyi.ORDERS
+    total: renyi.Curve = np.zeros(len(orders))
+    for (sigma, rho, xi, ripple, rate), count in composition:
         step = _gaussian(sigma, rate, fine) if sigma > 0.0 else renyi.amplified(rho, xi, rate)
-        total = total + count * step
+        total = total + count * (step + renyi.of_ripple(ripple, orders))
     return total
 
 

@@ -22,7 +22,7 @@ ADAPTIVE = "privacy.adaptive_clipping.enabled=true"
 _KINDS = {
     "fine": (FINE,),
     "coarse": (COARSE,),
-    # The coarse grid is nearly none, so that decoded noise is not rounded.
+    # A coarse grid that is nearly none, so that decoded noise is not rounded.
     "exact": (COARSE, "compression.rounding_step=0.01"),
 }
 
@@ -44,8 +44,14 @@ def plan_on(grid):
 
 
 def silence(monkeypatch, coarse_noise):
-    """Put another sampler in both grids' places."""
-    monkeypatch.setattr(secure_integers, "gaussian_noise", coarse_noise)
+    """Put another sampler, of noise in units of the grid, in both grids' places."""
+    monkeypatch.setattr(
+        secure_integers,
+        "rounded_normal",
+        lambda centres, std, generator: np.rint(
+            centres + coarse_noise(centres.size, std, generator)
+        ).astype(np.int64),
+    )
     monkeypatch.setitem(
         INTEGER_NOISE,
         "gaussian",

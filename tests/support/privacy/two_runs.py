@@ -118,8 +118,9 @@ def _silence() -> Iterator[None]:
         return np.zeros(size, np.float32)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (integers, private_gradients, transforms):
+        for module in (private_gradients, transforms):
             patch.setattr(module, "gaussian_noise", nothing)
+        patch.setattr(integers, "rounded_normal", lambda centres, *_: np.rint(centres).astype(int))
         patch.setitem(INTEGER_NOISE, "gaussian", lambda size, *_: np.zeros(size, np.int64))
         yield
 

@@ -54,7 +54,7 @@ def step_of(plan, block):
         group = plan.privacy.groups((block,))[block]
         return 1 / plan.privacy.scales[group].scale
     share = SIGMA * CLIP / math.sqrt(plan.privacy.shares(block))
-    return plan.experiment.compression.rounding_step * share
+    return grid_of(plan, 1).step(block) * share
 
 
 def decodes(plan, inputs, sums, round=1, grid=None):

@@ -54,28 +54,24 @@ def noise_is(plan, expected, released=NOTHING_RELEASED, widened=1.0):
     for block, values in released_noise(plan, released).items():
         owners = len(plan.owners[block])
         std = widened * expected * math.sqrt(owners / plan.privacy.shares(block))
+        if grid_of(plan, 1).is_coarse(block):  # rounding adds a twelfth of the squared step
+            std *= math.sqrt(1 + grid_of(plan, 1).step(block) ** 2 / 12)
         if abs(np.mean((values / std) ** 2) - 1) > 5 * math.sqrt(2 / values.size):
             return False
     return True
 
 
-def rounding(plan):
-    """Return the factor of what rounding adds to a share: a twelfth of the squared grid step."""
-    return math.sqrt(1 + plan.experiment.compression.rounding_step**2 / 12)
-
-
 @pytest.mark.parametrize("kind", ["fine", "coarse", "exact"])
 def test_the_noise_on_the_sum_is_what_is_charged(kind):
     plan = plan_on(kind)
-    widened = 1.01 if kind == "fine" else rounding(plan)
-    assert noise_is(plan, SIGMA * CLIP, widened=widened)
+    assert noise_is(plan, SIGMA * CLIP, widened=1.01 if kind == "fine" else 1.0)
 
 
 @pytest.mark.parametrize("kind", ["fine", "coarse"])
 def test_noise_divided_by_the_root_of_fifteen_is_caught(kind, monkeypatch):
     plan = plan_on(kind)
     silence(monkeypatch, lambda size, std, draws: gaussian_noise(size, std / 15**0.5, draws))
-    assert not noise_is(plan, SIGMA * CLIP, widened=1.01 if kind == "fine" else rounding(plan))
+    assert not noise_is(plan, SIGMA * CLIP, widened=1.01 if kind == "fine" else 1.0)
 
 
 @pytest.mark.parametrize("kind", ["fine", "coarse"])
@@ -86,7 +82,7 @@ def test_one_block_without_noise_is_caught(kind, monkeypatch):
         monkeypatch,
         lambda size, std, draws: gaussian_noise(size, 0.0 if size == bare else std, draws),
     )
-    assert not noise_is(plan, SIGMA * CLIP, widened=1.01 if kind == "fine" else rounding(plan))
+    assert not noise_is(plan, SIGMA * CLIP, widened=1.01 if kind == "fine" else 1.0)
 
 
 def test_a_schedule_scales_the_noise_of_its_round():
@@ -112,7 +108,7 @@ def test_the_factor_that_was_broadcast_scales_the_noise_of_its_round(codec):
         released = Released(noise_factor=factor)
         (event,) = plan.privacy.events("med-01", ("fusion",), 1, factor)
         assert event.noise_multiplier == SIGMA * factor
-        widened = 1.01 if codec == FINE else rounding(plan)
+        widened = 1.01 if codec == FINE else 1.0
         assert noise_is(plan, event.noise_multiplier * CLIP, released, widened)
         # Negative control: noise that the factor did not reach is not what is charged.
         assert not noise_is(plan, SIGMA * CLIP, released, widened)
