@@ -30,8 +30,9 @@ BENCHMARKS = (
     "soak",
     "sweep",
     "adaptive_privacy",
+    "correlated_noise",
 )
-HEAVY = ("memory", "compression", "network", "soak", "adaptive_privacy")
+HEAVY = ("memory", "compression", "network", "soak", "adaptive_privacy", "correlated_noise")
 
 
 def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:
