@@ -30,9 +30,18 @@ BENCHMARKS = (
     "soak",
     "sweep",
     "adaptive_privacy",
+    "correlated_noise",
     "integer_noise",
 )
-HEAVY = ("memory", "compression", "network", "soak", "adaptive_privacy", "integer_noise")
+HEAVY = (
+    "memory",
+    "compression",
+    "network",
+    "soak",
+    "adaptive_privacy",
+    "correlated_noise",
+    "integer_noise",
+)
 
 
 def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:

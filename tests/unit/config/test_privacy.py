@@ -44,6 +44,7 @@ def test_every_mode_names_its_unit_and_adversary(mode, unit):
         ({"tolerated_dropouts": -1}, "tolerated_dropouts"),
         ({"target_epsilon": -1.0}, "target_epsilon"),
         ({"noise_schedule": [1.0, 0.0]}, "noise_schedule"),
+        ({"noise_schedule": "banded"}, "should be 'constant' or 'adaptive'"),
         ({"mechanism": "laplace"}, "mechanism"),
         ({"adaptive_clipping": {"count_noise": 0.5}}, "count_noise"),
         ({"mode": "record-local", "target_epsilon": 1, "mechanism": "skellam"}, "mechanism"),

@@ -57,6 +57,7 @@ def verdicts(latest: Any, baseline: Any) -> list[str]:
         "network",
         "encryption",
         pytest.param("adaptive_privacy", marks=pytest.mark.slow),
+        pytest.param("correlated_noise", marks=pytest.mark.slow),
     ],
 )
 def test_library_benchmarks_run(name: str, tmp_path: Path) -> None:
