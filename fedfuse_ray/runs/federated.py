@@ -72,6 +72,7 @@ def _conclude(ongoing: Ongoing, charging: Charging, done: int) -> Summary:
     digest = executor.sha256()
     fp32_bytes = fp32_uplink_bytes(plan, executor.block_sizes())
     total = plan.experiment.training.rounds
+    ongoing.seal.append(charging.charge_scores(done))
     scores = final_scores(plan, executor.evaluate(total, final_views(plan)))
     ongoing.store.write_evaluation(evaluation(plan, scores))
     summary = summarise(plan, scores, ongoing.store.tables(), digest, fp32_bytes)

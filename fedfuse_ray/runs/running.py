@@ -49,6 +49,7 @@ def run(
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
     feasibility.check_records(experiment)
+    feasibility.check_scores(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")

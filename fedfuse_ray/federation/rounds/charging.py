@@ -64,6 +64,21 @@ class Charging:
             self.account = self.account.charge(events)
         return events
 
+    def charge_scores(self, round: int) -> list[PrivacyEvent]:
+        """Charge the final scores on institutions' own records; returns what is new of that.
+
+        Whoever scores a model again, after a crash or a resume, repeats the release that is in the
+        ledger already.
+
+        Args:
+            round: The last that was run.
+        """
+        events = self.plan.scores.events(round)
+        if self.account is None or (events and events[0] in self.account.ledger.events):
+            return []
+        self.account = self.account.charge(events)
+        return events
+
     @property
     def epsilon(self) -> float | None:
         """The largest epsilon so far; None where nothing is private."""
