@@ -58,13 +58,15 @@ def _continued(folder: Path) -> tuple[Sweep, SweepStore]:
 def _begun(source: Path, settings: list[str], folder: Path) -> tuple[Sweep, SweepStore]:
     """Validate every point, then lay the folder out; Ray has not been started yet."""
     from fedfuse_ray.studies.sweeping.loading import load_sweep
-    from fedfuse_ray.studies.sweeping.points import expand
+    from fedfuse_ray.studies.sweeping.points import check_scores, expand
     from fedfuse_ray.studies.sweeping.store import SweepStore
     from fedfuse_ray.studies.sweeping.tracking import check_extras
 
     sweep, store = load_sweep(source, settings), SweepStore(folder)
     check_extras(sweep)
-    store.start(sweep, expand(sweep))
+    points = expand(sweep)
+    check_scores(sweep, points)
+    store.start(sweep, points)
     return sweep, store
 
 
