@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fedfuse_ray.report.schema import Evaluation, PrivacySummary, Source, Summary
 
 PUBLIC = "public test set"
-NOISED = "with noise, charged"
+NOISED = "noised, charged"
 SHOWN = "shown without noise"
 LEFT_OUT = "private, left out"
 
@@ -25,7 +25,17 @@ def domain_badge(summary: Summary, evaluation: Evaluation, domain: str) -> str:
 
 def scores_badge(summary: Summary, evaluation: Evaluation) -> str:
     """Return what protects scores of all domains together: the least of them."""
-    found = {domain_badge(summary, evaluation, domain) for domain in evaluation.domains}
+    return _least(domain_badge(summary, evaluation, domain) for domain in evaluation.domains)
+
+
+def curves_badge(summary: Summary, evaluation: Evaluation) -> str:
+    """Return what protects scores of each round or institution, where none are with noise."""
+    shown = (domain_badge(summary, evaluation, domain) for domain in evaluation.domains)
+    return _least(badge for badge in shown if badge != NOISED)
+
+
+def _least(badges: Iterable[str]) -> str:
+    found = set(badges)
     return next((badge for badge in _WEAKEST if badge in found), "")
 
 

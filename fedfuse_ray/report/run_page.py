@@ -114,7 +114,7 @@ def _learning(run: RunResult, charts: Charts) -> Section:
     told, privacy = _TEXTS["learning"], run.summary.privacy
     private = privacy.scores == "private"
     figure = figures.convergence(run.rounds, private=private)
-    badge = protection.scores_badge(run.summary, run.evaluation)
+    badge = protection.curves_badge(run.summary, run.evaluation)
     if privacy.private and not private:
         badge = protection.SHOWN
     caption = told["private" if private else "caption"]
@@ -126,8 +126,12 @@ def _scores(run: RunResult, charts: Charts) -> Section:
         "by_domain": figures.accuracy_by_domain(run.summary),
         "by_institution": figures.accuracy_by_institution(run.evaluation),
     }
-    told, badge = _TEXTS["scores"], protection.scores_badge(run.summary, run.evaluation)
-    parts = [charts.add(f, told[name], badge=badge) for name, f in drawn.items()]
+    told, scored = _TEXTS["scores"], (run.summary, run.evaluation)
+    badges = {
+        "by_domain": protection.scores_badge(*scored),
+        "by_institution": protection.curves_badge(*scored),
+    }
+    parts = [charts.add(f, told[name], badge=badges[name]) for name, f in drawn.items()]
     return section(_TEXTS, "scores", parts)
 
 
@@ -135,14 +139,17 @@ def _modalities(run: RunResult, charts: Charts) -> Section:
     told, evaluation = _TEXTS["modalities"], run.evaluation
     tiles = {"shown": figures.accuracy_by_view, "weights": figures.attention}
     badges = {d: protection.domain_badge(run.summary, evaluation, d) for d in evaluation.domains}
-    parts = [
-        Group(
-            [charts.add(draw(d, evaluation), told[name], badge=b) for d, b in badges.items()],
-            "",
-            "tiles",
-        )
-        for name, draw in tiles.items()
-    ]
+    parts = []
+    for name, draw in tiles.items():
+        drawn = [
+            charts.add(
+                draw(domain, evaluation),
+                told["noised" if entry.source == "noised" else name],
+                badge=badges[domain],
+            )
+            for domain, entry in evaluation.domains.items()
+        ]
+        parts.append(Group(drawn, "", "tiles"))
     alone = sorted(run.summary.accuracy_by_modality.items(), key=lambda entry: -entry[1])
     if rows := [(name, percent(value)) for name, value in alone]:
         table = Table(("modality", "accuracy"), rows)

@@ -89,7 +89,7 @@ def score_terms(
     """Return how an experiment's models are scored.
 
     Raises:
-        InputError: Scores would have to be released with noise that hides no institution.
+        InputError: Scores would have to be released with noise that hides less than the unit.
     """
     private = experiment.privacy.hides_scores
     public = {name: index.public_tests(name) for name in index.domains}
@@ -122,9 +122,10 @@ def no_public_test(experiment: Experiment, domain: str, place: str = "institutio
     return InputError(
         place,
         domain,
-        f"all test specimens of the domain are held by its institutions, and under privacy.mode="
-        f"{experiment.privacy.mode} no noise hides an institution in a score; leave institution "
-        "empty in rows of a test set that the consortium shares, or set privacy.scores=shown",
+        "all test specimens of the domain are held by its institutions, and noise on a score hides "
+        f"one specimen, not the whole {experiment.privacy.unit} that privacy.mode="
+        f"{experiment.privacy.mode} protects; leave institution empty in rows of a test set that "
+        "the consortium shares, or set privacy.scores=shown",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedfuse_ray import cli
 from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan import paradigms
@@ -88,7 +89,7 @@ def test_what_is_released_is_the_noised_headline_alone(original):
         assert set(run.institutions[column].to_pylist()) == {None}
     assert run.summary.privacy.noised == ("medical",)
     page = (original / "report.html").read_text()
-    assert "with noise, charged" in page
+    assert "noised, charged" in page
     assert "shown without noise" in page  # the wall clock
 
 
@@ -194,3 +195,18 @@ def test_a_search_that_stops_early_needs_scores_that_may_be_shown(manifest, tmp_
     assert "institution" in error
     assert "a search that stops no trial early" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands_say_what_is_noised(manifest, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    settings = [word for text in SMALL for word in ("--set", text)]
+    arguments = ["run", str(manifest), "--paradigm", "fedfuse", *settings, "--out", out]
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "noised, charged: medical" in printed
+    rounds = [line for line in printed.splitlines() if "round 2/2" in line]
+    assert rounds
+    assert not any("accuracy" in line for line in rounds)
+    assert cli.main(["verify", out]) == 0
+    assert cli.main(["data", "describe", str(manifest)]) == 0
+    assert "30 test specimens at institutions" in capsys.readouterr().out

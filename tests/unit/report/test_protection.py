@@ -65,6 +65,8 @@ def test_each_figure_says_what_protects_it(tmp_path):
     assert PUBLIC in heading(page, "medical: confusion matrix")
     assert NOISED in heading(page, "materials: confusion matrix")
     assert NOISED in heading(page, "Accuracy by domain")  # the least of all domains
+    assert PUBLIC in heading(page, "Accuracy by round")  # which has no noised ones
+    assert PUBLIC in heading(page, "Accuracy by institution")
     assert f'<dd class="badge">{PUBLIC}</dd>' in page
     assert f'<dd class="badge">{NOISED}</dd>' in page
     assert "What protects each figure of this page" in page
