@@ -26,13 +26,16 @@ def train_federation(ongoing: Ongoing, *, resume: bool) -> Summary:
     """
     path = _last_checkpoint(ongoing) if resume else None
     done = checkpoints.round_of(path) if path else 0
+    rescored = False
     if resume:
+        known = read_ledger(ongoing.store.path(LEDGER))
+        rescored = any(event.records and event.round > done for event in known)
         ongoing.progress.stage(f"Continuing after round {done}")
         ongoing.seal.rewind(done)
         ongoing.store.truncate(done)
     ongoing.executor.load(path, ongoing.checkpoints)
     earlier = read_ledger(ongoing.store.path(LEDGER)) if resume else None
-    charging = Charging.open(ongoing.plan, earlier)
+    charging = Charging.open(ongoing.plan, earlier, rescored=rescored)
     done = _train(ongoing, charging, done)
     return _conclude(ongoing, charging, done)
 

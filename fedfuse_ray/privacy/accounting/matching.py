@@ -44,9 +44,9 @@ class Latitude:
 
     @property
     def of_scores(self) -> Latitude:
-        """The same for releases that are made once, with noise of a fixed size."""
+        """The same for scores, whose noise no schedule scales."""
         unknown = self.unknown | ({"noise_multiplier"} if "rho" in self.unknown else set())
-        return Latitude(more_noise=self.more_noise, unknown=unknown)
+        return Latitude(again=self.again, more_noise=self.more_noise, unknown=unknown)
 
     @property
     def least(self) -> float:

@@ -13,6 +13,7 @@ from fedfuse_ray import cli
 from fedfuse_ray.config import load
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan import paradigms
+from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.privacy.accounting.budget import Account
 from fedfuse_ray.privacy.accounting.calibration import calibrate_noise_multiplier
 from fedfuse_ray.privacy.accounting.ledger import Ledger, read_ledger
@@ -210,3 +211,12 @@ def test_the_commands_say_what_is_noised(manifest, tmp_path, capsys):
     assert cli.main(["verify", out]) == 0
     assert cli.main(["data", "describe", str(manifest)]) == 0
     assert "30 test specimens at institutions" in capsys.readouterr().out
+
+
+def test_scores_of_a_last_round_that_is_run_anew_are_charged_for_both_models(manifest):
+    plan = plan_of(paradigms.resolve(experiment_of(manifest)))
+    first = [e for p in plan.participants for e in plan.terms.events(p.name, (), 2)]
+    for times, rescored, charged in ((1, True, 3), (2, False, 3), (2, True, 6)):
+        charging = Charging(plan, Account(1e-5, None, Ledger(tuple(first * times))), rescored)
+        assert len(charging.charge_scores(2)) == charged
+        assert charging.charge_scores(2) == []

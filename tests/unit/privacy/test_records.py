@@ -68,11 +68,11 @@ def test_an_outside_accountant_is_given_one_part_at_a_time():
         to_dp_event([release(3.0), release(3.0, "test")])
 
 
-def test_scores_are_matched_once_and_never_scaled():
+def test_scores_are_matched_and_never_scaled():
     wanted = [release(3.0, "test")]
     allowed = Latitude(again=True, spread=1.5, rounds=3, unknown=frozenset({"rho"})).of_scores
     assert match([release(3.0, "test")], wanted, allowed) == {}
-    exact = Latitude(again=True, spread=1.5, rounds=3).of_scores
+    exact = Latitude(spread=1.5, rounds=3).of_scores
     for found in ([], [*wanted, *wanted], [release(2.9, "test")]):
         with pytest.raises(FedfuseError):
             match(found, wanted, exact)
