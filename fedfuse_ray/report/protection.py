@@ -65,9 +65,15 @@ def facts(summary: Summary, evaluation: Evaluation) -> list[tuple[str, str]]:
         ("attention weights", _of_attention(summary, evaluation)),
         ("training losses, validation accuracies", own),
         ("epsilon", "follows from settings and public sizes"),
-        ("bytes and simulated seconds", "follow from messages and public sizes"),
+        ("steps, bytes and simulated seconds", _of_traffic(summary.privacy)),
         ("wall-clock seconds", SHOWN),
     ]
+
+
+def _of_traffic(privacy: PrivacySummary) -> str:
+    if privacy.mode == "client":
+        return f"{SHOWN}: they tell who was sampled, and of updates before noise"
+    return "follow from messages and public sizes"
 
 
 def _of_attention(summary: Summary, evaluation: Evaluation) -> str:

@@ -22,11 +22,11 @@ from tests.support.pages.report_sample import (
 SOURCES = {"medical": "public", "materials": "noised", "environmental": "public"}
 
 
-def write_private(folder, sources=SOURCES, scores="private"):
+def write_private(folder, sources=SOURCES, scores="private", mode="record-distributed"):
     """Write a private run's folder, scored on so much of each domain's test set."""
     noised = [name for name, source in sources.items() if source == "noised"]
     told, tree = summary("fedfuse", rounds=3, private=True), evaluation()
-    told["privacy"] |= {"scores": scores, "noised": noised}
+    told["privacy"] |= {"scores": scores, "noised": noised, "mode": mode}
     for name, source in sources.items():
         tree["domains"][name]["source"] = source
     for domain in noised:
@@ -95,6 +95,12 @@ def test_a_test_set_that_only_institutions_hold_has_no_curve(tmp_path):
     page = write_private(tmp_path, dict.fromkeys(SOURCES, "noised"))
     assert "Scored once, at the end" in page
     assert "Left out: it would tell" in page
+
+
+def test_traffic_of_a_trusted_server_is_not_called_protected(tmp_path):
+    public = dict.fromkeys(SOURCES, "public")
+    assert "they tell who was sampled" in write_private(tmp_path / "a", public, mode="client")
+    assert "they tell who was sampled" not in write_private(tmp_path / "b", public)
 
 
 def test_shown_figures_are_marked_as_such(tmp_path):
