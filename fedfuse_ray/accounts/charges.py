@@ -21,13 +21,16 @@ _ROUNDING = 1e-9
 def fold(events: Iterable[PrivacyEvent]) -> Charges:
     """Return events as charges, in order of first appearance.
 
+    Whether a release was of records to train on or to validate on is not kept: a record may be one
+    in this run and the other in the next, so a unit is charged for both.
+
     >>> event = PrivacyEvent(1, "a", ("head",), "gaussian", 2.0)
     >>> [(c.noise_multiplier, c.count) for c in fold([event, event])]
     [(2.0, 2)]
     """
     counts: dict[PrivacyEvent, int] = {}
     for event in events:
-        key = replace(event, round=0, institution="", blocks=(), count=1)
+        key = replace(event, round=0, institution="", blocks=(), records=None, count=1)
         counts[key] = counts.get(key, 0) + event.count
     return tuple(replace(key, count=count) for key, count in counts.items())
 

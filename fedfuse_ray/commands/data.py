@@ -57,6 +57,13 @@ def describe_command(
     if summary.held_out:
         names = ", ".join(summary.held_out)
         console.print(f"15% of train held out for validation at: {names}", highlight=False)
+    if held := sum(summary.header.held.values()):
+        console.print(
+            f"{held} test specimens at institutions: a private run is scored on the others alone, "
+            "or with noise in a domain that has no others",
+            markup=False,
+            highlight=False,
+        )
     if summary.shared:
         console.print(
             f"{len(summary.shared)} specimens at several institutions, as {summary.shared[0]}: "

@@ -76,13 +76,14 @@ def _begun(
     """Validate every point, then lay the folder out; Ray has not been started yet."""
     from fedfuse_ray.studies.sweeping.account import check_points
     from fedfuse_ray.studies.sweeping.loading import load_sweep
-    from fedfuse_ray.studies.sweeping.points import expand
+    from fedfuse_ray.studies.sweeping.points import check_scores, expand
     from fedfuse_ray.studies.sweeping.store import SweepStore
     from fedfuse_ray.studies.sweeping.tracking import check_extras
 
     sweep, store = load_sweep(source, settings), SweepStore(folder)
     check_extras(sweep)
     points = expand(sweep)
+    check_scores(sweep, points)
     check_points([(p.experiment, store.trials / p.name) for p in points], store.folder, terms)
     store.start(sweep, points)
     return sweep, store

@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from fedfuse_ray.config.settings.data import ManifestData, PhantomData
 from fedfuse_ray.config.settings.institutions import InstitutionConfig
 from fedfuse_ray.data.index import DatasetIndex, index_of, read_index
@@ -76,9 +78,29 @@ class Dataset:
 
     def test(self, domain: str, part: int = 0, parts: int = 1) -> Specimens:
         """Return one of `parts` contiguous parts of a domain's test set."""
-        count = self.index.test[domain]
+        return self._tests(domain, self.index.test[domain], part, parts)
+
+    def public_test(self, domain: str, part: int = 0, parts: int = 1) -> Specimens:
+        """Return one of `parts` contiguous parts of the test specimens that no institution holds.
+
+        That may be none.
+        """
+        return self._tests(domain, self.index.public_tests(domain), part, parts)
+
+    def _tests(self, domain: str, count: int, part: int, parts: int) -> Specimens:
         rows = (part * count // parts, (part + 1) * count // parts)
         return read_table(_table(self.folder, "test", domain), rows)
+
+    def held_test(self, institutions: Sequence[str]) -> Specimens:
+        """Return the test specimens that some institutions of one domain hold."""
+        infos = self.index.institutions
+        domain = infos[institutions[0]].domain
+        whole = read_table(_table(self.folder, "test", domain))
+        holders = [""] * self.index.public_tests(domain)
+        for name, info in infos.items():
+            if info.domain == domain:
+                holders += [name] * self.index.held.get(name, 0)
+        return select(whole, np.flatnonzero(np.isin(holders, list(institutions))))
 
 
 def prepare(

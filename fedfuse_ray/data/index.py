@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedfuse_ray.data.specimens import DomainInfo, Header, InstitutionInfo, Shape
@@ -22,6 +22,8 @@ class DatasetIndex:
         test: Number of test specimens of each domain.
         digest: Of all training specimens, hex; "" where they are only counted. It is not public: it
             tells whether somebody has the same data.
+        held: How many test specimens each institution holds, where it holds any; the others are the
+            consortium's, and public.
     """
 
     domains: dict[str, DomainInfo]
@@ -29,6 +31,13 @@ class DatasetIndex:
     shapes: dict[str, Shape]
     test: dict[str, int]
     digest: str = ""
+    held: dict[str, int] = field(default_factory=dict)
+
+    def public_tests(self, domain: str) -> int:
+        """Return how many specimens of a domain's test set no institution holds."""
+        return self.test[domain] - sum(
+            count for name, count in self.held.items() if self.institutions[name].domain == domain
+        )
 
 
 def index_of(header: Header, counts: Mapping[tuple[str, str], int]) -> DatasetIndex:
@@ -59,6 +68,7 @@ def index_of(header: Header, counts: Mapping[tuple[str, str], int]) -> DatasetIn
         institutions=institutions,
         shapes=header.shapes,
         test={domain: counts["test", domain] for domain in header.domains},
+        held=dict(header.held),
     )
 
 
@@ -77,4 +87,5 @@ def read_index(path: Path) -> DatasetIndex:
         shapes={name: tuple(shape) for name, shape in tree["shapes"].items()},
         test=tree["test"],
         digest=tree["digest"],
+        held=tree.get("held", {}),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -65,19 +65,22 @@ class Header:
         domains: The domains by name.
         institutions: Domain and owned modalities of each institution, in the federation's order.
         shapes: The shape of each modality.
+        held: How many test specimens each institution holds; the others are the consortium's.
     """
 
     domains: dict[str, DomainInfo]
     institutions: dict[str, tuple[str, tuple[str, ...]]]
     shapes: dict[str, Shape]
+    held: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Part:
     """A batch of a table: an institution's train or validation split, or a domain's test set.
 
-    Several parts of one split and owner (for `test` the domain) are written in order. `keys` are
-    those of the images' source bytes (`records`), [N, M]; None where the specimens are generated.
+    Several parts of one split and owner (for `test` the domain) are written in order. In a test set
+    the consortium's specimens come first, then those that institutions hold, in their order. `keys`
+    are those of the images' source bytes (`records`), [N, M]; None where specimens are generated.
     """
 
     split: Split

@@ -8,6 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from fedfuse_ray.report import protection
 from fedfuse_ray.report.comparison import relative_to_centralized
 from fedfuse_ray.report.figures.comparison import domains_of
 from fedfuse_ray.report.schema import OVERALL, Summary
@@ -84,6 +85,8 @@ def _costs(summary: Summary) -> list[tuple[str, str, str]]:
     at = f"at delta {privacy.delta:g}" if privacy.private and privacy.delta is not None else ""
     told = epsilon(privacy)
     rows = [("epsilon" if privacy.private else "privacy", told, at)]
+    if privacy.private:
+        rows.append(("scores", privacy.scores or "shown", protection.told(privacy)))
     if summary.rounds:
         saving = times_fewer(sent.fp32_uplink_bytes_per_round, sent.uplink_bytes_per_round)
         rows += [

@@ -32,11 +32,12 @@ Link: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True)
 class Card:
-    """A key number: its name, its value, and a quiet line below."""
+    """A key number: its name, its value, a quiet line below, and what protects it."""
 
     name: str
     value: str
     note: str = ""
+    badge: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Items:
 class Chart:
     """A chart's place; without a name it is empty, and `message` says why.
 
+    The badge says what protects the figures in it.
     A `wide` chart is scrolled on a screen that is too narrow for what stands side by side in it.
     """
 
@@ -125,6 +127,7 @@ class Chart:
     height: int = 0
     wide: bool = False
     message: str = ""
+    badge: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class Charts:
 
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, figure: go.Figure, caption: str, *, wide: bool = False) -> Chart:
+    def add(self, figure: go.Figure, caption: str, *, wide: bool = False, badge: str = "") -> Chart:
         """Return a chart's place; an empty chart becomes its message.
 
         The figure's title becomes the heading, which wraps where plotly's would be cut. `wide` is
@@ -198,7 +201,7 @@ class Charts:
         plain["layout"] |= {"title": None, "template": None}
         plain["layout"]["margin"]["t"] = 8
         self.figures[name] = plain
-        return Chart(title, caption, name, int(figure.layout.height), wide)
+        return Chart(title, caption, name, int(figure.layout.height), wide, badge=badge)
 
 
 def document(page: Page, charts: Charts) -> str:

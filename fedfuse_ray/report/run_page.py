@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from fedfuse_ray.files import write_text
-from fedfuse_ray.report import figures
+from fedfuse_ray.report import figures, protection
 from fedfuse_ray.report.communication import communication
 from fedfuse_ray.report.page import (
     Card,
@@ -25,7 +25,7 @@ from fedfuse_ray.report.page import (
     section,
     texts_of,
 )
-from fedfuse_ray.report.schema import OVERALL, Summary
+from fedfuse_ray.report.schema import OVERALL, Evaluation, Summary
 from fedfuse_ray.report.store import RunResult, read_run
 from fedfuse_ray.report.units import (
     epsilon,
@@ -70,17 +70,19 @@ def run_page(run: RunResult) -> str:
         kicker=f"fedfuse_ray run of preset {summary.preset}",
         heading=summary.paradigm,
         lead=_lead(run),
-        cards=tuple(key_numbers(summary)),
+        cards=tuple(key_numbers(summary, run.evaluation)),
         links=sections,
     )
     return document(page, charts)
 
 
-def key_numbers(summary: Summary) -> Iterator[Card]:
+def key_numbers(summary: Summary, evaluation: Evaluation) -> Iterator[Card]:
     """Yield the numbers that a reader looks for first."""
-    yield Card("Accuracy, overall", *_scored(summary, OVERALL))
+    badge = protection.scores_badge(summary, evaluation)
+    yield Card("Accuracy, overall", *_scored(summary, OVERALL), badge)
     for domain in summary.domains:
-        yield Card(f"Accuracy, {domain}", *_scored(summary, domain))
+        badge = protection.domain_badge(summary, evaluation, domain)
+        yield Card(f"Accuracy, {domain}", *_scored(summary, domain), badge)
     privacy, sent, time = summary.privacy, summary.communication, summary.time
     if privacy.private and privacy.delta is not None:
         note = f"at delta {privacy.delta:g}"
@@ -113,8 +115,14 @@ def _lead(run: RunResult) -> str:
 
 
 def _learning(run: RunResult, charts: Charts) -> Section:
-    caption = _TEXTS["learning"]["caption"]
-    return section(_TEXTS, "learning", [charts.add(figures.convergence(run.rounds), caption)])
+    told, privacy = _TEXTS["learning"], run.summary.privacy
+    private = privacy.scores == "private"
+    figure = figures.convergence(run.rounds, private=private)
+    badge = protection.curves_badge(run.summary, run.evaluation)
+    if privacy.private and not private:
+        badge = protection.SHOWN
+    caption = told["private" if private else "caption"]
+    return section(_TEXTS, "learning", [charts.add(figure, caption, badge=badge)])
 
 
 def _scores(run: RunResult, charts: Charts) -> Section:
@@ -122,19 +130,30 @@ def _scores(run: RunResult, charts: Charts) -> Section:
         "by_domain": figures.accuracy_by_domain(run.summary),
         "by_institution": figures.accuracy_by_institution(run.evaluation),
     }
-    told = _TEXTS["scores"]
-    return section(_TEXTS, "scores", [charts.add(f, told[name]) for name, f in drawn.items()])
+    told, scored = _TEXTS["scores"], (run.summary, run.evaluation)
+    badges = {
+        "by_domain": protection.scores_badge(*scored),
+        "by_institution": protection.curves_badge(*scored),
+    }
+    parts = [charts.add(f, told[name], badge=badges[name]) for name, f in drawn.items()]
+    return section(_TEXTS, "scores", parts)
 
 
 def _modalities(run: RunResult, charts: Charts) -> Section:
     told, evaluation = _TEXTS["modalities"], run.evaluation
     tiles = {"shown": figures.accuracy_by_view, "weights": figures.attention}
-    parts = [
-        Group(
-            [charts.add(draw(d, evaluation), told[name]) for d in evaluation.domains], "", "tiles"
-        )
-        for name, draw in tiles.items()
-    ]
+    badges = {d: protection.domain_badge(run.summary, evaluation, d) for d in evaluation.domains}
+    parts = []
+    for name, draw in tiles.items():
+        drawn = [
+            charts.add(
+                draw(domain, evaluation),
+                told["noised" if entry.source == "noised" else name],
+                badge=badges[domain],
+            )
+            for domain, entry in evaluation.domains.items()
+        ]
+        parts.append(Group(drawn, "", "tiles"))
     alone = sorted(run.summary.accuracy_by_modality.items(), key=lambda entry: -entry[1])
     if rows := [(name, percent(value)) for name, value in alone]:
         table = Table(("modality", "accuracy"), rows)
@@ -147,7 +166,11 @@ def _errors(run: RunResult, charts: Charts) -> Section:
     for domain, entry in run.evaluation.domains.items():
         shown = " + ".join(entry.widest.modalities) if entry.widest else "nothing"
         caption = f"{entry.specimens:,} test specimens, the model shown {shown}."
-        parts.append(charts.add(figures.confusion_matrix(domain, run.evaluation), caption))
+        if entry.source == "noised":
+            caption += f" {_TEXTS['errors']['noised']}"
+        badge = protection.domain_badge(run.summary, run.evaluation, domain)
+        drawn = figures.confusion_matrix(domain, run.evaluation)
+        parts.append(charts.add(drawn, caption, badge=badge))
     return section(_TEXTS, "errors", [Group(parts, kind="tiles")])
 
 
@@ -171,7 +194,13 @@ def _privacy(run: RunResult, charts: Charts) -> Section:
         (name.replace("_", " "), plain(value))
         for name, value in privacy.model_dump(exclude={"epsilon_by_institution"}).items()
     ]
-    parts = [*_total(run), charts.add(figure, told["caption"]), Group([Facts(pairs)])]
+    kinds = protection.facts(run.summary, run.evaluation)
+    parts: list[Part] = [
+        *_total(run),
+        charts.add(figure, told["caption"]),
+        Group([Facts(pairs)]),
+        Group([Facts(kinds)], "What protects each figure of this page", "details"),
+    ]
     if own := [(name, f"{e:.3f}") for name, e in privacy.epsilon_by_institution.items()]:
         table = Table(("institution", "epsilon"), own)
         parts.append(Group([table], "Epsilon by institution", "details"))

@@ -6,7 +6,7 @@ meets a missing key.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -16,6 +16,7 @@ from fedfuse_ray.report.rows import RoundRow as RoundRow
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
+Source = Literal["all", "public", "noised"]
 Seconds = Annotated[float, Field(ge=0.0)]
 
 OVERALL = "overall"
@@ -42,6 +43,10 @@ class PrivacySummary(Config):
         total_runs: How many these are.
         unprotected_runs: How many runs showed something of the same records without noise, which no
             epsilon covers.
+        scores: Whether figures from institutions' own records are `private` or `shown`; not written
+            without a guarantee.
+        noised: The domains whose scores are of institutions' own records, released with noise that
+            is charged; not written without any.
     """
 
     mode: str
@@ -58,6 +63,8 @@ class PrivacySummary(Config):
     total_epsilon: Annotated[float, Field(ge=0.0)] | None = None
     total_runs: Count = 0
     unprotected_runs: Count = 0
+    scores: Literal["private", "shown"] | None = None
+    noised: tuple[str, ...] = ()
 
     @property
     def private(self) -> bool:
@@ -67,8 +74,9 @@ class PrivacySummary(Config):
     @model_serializer(mode="wrap")
     def _only_the_contracts_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = write(self)
-        if self.audit is None:
-            del tree["audit"]
+        for name in ("audit", "scores", "noised"):
+            if not getattr(self, name):
+                del tree[name]
         return tree
 
     @model_validator(mode="after")
@@ -149,11 +157,17 @@ class ViewEvaluation(Config):
 
 
 class DomainEvaluation(Config):
-    """One domain's test set: its classes, its size, the scores by modalities shown."""
+    """One domain's test set: its classes, its size, the scores by modalities shown.
+
+    `source` says what is scored: specimens that are `public`; `all`, of which institutions hold
+    some; or what institutions hold, `noised`. Counts with noise are likely ones, not what was
+    counted.
+    """
 
     classes: list[str]
     specimens: Count
     views: list[ViewEvaluation]
+    source: Source = "all"
 
     @model_validator(mode="after")
     def _confusions_are_square(self) -> DomainEvaluation:
@@ -171,11 +185,16 @@ class DomainEvaluation(Config):
 
 
 class InstitutionEvaluation(Config):
-    """An institution's score on its domain's test set with the modalities that it owns."""
+    """An institution's score on its domain's test set with the modalities that it owns.
+
+    The accuracy is null where that is private; `held` is how many of the specimens that are scored
+    with noise it holds.
+    """
 
     domain: str
     modalities: tuple[str, ...]
-    accuracy: Fraction
+    accuracy: Fraction | None
+    held: Count = 0
 
 
 class Evaluation(Config):

@@ -32,7 +32,10 @@ def check_charges(folder: Path, ledger: Ledger, rounds: int, *, finished: bool) 
     if rounds > total:
         raise FedfuseError(f"all institutions, round {rounds}: run, expected {total} rounds")
     charged = rounds + _unfinished(wanted, ledger, rounds, finished=finished)
-    again = match(ledger, wanted.events(range(1, charged + 1)), wanted.allowed)
+    trained = [event for event in ledger if event.records is None]
+    again = match(trained, wanted.events(range(1, charged + 1)), wanted.allowed)
+    scores = [event for event in ledger if event.records is not None]
+    match(scores, wanted.plan.scores.events(rounds) if finished else (), wanted.allowed.of_scores)
     if finished and rounds < total:
         _check_end(wanted, ledger, rounds)
     who = len(wanted.plan.participants)
@@ -46,7 +49,7 @@ def _unfinished(wanted: Expected, ledger: Ledger, rounds: int, *, finished: bool
 
     A search gave the run up, or noise drawn anew would have exceeded the budget.
     """
-    last = max((event.round for event in ledger), default=0)
+    last = max((event.round for event in ledger if event.records is None), default=0)
     total = wanted.plan.experiment.training.rounds
     may = wanted.allowed.again or not finished
     return int(may and last == rounds + 1 <= total)

@@ -27,12 +27,14 @@ def evaluation(plan: Plan, scores: FinalScores) -> schema.Evaluation:
                 )
                 for view in scores.views[domain]
             ],
+            source=plan.scores.sources[domain],
         )
     institutions = {
         name: schema.InstitutionEvaluation(
             domain=plan.by_name[name].domain,
             modalities=plan.by_name[name].modalities,
             accuracy=value,
+            held=plan.scores.held.get(name, 0),
         )
         for name, value in scores.institutions.items()
     }

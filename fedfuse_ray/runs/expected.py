@@ -83,6 +83,7 @@ def expected(folder: Path) -> Expected:
         index, experiment = _from_tables(experiment, table, folder)
         unknown = _unknown(experiment)
         told = f"sizes are those of {_TABLE}"
+        told += f", and of held test sets those of {_EVALUATION}" if index.held else ""
         unchecked.append(f"{told}; {', '.join(sorted(unknown))} not compared" if unknown else told)
     plan = make_plan(experiment, index, pooled=pooled)
     _check_table(plan, table)
@@ -143,7 +144,7 @@ def _manifest(experiment: Experiment, table: Sizes) -> DatasetIndex | None:
     if any(institutions.get(name) != info for name, info in table.items()):
         return None
     tests = {domain: counts.get((domain, "test"), 1) for domain in header.domains}
-    return DatasetIndex(header.domains, institutions, header.shapes, tests)
+    return DatasetIndex(header.domains, institutions, header.shapes, tests, held=header.held)
 
 
 def _tabled(folder: Path) -> dict[str, InstitutionInfo]:
@@ -192,7 +193,14 @@ def _from_tables(
     domains = {name: _domain(experiment, evaluation, name, owned[name]) for name in owned}
     image: Shape = (1, data.image_size, data.image_size)
     shapes = {m: image for d in domains.values() for m in d.modalities}
-    return DatasetIndex(domains, institutions, shapes, dict.fromkeys(domains, 1)), experiment
+    tests = {name: _scored(evaluation, name) for name in domains}
+    held = {name: info.held for name, info in evaluation.institutions.items() if info.held}
+    return DatasetIndex(domains, institutions, shapes, tests, held=held), experiment
+
+
+def _scored(evaluation: Evaluation, domain: str) -> int:
+    scored = evaluation.domains.get(domain)
+    return scored.specimens if scored else 1
 
 
 def _domain(

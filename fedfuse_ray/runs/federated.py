@@ -26,14 +26,17 @@ def train_federation(ongoing: Ongoing, *, resume: bool) -> Summary:
     """
     path = _last_checkpoint(ongoing) if resume else None
     done = checkpoints.round_of(path) if path else 0
+    rescored = False
     if resume:
+        known = read_ledger(ongoing.store.path(LEDGER))
+        rescored = any(event.records and event.round > done for event in known)
         ongoing.progress.stage(f"Continuing after round {done}")
         ongoing.seal.rewind(done)
         ongoing.store.truncate(done)
     ongoing.executor.load(path, ongoing.checkpoints)
     earlier = read_ledger(ongoing.store.path(LEDGER)) if resume else None
     ongoing.entry.continues(earlier or ())
-    charging = Charging.open(ongoing.plan, earlier)
+    charging = Charging.open(ongoing.plan, earlier, rescored=rescored)
     done = _train(ongoing, charging, done)
     return _conclude(ongoing, charging, done)
 
@@ -80,6 +83,7 @@ def _conclude(ongoing: Ongoing, charging: Charging, done: int) -> Summary:
     digest = executor.sha256()
     fp32_bytes = fp32_uplink_bytes(plan, executor.block_sizes())
     total = plan.experiment.training.rounds
+    ongoing.seal.append(charging.charge_scores(done))
     scores = final_scores(plan, executor.evaluate(total, final_views(plan)))
     ongoing.store.write_evaluation(evaluation(plan, scores))
     summary = summarise(plan, scores, ongoing.store.tables(), digest, fp32_bytes)

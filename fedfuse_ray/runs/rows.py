@@ -26,13 +26,12 @@ def round_rows(
     outcome = finished.outcome
     records = outcome.records
     scored = round_scores(plan, finished.scores) if finished.scores else {}
-    f1 = round_scores(plan, finished.scores, macro_f1)[OVERALL] if finished.scores else None
+    f1 = round_scores(plan, finished.scores, macro_f1).get(OVERALL) if finished.scores else None
     validation = {s.name: s.correct / s.total for s in finished.scores or () if s.total}
     trained = [r for r in records if r.steps and r.institution not in outcome.dropouts]
-    specimens = [plan.by_name[r.institution].specimens for r in trained]
     row = RoundRow(
         round=finished.number,
-        loss=float(np.average([r.loss for r in trained], weights=specimens)) if trained else None,
+        loss=_mean_loss(plan, trained),
         seconds=finished.seconds,
         train_seconds=outcome.train_seconds,
         aggregate_seconds=outcome.aggregate_seconds,
@@ -50,6 +49,15 @@ def round_rows(
         validation_accuracy=validation_accuracy(finished.scores or ()),
     )
     return row, _institution_rows(plan, finished, validation, epsilons)
+
+
+def _mean_loss(plan: Plan, trained: Sequence[TrainRecord]) -> float | None:
+    """Return the mean weighted by specimens; None where nobody tells it."""
+    told = [(r.loss, plan.by_name[r.institution].specimens) for r in trained if r.loss is not None]
+    if not told:
+        return None
+    losses, specimens = zip(*told, strict=True)
+    return float(np.average(losses, weights=specimens))
 
 
 def _institution_rows(

@@ -55,6 +55,7 @@ def run(
     experiment = paradigms.resolve(experiment)
     feasibility.check_records(experiment)
     kept = _account(experiment, out, account or AccountTerms(), resume=resume)
+    feasibility.check_scores(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")

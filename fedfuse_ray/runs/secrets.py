@@ -7,9 +7,11 @@ from pathlib import Path
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.errors import FedfuseError, InputError
+from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.privacy.randomness import Randomness, secret
 
 FILE = "privacy_secret"
+_LEDGER = "privacy_ledger.jsonl"
 _FIELD = "privacy.randomness"
 
 
@@ -22,7 +24,8 @@ def randomness_of(experiment: Experiment, folder: Path, *, resume: bool) -> Rand
         resume: The run goes on, with the root that it began with.
 
     Raises:
-        InputError: The root of an interrupted run is gone: noise can't be drawn as it was.
+        InputError: The root of an interrupted run is gone, or of one that has ended and that
+            released scores with noise: it can't be drawn as it was.
     """
     if experiment.privacy.randomness != "secret" or not experiment.privacy.enabled:
         return None
@@ -35,7 +38,14 @@ def randomness_of(experiment: Experiment, folder: Path, *, resume: bool) -> Rand
         except FedfuseError as error:
             raise InputError(_FIELD, path, f"{error}; start the run again") from None
     if (folder / "summary.json").is_file():
-        return secret()  # the run has ended: nothing is drawn any more
+        if any(event.records for event in read_ledger(folder / _LEDGER)):
+            raise InputError(
+                _FIELD,
+                path,
+                "the run has ended, and the noise on its scores can't be drawn again as it was; "
+                "keep its results, or start it again",
+            )
+        return secret()  # nothing is drawn any more
     raise InputError(_FIELD, path, "the run's secret is gone, so it can't go on; start it again")
 
 

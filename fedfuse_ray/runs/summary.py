@@ -99,6 +99,8 @@ def privacy_summary(
         unit=terms.config.unit,
         adversary=paradigms.adversary(plan.experiment),
         audit=terms.audit,
+        scores=terms.config.scores,
+        noised=tuple(name for name in plan.spec.domains if name in plan.scores.noised),
     )
 
 

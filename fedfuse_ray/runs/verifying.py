@@ -201,7 +201,9 @@ def _epsilon(folder: _Folder) -> str:
     account = Account.open(settings["delta"], None, folder.ledger, accountant)
     claims: dict[str, tuple[float | None, float]] = {}
     if folder.rounds:
-        done = Ledger(tuple(e for e in folder.ledger if e.round <= len(folder.rounds)))
+        # Final scores are charged after the last row was written.
+        trained = (e for e in folder.ledger if e.records is None)
+        done = Ledger(tuple(e for e in trained if e.round <= len(folder.rounds)))
         spent = Account.open(settings["delta"], None, done, accountant).epsilon
         claims["rounds.parquet"] = (folder.rounds[-1]["epsilon"], spent)
     if folder.statement.state == "finished":

@@ -70,6 +70,9 @@ class PrivacyConfig(Config):
             configuration, the data and what each release protects, so that a run can be repeated
             by, and is protected only against those who do not have, its seed; or `secret`, from the
             operating system, kept beside the run until it ends and then forgotten.
+        scores: Of figures that are computed from institutions' own records, such as training losses
+            and validation accuracies: `private` leaves them out, or releases them with noise that
+            the ledger is charged for; `shown` shows them as they are, which no epsilon covers.
     """
 
     mode: PrivacyMode = "none"
@@ -91,6 +94,7 @@ class PrivacyConfig(Config):
     uplink_exposures: int | None = Field(None, ge=1)
     secure_aggregation: SecureAggregationConfig = SecureAggregationConfig()
     randomness: Literal["derived", "secret"] = "derived"
+    scores: Literal["private", "shown"] = "private"
 
     @property
     def enabled(self) -> bool:
@@ -101,6 +105,11 @@ class PrivacyConfig(Config):
     def unit(self) -> str:
         """Whose presence is hidden: `record`, `institution` or `none`."""
         return _UNITS[self.mode]
+
+    @property
+    def hides_scores(self) -> bool:
+        """Whether figures computed from institutions' own records are left out, or noised."""
+        return self.enabled and self.scores == "private"
 
     @property
     def colluding(self) -> int:

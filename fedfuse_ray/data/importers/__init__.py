@@ -16,7 +16,14 @@ from pathlib import Path
 
 from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data.importers import reading
-from fedfuse_ray.data.importers.checks import Shared, shared_specimens, split_of, verify
+from fedfuse_ray.data.importers.checks import (
+    Shared,
+    held_tests,
+    shared_specimens,
+    shared_tests,
+    split_of,
+    verify,
+)
 from fedfuse_ray.data.importers.convert import import_folder, import_medmnist, import_to_manifest
 from fedfuse_ray.data.importers.layout import Layout, arrange
 from fedfuse_ray.data.importers.manifest import read_csv, read_parquet
@@ -31,6 +38,7 @@ __all__ = [
     "Summary",
     "check",
     "fingerprint",
+    "held",
     "import_folder",
     "import_medmnist",
     "import_to_manifest",
@@ -135,6 +143,21 @@ def shared(data: ManifestData) -> tuple[Shared, ...]:
     return shared_specimens(table)
 
 
+def held(data: ManifestData) -> tuple[dict[str, str], tuple[Shared, ...]]:
+    """Return which test sets institutions hold among themselves; no image is looked at.
+
+    Returns:
+        By domain, where the first test row stands, of those whose test rows all have an owner; and
+        the test specimens that several institutions hold.
+
+    Raises:
+        InputError: The manifest can't be read.
+    """
+    table = _load(data)
+    table.images.close()
+    return held_tests(table), shared_tests(table)
+
+
 def fingerprint(data: ManifestData) -> str:
     """Return a digest that changes when the manifest or an image file beside it does.
 
@@ -166,7 +189,8 @@ def _open(data: ManifestData, seed: int) -> tuple[Table, Layout, Header]:
     except BaseException:
         table.images.close()
         raise
-    return table, layout, Header(layout.domains, layout.institutions, shapes)
+    header = Header(layout.domains, layout.institutions, shapes, layout.held)
+    return table, layout, header
 
 
 def _load(data: ManifestData) -> Table:

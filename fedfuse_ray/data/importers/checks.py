@@ -20,12 +20,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Shared:
-    """A specimen that several institutions train on.
+    """A specimen that several institutions hold.
 
     Attributes:
         specimen: Its id.
         domain: Its domain.
-        institutions: Who trains on it, in order of first appearance.
+        institutions: Who holds it, in order of first appearance.
         place: Where the second one's first row stands.
     """
 
@@ -61,9 +61,30 @@ def shared_specimens(table: Table) -> tuple[Shared, ...]:
     That breaks no rule: hospitals may share a patient. But whatever each institution's epsilon is,
     such a specimen's own is larger.
     """
+    return _shared(table, "train")
+
+
+def held_tests(table: Table) -> dict[str, str]:
+    """Return where the first test row stands of each domain whose test rows all have an owner."""
+    public: set[str] = set()
+    first: dict[str, str] = {}
+    for i, row in enumerate(table.rows):
+        if SPLITS.get(row.split.lower()) == "test":
+            first.setdefault(row.domain, table.where(i))
+            if not row.institution:
+                public.add(row.domain)
+    return {domain: place for domain, place in first.items() if domain not in public}
+
+
+def shared_tests(table: Table) -> tuple[Shared, ...]:
+    """Return the test specimens that several institutions hold, in order of appearance."""
+    return _shared(table, "test")
+
+
+def _shared(table: Table, split: str) -> tuple[Shared, ...]:
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for i, row in enumerate(table.rows):
-        if SPLITS.get(row.split.lower()) == "train" and row.institution:
+        if SPLITS.get(row.split.lower()) == split and row.institution:
             rows.setdefault((row.domain, row.specimen), {}).setdefault(row.institution, i)
     return tuple(
         Shared(specimen, domain, tuple(owners), table.where(list(owners.values())[1]))

@@ -16,11 +16,15 @@ HELD_OUT = 0.15
 
 @dataclass(frozen=True)
 class Specimen:
-    """One specimen of a part: its class index in the domain, and modality to index of row."""
+    """One specimen of a part: its class index in the domain, and modality to index of row.
+
+    `holder` is the institution in its rows; "" where the consortium shares it.
+    """
 
     id: str
     label: int
     rows: dict[str, int]
+    holder: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Layout:
             all are numbers, by value.
         institutions: Domain and owned modalities, sorted by name within the domains' order.
         parts: Specimens by (split, owner), in order of first appearance; the owner of `test` is
-            the domain.
+            the domain, and in it the consortium's come first, then those that institutions hold.
         held_out: Institutions without validation rows, whose validation part is held out.
     """
 
@@ -40,6 +44,13 @@ class Layout:
     institutions: dict[str, tuple[str, tuple[str, ...]]]
     parts: dict[tuple[Split, str], list[Specimen]]
     held_out: tuple[str, ...]
+
+    @property
+    def held(self) -> dict[str, int]:
+        """How many test specimens each institution holds, where it holds any."""
+        tests = (s for (split, _), own in self.parts.items() if split == "test" for s in own)
+        counts = Counter(specimen.holder for specimen in tests)
+        return {name: counts[name] for name in self.institutions if counts[name]}
 
 
 def arrange(table: Table, seed: int) -> Layout:
@@ -61,6 +72,9 @@ def arrange(table: Table, seed: int) -> Layout:
         parts["test", domain] = []
     for key, specimen in _specimens(table, domains):
         parts[key].append(specimen)
+    order = {name: index for index, name in enumerate(["", *institutions])}
+    for domain in domains:
+        parts["test", domain].sort(key=lambda specimen: order[specimen.holder])
     held_out = tuple(name for name in institutions if not parts["validation", name])
     for name in held_out:
         kept, taken = hold_out(parts["train", name], seed, name)
@@ -130,7 +144,8 @@ def _specimens(
     for i, row in enumerate(table.rows):
         split = splits[split_of(row)]
         owner = row.domain if split == "test" else row.institution
-        fresh = (split, owner), Specimen(row.specimen, ranks[row.domain][row.label], {})
+        rank = ranks[row.domain][row.label]
+        fresh = (split, owner), Specimen(row.specimen, rank, {}, row.institution)
         key = (row.domain, row.specimen, row.institution)
         found.setdefault(key, fresh)[1].rows[row.modality] = i
     return list(found.values())

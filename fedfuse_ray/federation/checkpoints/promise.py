@@ -153,4 +153,4 @@ def _write(path: Path, memory: Memory) -> None:
     promises = [asdict(promise) for promise in memory.promises]
     for facts in promises:
         del facts["basis"]  # each institution's own
-    write_json(path, {"promises": promises, "epochs": dict(memory.epochs)})
+    write_json(path, {"promises": promises, "epochs": {**memory.epochs}})

@@ -16,6 +16,7 @@ from fedfuse_ray.federation.institution.alone import train_alone
 from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.institution.contrastive import in_round
 from fedfuse_ray.federation.institution.private_gradients import joint_step, run_private_round
+from fedfuse_ray.federation.institution.private_scores import noised
 from fedfuse_ray.federation.institution.tensors import BackboneCache, TensorData, to_tensors
 from fedfuse_ray.federation.institution.training import (
     LocalTraining,
@@ -36,7 +37,7 @@ from fedfuse_ray.federation.strategies import STRATEGIES
 from fedfuse_ray.models.initial import block_sizes
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.network import Work, timing
-from fedfuse_ray.privacy.randomness import Randomness
+from fedfuse_ray.privacy.randomness import Randomness, digest_of
 
 
 def pin_threads() -> None:
@@ -184,7 +185,7 @@ class Institution:
         deadline = network.aggregation.deadline_seconds
         return TrainRecord(
             institution=p.name,
-            loss=result.loss,
+            loss=None if self.plan.scores.private else result.loss,
             steps=result.steps,
             uplink_bytes=sent_bytes,
             downlink_bytes=received_bytes,
@@ -194,13 +195,20 @@ class Institution:
         )
 
     def evaluate(self, weights: Blocks, views: Sequence[View]) -> Scores:
-        """Score weights on this participant's part of the test set, and on its own validation."""
+        """Score weights on this participant's part of the test set, and on its own validation.
+
+        What is private of that is left out; scores on test specimens of its own are noised.
+        """
         with blamed(self.name):
             modalities = self.plan.spec.domains[self.participant.domain]
             net = self._nets.get(self.participant.domain, modalities, self._device)
             net.set_blocks(weights)
-            counted = predict(net, self._test_part, views)
-            return self._scores(counted, self._on_validation(weights))
+            counted = predict(net, self._test_part, views) if views else {}
+            terms = self.plan.scores
+            if self.participant.domain in terms.noised:
+                draws = self.plan.randomness.given(digest_of(weights))
+                counted = noised(counted, terms, draws, self.name)
+            return self._scores(counted, None if terms.private else self._on_validation(weights))
 
     def train_alone(self, views: Sequence[View]) -> Alone:
         """Train until validation stops improving, and score the best weights.
@@ -251,14 +259,14 @@ class Institution:
         view = self.participant.modalities
         return predict(net, self._validation, [view])[view]
 
-    def _scores(self, counted: Mapping[View, Prediction], validation: Prediction) -> Scores:
+    def _scores(self, counted: Mapping[View, Prediction], validation: Prediction | None) -> Scores:
         return Scores(
             name=self.name,
             domain=self.participant.domain,
             confusion={view: p.confusion for view, p in counted.items()},
             attention={view: p.attention for view, p in counted.items()},
-            correct=int(validation.confusion.trace()),
-            total=int(validation.confusion.sum()),
+            correct=int(validation.confusion.trace()) if validation else 0,
+            total=int(validation.confusion.sum()) if validation else 0,
         )
 
     def _tensors(self, specimens: Specimens, tier: str = "") -> TensorData:
@@ -276,5 +284,12 @@ class Institution:
 
     @cached_property
     def _test_part(self) -> TensorData:
-        part, parts = self.plan.test_part(self.participant)
-        return self._tensors(self._dataset.test(self.participant.domain, part, parts))
+        (part, parts), domain = self.plan.test_part(self.participant), self.participant.domain
+        match self.plan.scores.sources[domain]:
+            case "all":
+                specimens = self._dataset.test(domain, part, parts)
+            case "public":
+                specimens = self._dataset.public_test(domain, part, parts)
+            case "noised":
+                specimens = self._dataset.held_test(self.participant.members)
+        return self._tensors(specimens)

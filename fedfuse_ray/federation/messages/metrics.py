@@ -21,11 +21,12 @@ class Scores:
         name: The participant.
         domain: Its domain.
         confusion: For each view, counts [true class, predicted class] over its part of the
-            domain's test set.
+            domain's test set. With noise in it, a count may be below zero.
         attention: For each view, the sum over specimens of the fusion's weights, and how many
             specimens that was: [M + 1].
-        correct: Right answers on its own validation specimens, with its own modalities.
-        total: How many those are.
+        correct: Right answers on its own validation specimens, with its own modalities; 0 where
+            that is private.
+        total: How many those are; 0 where that is private.
     """
 
     name: str
@@ -39,6 +40,38 @@ class Scores:
 def accuracy(confusion: Counts) -> float:
     """Return the fraction on the diagonal."""
     return float(np.trace(confusion) / max(1, confusion.sum()))
+
+
+def plausible(noisy: Counts, total: int | None = None) -> Counts:
+    """Return counts that noise could have been added to, as near as need be.
+
+    None is below zero, and the diagonal keeps its noisy sum, as far as it lies between 0 and the
+    total. So the accuracy stays unbiased, which cutting each cell off at zero would not leave it.
+
+    Args:
+        noisy: Counts with noise, [true class, predicted class].
+        total: Their true sum, where that is public; by default the noisy one.
+
+    >>> plausible(np.array([[7, -2], [1, 1]]), 10)
+    array([[7, 0],
+           [2, 1]])
+    """
+    whole = max(0, int(noisy.sum()) if total is None else total)
+    hits = min(max(0, int(np.trace(noisy))), whole)
+    diagonal = np.eye(len(noisy), dtype=bool)
+    counts = np.zeros_like(noisy)
+    counts[diagonal] = _scaled(noisy[diagonal], hits)
+    counts[~diagonal] = _scaled(noisy[~diagonal], whole - hits)
+    return counts
+
+
+def _scaled(noisy: Counts, total: int) -> Counts:
+    """Return integers of a given sum, in proportion to what is above zero of some others."""
+    shares = np.maximum(noisy, 0).astype(np.float64)
+    if not len(noisy) or not shares.any():
+        shares = np.ones(len(noisy))
+    ends = np.rint(np.cumsum(shares) / shares.sum() * total).astype(np.int64)
+    return np.diff(ends, prepend=0)
 
 
 def macro_f1(confusion: Counts) -> float:

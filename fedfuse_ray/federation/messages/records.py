@@ -20,7 +20,7 @@ class TrainRecord:
 
     Attributes:
         institution: Its name.
-        loss: Mean training loss over the round's steps.
+        loss: Mean training loss over the round's steps; None where it is private.
         steps: Optimizer steps.
         uplink_bytes: Length of what it sent.
         downlink_bytes: Length of what it was sent.
@@ -34,7 +34,7 @@ class TrainRecord:
     """
 
     institution: str
-    loss: float
+    loss: float | None
     steps: int
     uplink_bytes: int
     downlink_bytes: int

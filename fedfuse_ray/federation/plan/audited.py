@@ -5,11 +5,15 @@ to the claim says that attacks are nearly as strong as the guarantee allows. The
 lowered until the attack, scaled in proportion, would just reach the margin. A bound far below the
 claim proves nothing, since a better attack may exist, and changes nothing.
 
+Canaries are made up. The other attacks look at real records without noise, so under
+`privacy.scores: private` nothing that they found decides or says anything.
+
 Formal guarantees: the target is never raised, whatever the file holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -41,12 +45,13 @@ def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, st
         paradigm: What the run trains.
 
     Raises:
-        InputError: The file is no audit of a run alike, or it refutes that run's guarantee.
+        InputError: The file is no audit of a run alike, has no bound that may be used, or refutes
+            that run's guarantee.
     """
     if config.audit is None or config.target_epsilon is None:
         return config, None
     found = _read(config, paradigm)
-    claim, bounds = float(found.epsilon or 0.0), found.lower_bounds
+    claim, bounds = float(found.epsilon or 0.0), _usable(found.lower_bounds, config)
     if bounds.get(_REFUTES, 0.0) > claim:
         raise InputError(
             _FIELD,
@@ -67,6 +72,20 @@ def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, st
         config.model_copy(update={"target_epsilon": target}),
         f"{said}, above the margin of {margin:g}: the target is {target:.4g}, not "
         f"{config.target_epsilon:g}",
+    )
+
+
+def _usable(bounds: Mapping[str, float], config: PrivacyConfig) -> Mapping[str, float]:
+    """Return the bounds that a run may look at."""
+    if not config.hides_scores:
+        return bounds
+    if canaries := {name: b for name, b in bounds.items() if name.startswith(_REFUTES)}:
+        return canaries
+    raise InputError(
+        _FIELD,
+        config.audit,
+        f"holds only what attacks on real records found ({', '.join(bounds)}), which nobody has "
+        "charged; audit with --attacks canaries, or set privacy.scores=shown",
     )
 
 

@@ -9,6 +9,7 @@ from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan.participants import Participant
+from fedfuse_ray.federation.plan.score_terms import no_public_test
 
 
 def check(
@@ -53,6 +54,47 @@ def check_records(experiment: Experiment) -> None:
             f"privacy.mode={privacy.mode} gives the records of one institution; leave all rows of "
             "a specimen at one institution, or set privacy.mode=none",
         )
+
+
+def check_scores(experiment: Experiment, *, each_round: bool = False) -> None:
+    """Refuse scores that can be neither shown nor noised, before anything of a run is touched.
+
+    Args:
+        experiment: The resolved experiment.
+        each_round: Whether somebody needs a score before the end, as a search does that stops
+            trials early.
+
+    Raises:
+        InputError: A domain's test set is held by its institutions alone, and they are what is to
+            be hidden, or several of them hold one specimen, or scores are needed in each round.
+    """
+    data, privacy = experiment.data, experiment.privacy
+    if not privacy.hides_scores or not isinstance(data, ManifestData):
+        return
+    from fedfuse_ray.data.importers import held  # pyarrow
+
+    domains, shared = held(data)
+    for domain, place in domains.items():
+        field = f"{place}, institution"
+        if privacy.unit != "record":
+            raise no_public_test(experiment, domain, field)
+        if each_round:
+            raise InputError(
+                field,
+                domain,
+                "all test specimens of the domain are held by its institutions, so that it has a "
+                "score at the end alone; leave institution empty in rows of a test set that the "
+                "consortium shares, or choose a search that stops no trial early",
+            )
+    for found in shared:
+        if found.domain in domains:
+            raise InputError(
+                f"{found.place}, specimen_id",
+                found.specimen,
+                f"is a test specimen at {' and '.join(found.institutions)}, and would lose more "
+                "than the epsilon that each one's scores are charged; leave it at one institution, "
+                "or set privacy.scores=shown",
+            )
 
 
 def _check_domain_weights(experiment: Experiment, domains: Iterable[str]) -> None:

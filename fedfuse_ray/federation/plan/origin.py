@@ -18,9 +18,12 @@ def facts(
     A run in which one of them differs makes other releases, so it must not share noise with this
     one, not even where both have one root: data may change before a run is resumed, and an audit
     that the configuration names may change how much noise there is. Where and how a run is
-    executed, and where its manifest lies, changes no result, so it is not part of it.
+    executed, and where its manifest lies, changes no result, so it is not part of it. Nor is
+    whether scores are shown, which changes no release of the training.
     """
-    config = experiment.model_dump_json(exclude={"execution": True, "data": {"manifest"}})
+    config = experiment.model_dump_json(
+        exclude={"execution": True, "data": {"manifest"}, "privacy": {"scores"}}
+    )
     yield config.encode()
     yield _package_version().encode()
     yield index.digest.encode()

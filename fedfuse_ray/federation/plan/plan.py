@@ -23,6 +23,7 @@ from fedfuse_ray.federation.plan import feasibility
 from fedfuse_ray.federation.plan.chain import transforms_of
 from fedfuse_ray.federation.plan.origin import facts
 from fedfuse_ray.federation.plan.participants import Participant, who_trains
+from fedfuse_ray.federation.plan.score_terms import ScoreTerms, score_terms
 from fedfuse_ray.federation.plan.terms import PrivacyTerms, make_terms
 from fedfuse_ray.models.spec import ModelSpec
 from fedfuse_ray.network import Work, expected_seconds, resolve
@@ -39,11 +40,11 @@ class Plan:
         experiment: The resolved experiment.
         spec: The network's shape, over all domains.
         participants: In the order in which every sum is taken.
-        test: Number of test specimens by domain.
         classes: Class names by domain.
         randomness: Root of noise, samples, keys and masks.
         privacy: The terms under which the run is private, if it is.
         shapes: Each block's parameter tensors, where a codec sees matrices.
+        scores: What models are scored on, and what that costs.
         mode: How a round exchanges updates: a key of `modes.MODES`.
         session: Drawn anew for every process that runs the federation, so that nothing that was
             signed or encrypted in another one fits.
@@ -52,13 +53,18 @@ class Plan:
     experiment: Experiment
     spec: ModelSpec
     participants: tuple[Participant, ...]
-    test: dict[str, int]
     classes: dict[str, tuple[str, ...]]
     randomness: Randomness
     privacy: PrivacyTerms | None = None
     shapes: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    scores: ScoreTerms = field(default_factory=ScoreTerms)
     mode: str = "plain"
     session: str = field(default_factory=lambda: os.urandom(16).hex(), compare=False)
+
+    @property
+    def test(self) -> Mapping[str, int]:
+        """Return the number of test specimens that are scored, by domain."""
+        return self.scores.specimens
 
     @property
     def terms(self) -> PrivacyTerms:
@@ -231,7 +237,6 @@ def make_plan(
         experiment,
         spec,
         participants,
-        dict(index.test),
         classes,
         randomness or derived(experiment.seed),
         mode=_mode(experiment),
@@ -241,7 +246,8 @@ def make_plan(
         plan = replace(plan, shapes=_shapes(spec))
     terms = make_terms(experiment, participants, plan.owners, lambda: _coordinates(plan))
     draws = plan.randomness.given(*facts(experiment, index, terms))
-    return replace(plan, privacy=terms, randomness=draws)
+    scores = score_terms(experiment, index, participants, terms)
+    return replace(plan, privacy=terms, scores=scores, randomness=draws)
 
 
 def _mode(experiment: Experiment) -> str:

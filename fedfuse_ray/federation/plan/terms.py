@@ -67,7 +67,7 @@ class PrivacyTerms(NoiseShape):
     def as_charged(self, events: Iterable[PrivacyEvent]) -> PrivacyTerms:
         """Return the terms with the noise of a finished run's ledger as their schedule."""
         factors = list(self.factors)
-        for event in events:
+        for event in (e for e in events if e.records is None):
             planned = self.releases[event.institution].noise_multiplier
             factors[event.round - 1] = event.noise_multiplier / planned
         return replace(self, factors=tuple(factors))

@@ -24,13 +24,15 @@ class Charging:
     Attributes:
         plan: The federation's plan.
         account: The account so far; None where nothing is private.
+        rescored: Whether a later model than the one that the run goes on from was scored already.
     """
 
     plan: Plan
     account: Account | None
+    rescored: bool = False
 
     @classmethod
-    def open(cls, plan: Plan, ledger: Ledger | None = None) -> Charging:
+    def open(cls, plan: Plan, ledger: Ledger | None = None, *, rescored: bool = False) -> Charging:
         """Open the account of a run, over an earlier ledger when it is resumed.
 
         Raises:
@@ -47,7 +49,7 @@ class Charging:
 
         config = plan.privacy.config
         account = Account.open(config.delta, config.target_epsilon, ledger, config.accountant)
-        return cls(plan, account)
+        return cls(plan, account, rescored)
 
     def charge(self, round: int, factor: float = 1.0) -> list[PrivacyEvent]:
         """Charge what a round is going to release; returns it, in participants' order.
@@ -62,6 +64,28 @@ class Charging:
         events = _events(self.plan, round, factor)
         if self.account is not None:
             self.account = self.account.charge(events)
+        return events
+
+    def charge_scores(self, round: int) -> list[PrivacyEvent]:
+        """Charge the final scores on institutions' own records; returns what is new of that.
+
+        Whoever scores a model again, after a crash or a resume, repeats the release that is in the
+        ledger already. Where the last round was run again with other noise, the model that was
+        scored before is another one, and both releases are charged.
+
+        Args:
+            round: The last that was run.
+
+        Raises:
+            BudgetSpentError: It would exceed the budget.
+        """
+        events = self.plan.scores.events(round)
+        if self.account is None or not events or events[0] in self.account.ledger.events:
+            return []
+        known = self.account.ledger.of(events[0].institution)
+        if self.rescored and sum(event.round == round for event in known) > 1:
+            events = [*events, *events]
+        self.account = self.account.charge(events)
         return events
 
     @property

@@ -116,20 +116,33 @@ def _charged(
 
 
 def round_views(plan: Plan) -> dict[str, tuple[View, ...]]:
-    """Return what every round is scored on: all modalities, or each alone without fusion."""
+    """Return what every round is scored on: all modalities, or each alone without fusion.
+
+    Scores that are released with noise wait for the end: each release costs.
+    """
+    noised = plan.scores.noised
+    return {d: () if d in noised else _headline_views(plan, d) for d in plan.spec.domains}
+
+
+def _headline_views(plan: Plan, domain: str) -> tuple[View, ...]:
+    modalities = plan.spec.domains[domain]
     if plan.spec.config.fusion == "none":
-        return {d: tuple((m,) for m in ms) for d, ms in plan.spec.domains.items()}
-    return {domain: (modalities,) for domain, modalities in plan.spec.domains.items()}
+        return tuple((m,) for m in modalities)
+    return (modalities,)
 
 
 def final_views(plan: Plan) -> dict[str, tuple[View, ...]]:
     """Return what the final model is scored on: every subset of a domain's modalities.
 
     With more than four modalities only single ones, what institutions own, and all. A model
-    without fusion is shown one modality at a time.
+    without fusion is shown one modality at a time. Scores that are released with noise are those
+    that a domain is known by alone, since each view more would add noise to all.
     """
     views: dict[str, tuple[View, ...]] = {}
     for domain, modalities in plan.spec.domains.items():
+        if domain in plan.scores.noised:
+            views[domain] = _headline_views(plan, domain)
+            continue
         wanted: dict[View, None] = dict.fromkeys((m,) for m in modalities)
         if plan.spec.config.fusion != "none":
             if len(modalities) <= _MOST_FOR_ALL_SUBSETS:

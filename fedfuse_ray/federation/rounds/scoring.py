@@ -15,6 +15,7 @@ from fedfuse_ray.federation.messages.metrics import (
     accuracy,
     macro_f1,
     mean_over_domains,
+    plausible,
     sum_attention,
     sum_confusions,
 )
@@ -30,7 +31,8 @@ class ViewScore:
     Attributes:
         view: The modalities shown.
         confusion: [true class, predicted class].
-        attention: The fusion's mean weight of each of the domain's modalities, or None.
+        attention: The fusion's mean weight of each of the domain's modalities, or None: the fusion
+            has none, or they are private.
     """
 
     view: View
@@ -47,23 +49,44 @@ class FinalScores:
         macro_f1: By domain, and `overall`.
         by_modality: Accuracy of each modality alone.
         views: By domain.
-        institutions: Accuracy of each institution on its domain's test set, shown what it owns.
+        institutions: Accuracy of each institution on its domain's test set, shown what it owns;
+            None where that is private.
     """
 
     accuracy: dict[str, float]
     macro_f1: dict[str, float]
     by_modality: dict[str, float]
     views: dict[str, tuple[ViewScore, ...]]
-    institutions: dict[str, float]
+    institutions: dict[str, float | None]
 
 
 def round_scores(
     plan: Plan, scores: Sequence[Scores], metric: Callable[[Counts], float] = accuracy
 ) -> dict[str, float]:
-    """Return a metric by domain and `overall`: on all modalities, or the mean of single ones."""
-    confusions = sum_confusions(scores)
-    values = {d: _headline(plan, d, confusions[d], metric) for d in plan.spec.domains}
+    """Return a metric by domain and `overall`: on all modalities, or the mean of single ones.
+
+    A domain that was not scored, since that is private before the end, has none; nor has `overall`
+    then.
+    """
+    confusions = {d: views for d, views in _confusions(plan, scores).items() if views}
+    values = {
+        d: _headline(plan, d, confusions[d], metric) for d in plan.spec.domains if d in confusions
+    }
+    if len(values) < len(plan.spec.domains):
+        return values
     return {OVERALL: mean_over_domains(values, plan.test), **values}
+
+
+def _confusions(plan: Plan, scores: Iterable[Scores]) -> dict[str, dict[View, Counts]]:
+    """Return summed counts by domain and view; those with noise in them as likely ones."""
+    confusions = sum_confusions(scores)
+    for domain in plan.scores.noised & confusions.keys():
+        whole = plan.spec.domains[domain]  # no specimen is without all of them
+        confusions[domain] = {
+            view: plausible(counts, plan.test[domain] if view == whole else None)
+            for view, counts in confusions[domain].items()
+        }
+    return confusions
 
 
 def validation_accuracy(scores: Iterable[Scores]) -> float | None:
@@ -75,16 +98,22 @@ def validation_accuracy(scores: Iterable[Scores]) -> float | None:
 
 def final_scores(plan: Plan, scores: Sequence[Scores]) -> FinalScores:
     """Score one global model, from the final views' counts."""
-    confusions, attention = sum_confusions(scores), sum_attention(scores)
+    confusions, attention = _confusions(plan, scores), sum_attention(scores)
+    noised = plan.scores.noised
     views = {
         domain: tuple(
-            ViewScore(view, counts, _attention(plan, attention[domain][view]))
+            ViewScore(
+                view,
+                counts,
+                None if domain in noised else _attention(plan, attention[domain][view]),
+            )
             for view, counts in confusions[domain].items()
         )
         for domain in plan.spec.domains
     }
     institutions = {
-        p.name: _as_owner(plan, confusions[p.domain], p.modalities) for p in plan.participants
+        p.name: None if p.domain in noised else _as_owner(plan, confusions[p.domain], p.modalities)
+        for p in plan.participants
     }
     return FinalScores(
         accuracy=round_scores(plan, scores),

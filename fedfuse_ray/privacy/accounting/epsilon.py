@@ -55,13 +55,23 @@ def _added(onto: Composition, releases: Iterable[tuple[Release, int]]) -> Compos
 
 
 Observed = Mapping[str, Composition]
-"""Compositions by who sees the releases; "" has those that everybody sees."""
+"""Compositions by who sees the releases; "" has those that everybody sees.
+
+Releases of records that nobody trains on stand apart, under `OTHER_RECORDS`: no record is in both
+parts, so the two compose in parallel (McSherry, 2009, doi 10.1145/1559845.1559850).
+"""
+
+OTHER_RECORDS = "records not trained on"
 
 
 def observe(events: Iterable[PrivacyEvent], onto: Observed | None = None) -> Observed:
-    """Fold events by observer, after those of `onto`."""
-    before, apart = onto or {}, grouped(events, lambda event: event.observer or "")
+    """Fold events by observer, those of records not trained on apart, after those of `onto`."""
+    before, apart = onto or {}, grouped(events, _part)
     return {**before, **{who: compose(own, before.get(who, ())) for who, own in apart.items()}}
+
+
+def _part(event: PrivacyEvent) -> str:
+    return OTHER_RECORDS if event.records else event.observer or ""
 
 
 def grouped(
@@ -76,12 +86,15 @@ def grouped(
 
 def seen_by(observed: Observed, observer: str) -> Composition:
     """Return what an observer sees: its own releases, after those that everybody sees."""
+    if observer == OTHER_RECORDS:
+        return observed.get(observer, ())
     return _added(observed.get("", ()), observed.get(observer, ()) if observer else ())
 
 
 def observers(observed: Observed) -> list[str]:
-    """Return who sees something of its own; [""] where all releases are seen by everybody."""
-    return sorted(who for who in observed if who) or [""]
+    """Return whose view has an epsilon of its own; "" where all releases are seen by everybody."""
+    apart = [OTHER_RECORDS] if OTHER_RECORDS in observed else []
+    return (sorted(who for who in observed if who and who not in apart) or [""]) + apart
 
 
 def worst(observed: Observed, delta: float, accountant: str = "pld") -> float:
@@ -90,7 +103,7 @@ def worst(observed: Observed, delta: float, accountant: str = "pld") -> float:
 
 
 def epsilon(events: Iterable[PrivacyEvent], delta: float, accountant: str = "pld") -> float:
-    """Return the epsilon of all events together, which must concern one and the same data set.
+    """Return the epsilon of one institution's events together: the largest of any record of it.
 
     The accountant is `pld`, or `rdp` for Renyi DP throughout.
 

@@ -22,6 +22,8 @@ MECHANISMS = ("gaussian", "skellam", "discrete-gaussian")
 UNITS = ("record", "institution")
 OBSERVERS = ("uplink", "downlink")
 """Who sees only one of two ways: an institution's uploads, or what is broadcast."""
+RECORDS = ("test",)
+"""Which of an institution's records a release is of, where not of those that it trains on."""
 _CHAIN = "chain"
 """What a line of the file holds beside its event."""
 
@@ -50,6 +52,8 @@ class PrivacyEvent:
             (docs/proofs.md).
         observer: Who sees the release, one of `OBSERVERS`; null is everybody. What two observers
             see is not composed.
+        records: Of which records the release is, one of `RECORDS`; null is those trained on. No
+            record is of both kinds, so releases of the two are not composed.
 
     Raises:
         InputError: A field that no accountant could interpret.
@@ -67,6 +71,7 @@ class PrivacyEvent:
     xi: float | None = None
     observer: str | None = None
     ripple: float | None = None
+    records: str | None = None
 
     def __post_init__(self) -> None:
         discrete = self.mechanism != "gaussian"
@@ -78,6 +83,7 @@ class PrivacyEvent:
             ("count", self.count >= 1, "an event happened at least once"),
             ("unit", self.unit in UNITS, f"use one of {UNITS}"),
             ("observer", self.observer in (None, *OBSERVERS), f"use one of {OBSERVERS}, or none"),
+            ("records", self.records in (None, *RECORDS), f"use one of {RECORDS}, or none"),
             ("rho", _given(self.rho) == discrete, "give it for discrete mechanisms, and only then"),
             ("xi", _given(self.xi) == discrete, "give it for discrete mechanisms, and only then"),
             (
@@ -180,13 +186,16 @@ def to_dp_event(events: Iterable[PrivacyEvent]) -> object:
     ripples.
 
     Raises:
-        InputError: Two observers see different events; give those of one.
+        InputError: Two observers see different events, or events are of different records; give
+            those of one.
     """
     import dp_accounting
 
     events = tuple(events)
     if len(observers := sorted({e.observer for e in events if e.observer is not None})) > 1:
         raise InputError("privacy_ledger.observer", observers, "give the events of one of them")
+    if len(kinds := sorted({str(e.records) for e in events})) > 1:
+        raise InputError("privacy_ledger.records", kinds, "give the events of one of them")
     counts: dict[tuple[float | None, ...], int] = {}
     for event in events:
         gaussian = event.mechanism == "gaussian"

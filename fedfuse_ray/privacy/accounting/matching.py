@@ -46,6 +46,12 @@ class Latitude:
     unknown: frozenset[str] = frozenset()
 
     @property
+    def of_scores(self) -> Latitude:
+        """The same for scores, whose noise no schedule scales."""
+        unknown = self.unknown | ({"noise_multiplier"} if "rho" in self.unknown else set())
+        return Latitude(again=self.again, more_noise=self.more_noise, unknown=unknown)
+
+    @property
     def least(self) -> float:
         """The smallest factor on the noise."""
         return 1.0 / self.spread if self.spread else 1.0

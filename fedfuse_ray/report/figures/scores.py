@@ -11,6 +11,7 @@ from fedfuse_ray.report import theme
 from fedfuse_ray.report.schema import OVERALL, Evaluation, InstitutionEvaluation, Summary
 
 NOT_EVALUATED = "Not evaluated in this run."
+PRIVATE = "Left out: it would tell of institutions' own specimens."
 _MOST_BARS = 60
 _MOST_CELLS = 12
 
@@ -41,7 +42,10 @@ def accuracy_by_institution(evaluation: Evaluation) -> go.Figure:
     title = "Accuracy by institution"
     if not evaluation.institutions:
         return theme.empty(title, NOT_EVALUATED)
-    if len(evaluation.institutions) > _MOST_BARS:
+    scored = {n: i for n, i in evaluation.institutions.items() if i.accuracy is not None}
+    if not scored:
+        return theme.empty(title, PRIVATE)
+    if len(scored) > _MOST_BARS:
         return _distribution(title, evaluation)
     figure = go.Figure()
     for domain, mark in theme.marks(_domains(evaluation)).items():
@@ -57,9 +61,9 @@ def accuracy_by_institution(evaluation: Evaluation) -> go.Figure:
             marker_color=mark.color,
             hovertemplate=theme.hover("%{customdata}: %{x:.2%}"),
         )
-    tallest = max(theme.line_count(_institution_label(*i)) for i in evaluation.institutions.items())
+    tallest = max(theme.line_count(_institution_label(*i)) for i in scored.items())
     x, y = {**theme.SCORE_AXIS, "title_text": "accuracy"}, theme.category_axis(autorange="reversed")
-    height = 110 + (10 + 16 * tallest) * len(evaluation.institutions)
+    height = 110 + (10 + 16 * tallest) * len(scored)
     # One bar a name: grouped bars would keep an empty place for every other domain.
     return theme.dressed(figure, title, height, x, y, barmode="overlay", bargap=0.3)
 
@@ -92,7 +96,10 @@ def attention(domain: str, evaluation: Evaluation) -> go.Figure:
     entry = evaluation.domains.get(domain)
     views = [(v, v.attention) for v in (entry.views if entry else []) if v.attention is not None]
     if not views:
-        return theme.empty(title, "This run's fusion has no attention weights.")
+        noised = entry is not None and entry.source == "noised"
+        return theme.empty(
+            title, PRIVATE if noised else "This run's fusion has no attention weights."
+        )
     modalities = list(dict.fromkeys(name for _, weights in views for name in weights))
     ordered = sorted(views, key=lambda pair: len(pair[0].modalities))
     figure = go.Figure()
@@ -178,7 +185,9 @@ def _domains(evaluation: Evaluation) -> list[str]:
 
 
 def _of_domain(domain: str, evaluation: Evaluation) -> dict[str, InstitutionEvaluation]:
-    return {n: i for n, i in evaluation.institutions.items() if i.domain == domain}
+    """Return a domain's institutions, as far as their scores are told."""
+    own = {n: i for n, i in evaluation.institutions.items() if i.domain == domain}
+    return {n: i for n, i in own.items() if i.accuracy is not None}
 
 
 def _wrapped(name: str, width: int) -> list[str]:

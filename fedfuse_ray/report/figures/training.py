@@ -12,19 +12,15 @@ from fedfuse_ray.report.rows import DOMAIN_PREFIX
 from fedfuse_ray.report.schema import Summary
 
 
-def convergence(rounds: Any) -> go.Figure:
-    """Accuracy, overall and by domain, above the training loss."""
-    title = "Accuracy and loss by round"
+def convergence(rounds: Any, *, private: bool = False) -> go.Figure:
+    """Accuracy, overall and by domain, above the training loss; alone where losses are private."""
+    title = "Accuracy by round" if private else "Accuracy and loss by round"
     if rounds.num_rows == 0:
         return theme.empty(title, theme.NO_ROUNDS)
+    if private:
+        return _accuracy_alone(rounds, title)
     figure = theme.two_rows(0.64)
-    names = [name for name in rounds.column_names if name.startswith(DOMAIN_PREFIX)]
-    domains = theme.marks(name.removeprefix(DOMAIN_PREFIX) for name in names)
-    for domain, mark in domains.items():
-        _line(figure, rounds, DOMAIN_PREFIX + domain, domain, mark)
-    dotted = theme.Mark(theme.NEUTRAL, "circle-open")
-    _line(figure, rounds, "validation_accuracy", "validation (own specimens)", dotted, dash="dot")
-    if not _line(figure, rounds, "accuracy", "overall", theme.Mark(theme.NEUTRAL, "star"), width=4):
+    if not _draw_accuracies(figure, rounds):
         _note(figure, "Not evaluated in this run", row=1)
     if not _line(
         figure, rounds, "loss", "training loss", theme.Mark(theme.VERMILION, "circle"), row=2
@@ -34,6 +30,26 @@ def convergence(rounds: Any) -> go.Figure:
     figure.update_yaxes(title_text="loss", rangemode="tozero", row=2)
     figure.update_layout(**theme.layout(title, 520, hovermode="x unified"))
     return figure
+
+
+def _accuracy_alone(rounds: Any, title: str) -> go.Figure:
+    figure = make_subplots(rows=1, cols=1)
+    _draw_accuracies(figure, rounds)
+    if not figure.data:
+        return theme.empty(title, "Scored once, at the end: each score costs privacy.")
+    x, y = {"title_text": "round"}, {"title_text": "accuracy", "tickformat": ".0%"}
+    return theme.dressed(figure, title, 400, x, y, hovermode="x unified")
+
+
+def _draw_accuracies(figure: go.Figure, rounds: Any) -> bool:
+    """Draw each domain's line, validation's and the pooled one; return whether that is there."""
+    names = [name for name in rounds.column_names if name.startswith(DOMAIN_PREFIX)]
+    domains = theme.marks(name.removeprefix(DOMAIN_PREFIX) for name in names)
+    for domain, mark in domains.items():
+        _line(figure, rounds, DOMAIN_PREFIX + domain, domain, mark)
+    dotted = theme.Mark(theme.NEUTRAL, "circle-open")
+    _line(figure, rounds, "validation_accuracy", "validation (own specimens)", dotted, dash="dot")
+    return _line(figure, rounds, "accuracy", "overall", theme.Mark(theme.NEUTRAL, "star"), width=4)
 
 
 def seconds_per_round(rounds: Any) -> go.Figure:

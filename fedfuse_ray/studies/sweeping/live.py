@@ -72,7 +72,7 @@ class LiveTable(Display):
             console = self._live.console if self._live else self._console
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def advanced(self, name: str, round: int, total: int, accuracy: float) -> None:
+    def advanced(self, name: str, round: int, total: int, accuracy: float | None) -> None:
         """A trial has done a round."""
         self._running[name] = f"round {round}/{total}  {percent(accuracy)}"
         self._draw()

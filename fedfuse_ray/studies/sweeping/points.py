@@ -15,6 +15,7 @@ import numpy as np
 from fedfuse_ray import rng
 from fedfuse_ray.config import Experiment, load
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.plan import feasibility, paradigms
 from fedfuse_ray.studies.sweeping.config import Axis, OptunaSearch, RandomSearch, Sweep
 from fedfuse_ray.studies.sweeping.number import draw_number
 from fedfuse_ray.yaml12 import write
@@ -52,6 +53,23 @@ def expand(sweep: Sweep) -> list[Point]:
         Point(i, f"{i:0{digits}d}-{slug(values)}", values, experiment_of(sweep, values))
         for i, values in enumerate(drawn)
     ]
+
+
+def check_scores(sweep: Sweep, points: Iterable[Point]) -> None:
+    """Refuse points without the scores that the search looks at, before any of them is run.
+
+    Raises:
+        InputError: A point has no accuracy that may be shown in time.
+    """
+    # Many points have one manifest, which need not be read for each.
+    kinds = {}
+    for point in points:
+        e = point.experiment
+        kinds[e.data.model_dump_json(), e.privacy.mode, e.privacy.scores] = point
+    for point in kinds.values():
+        feasibility.check_scores(
+            paradigms.resolve(point.experiment), each_round=sweep.search.kind == "asha"
+        )
 
 
 def experiment_of(sweep: Sweep, values: Mapping[str, object]) -> Experiment:

@@ -34,12 +34,12 @@ class Stopped(Exception):
 class Step:
     """A round that is done, from 1; of those who train alone, how many are done.
 
-    The overall accuracy is the last one known where this round was not scored.
+    The overall accuracy is the last one known where this round was not scored; None before one is.
     """
 
     round: int
     total: int
-    accuracy: float
+    accuracy: float | None
 
 
 class Trial:
@@ -60,7 +60,7 @@ class Trial:
         self._steps: queue.Queue[Step | store.Outcome] = queue.Queue()
         self._go = threading.Semaphore(0)
         self._stopping = False
-        self._accuracy = 0.0
+        self._accuracy: float | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

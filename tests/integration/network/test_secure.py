@@ -106,7 +106,8 @@ def test_blocks_with_too_few_owners_are_withheld(tmp_path, tolerated, moving):
 
 
 def test_a_round_below_the_threshold_changes_nothing_but_is_charged(tmp_path):
-    watched, settings = Watched(), (DEADLINE, NO_COLLUDERS, "training.rounds=8", "seed=2")
+    settings = (DEADLINE, NO_COLLUDERS, "training.rounds=8", "seed=2", "privacy.scores=shown")
+    watched = Watched()
     summary = run(tiny(ELUSIVE, *settings, paradigm="fedfuse"), tmp_path / "a", executor=watched)
     rounds, _ = tables(tmp_path / "a")
     told = status_of(tmp_path / "a")

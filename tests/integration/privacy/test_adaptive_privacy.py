@@ -130,7 +130,8 @@ def test_the_noise_follows_released_sums_and_nothing_else(tmp_path, monkeypatch)
     monkeypatch.setattr(plan, "facts", lambda *_: ())
     found = []
     for name, skew, scale in (("one", 0.0, 1.0), ("other", 1.0, 1.0), ("sums", 0.0, 30.0)):  # noqa: B007
-        running.run(adaptive(f"data.skew.feature={skew}"), tmp_path / name)
+        settings = (f"data.skew.feature={skew}", "privacy.scores=shown")
+        running.run(adaptive(*settings), tmp_path / name)
         found.append((sigmas(tmp_path / name), rows_of(tmp_path / name, "institutions.parquet")))
     one, other, sums = found
     assert [row["loss"] for row in one[1]] != [row["loss"] for row in other[1]]

@@ -7,9 +7,11 @@ import time
 import pytest
 import ray
 
+from fedfuse_ray.config import load
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.running import Silent, run
 from tests.support.federations import rows_of, scores_of, tiny
+from tests.support.private_manifests import Sizes, write
 from tests.support.processes.clusters import actors
 from tests.support.processes.interruptions import CutAfter, PowerCut
 
@@ -70,6 +72,19 @@ def test_contrastive_rounds_agree_too(ray_address, serial, tmp_path):
 def test_other_paradigms_agree_too(ray_address, serial, tmp_path, paradigm):
     run(tiny("execution.executor=ray", paradigm=paradigm), tmp_path)
     agrees(tmp_path, serial(paradigm=paradigm))
+
+
+@pytest.mark.slow
+def test_scores_with_noise_agree_too(ray_address, tmp_path):
+    manifest = write(tmp_path / "data", Sizes(held_test=6, shared_test=0))
+    small = ("data.image_size=16", "training.rounds=2")
+    for executor in ("serial", "ray"):
+        settings = (*small, f"execution.executor={executor}")
+        experiment = load("real", settings, paradigm="fedfuse", manifest=manifest)
+        run(experiment, tmp_path / executor)
+    agrees(tmp_path / "serial", tmp_path / "ray")
+    texts = [(tmp_path / name / "evaluation.json").read_text() for name in ("serial", "ray")]
+    assert texts[0] == texts[1]
 
 
 def test_a_run_begun_in_one_place_goes_on_in_the_other(ray_address, serial, tmp_path):

@@ -11,7 +11,13 @@ from fedfuse_ray.runs.running import run
 from tests.support.federations import tiny
 from tests.support.watching import DEADLINE, NO_COLLUDERS, SLOW
 
-PRIVATE = (SLOW, DEADLINE, NO_COLLUDERS, "privacy.target_epsilon=3.0")
+PRIVATE = (
+    SLOW,
+    DEADLINE,
+    NO_COLLUDERS,
+    "privacy.target_epsilon=3.0",
+    "privacy.scores=shown",
+)
 
 
 class Recorded:

@@ -72,6 +72,7 @@ def _key(plan: Plan, institution: Institution, dataset: Path) -> _Key:
             participant.tier,
             participant.num_gpus > 0,
             plan.test_part(participant),
+            plan.scores.sources[participant.domain],
         ),
         encoders,
         (spec.seed, tuple(sorted(spec.shapes.items()))) if frozen else (),

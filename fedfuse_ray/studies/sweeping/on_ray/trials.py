@@ -55,7 +55,7 @@ class TrialState:
     name: str
     round: int
     total: int
-    accuracy: float
+    accuracy: float | None
     ended: bool
 
 
@@ -107,7 +107,9 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
             "name": self._folder.name,
             "round": self._last.round,
             "total": self._last.total,
-            "accuracy": self._last.accuracy,
+            # Tune wants a number; what is not known yet is shown to nobody.
+            "accuracy": self._last.accuracy or 0.0,
+            "scored": self._last.accuracy is not None,
             "metrics": metrics,
         }
         return report | ended
@@ -125,7 +127,7 @@ class FederationTrial(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._folder = Path(config[FOLDER]) if FOLDER in config else proposed(config)
-        self._last = Step(0, 0, 0.0)
+        self._last = Step(0, 0, None)
         self._trial = Trial(self._folder, self._executor_of, self._metrics_of)
 
     def _executor_of(self, experiment: Experiment) -> Executor:
@@ -163,9 +165,8 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
 
 
 def _state(result: Mapping[str, Any], *, ended: bool) -> TrialState:
-    return TrialState(
-        result["name"], result["round"], result["total"], result["accuracy"], ended=ended
-    )
+    accuracy = result["accuracy"] if result["scored"] else None
+    return TrialState(result["name"], result["round"], result["total"], accuracy, ended=ended)
 
 
 def run_trials(

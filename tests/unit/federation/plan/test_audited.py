@@ -20,9 +20,11 @@ DELTA = 1e-5
 FACTS = {"paradigm": "fedfuse", "mode": "record-distributed", "delta": DELTA, "epsilon": 2.0}
 
 
-def after(path, bounds, target=1.0, **facts):
+def after(path, bounds, target=1.0, scores="shown", **facts):
     path.write_text(json.dumps(FACTS | {"lower_bounds": bounds} | facts))
-    config = PrivacyConfig(mode="record-distributed", target_epsilon=target, audit=str(path))
+    config = PrivacyConfig(
+        mode="record-distributed", target_epsilon=target, audit=str(path), scores=scores
+    )
     return after_audit(config, "fedfuse")
 
 
@@ -48,6 +50,19 @@ def test_a_close_one_lowers_the_target_in_proportion_and_says_so(bounds, target,
     assert config.target_epsilon == pytest.approx(asked * target)
     assert f"not {asked:g}" in said
     assert max(bounds, key=bounds.get) in said
+
+
+def test_what_attacks_on_real_records_found_stays_private(tmp_path):
+    path = tmp_path / "audit.json"
+    for found in (0.2, 4.0):
+        bounds = {"canaries": 1.8, "membership": found, "reconstruction": found}
+        config, said = after(path, bounds, scores="private")
+        assert config.target_epsilon == pytest.approx(0.8 / 0.9)
+        assert "membership" not in said
+        with pytest.raises(InputError, match="--attacks canaries"):
+            after(path, {"membership": found}, scores="private")
+    with pytest.raises(InputError, match="broken"):
+        after(path, {"canaries": 2.01}, scores="private")
 
 
 def test_canaries_above_the_claim_refuse_the_run(tmp_path):
