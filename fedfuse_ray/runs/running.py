@@ -10,8 +10,10 @@ from pathlib import Path
 
 from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
+from fedfuse_ray.data.index import told_sizes
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.institution.encoding import encode_ahead
 from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
@@ -49,6 +51,7 @@ def run(
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
     feasibility.check_records(experiment)
+    feasibility.check_sources(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")
@@ -59,7 +62,10 @@ def run(
             replicas=experiment.replicas,
         )
         draws = randomness_of(experiment, out, resume=resume)
+        if experiment.data.kind == "manifest":
+            progress.stage(told_sizes(experiment.data, dataset.index.shapes))
         plan = _plan(experiment, dataset, draws, progress)
+        encode_ahead(plan, dataset, progress.stage)
         ongoing = Ongoing(plan, dataset, executor, store, seal, progress, began)
         return _train(ongoing, resume, job)
 
