@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
@@ -115,7 +116,7 @@ def test_what_can_not_be_had_is_told_in_one_line(monkeypatch, tmp_path, settings
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch):
-    monkeypatch.setattr(extra.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
     config = EncoderConfig(kind="timm", name=extra_name(), weights="packaged", trainable=False)
     with pytest.raises(InputError, match=r"model\.encoder\.kind.*fedfuse-ray\[pretrained\]"):
         check_extra(config, "model.encoder")
