@@ -30,12 +30,13 @@ def storing(path: Path) -> Iterator[None]:
         raise StorageError(path, error.strerror or str(error)) from error
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, mode: int = 0o644) -> None:
     """Write a file beside `path`, flush it to the disk, then rename it into place.
 
     Args:
         path: The file to replace; its folder is created when missing.
         write: Called with the open binary file.
+        mode: The file's permissions.
 
     Raises:
         StorageError: The disk is full or the folder is not writable; `path` keeps what it had.
@@ -48,7 +49,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
+            Path(temporary).chmod(mode)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data.specimens import DomainInfo, Header, InstitutionInfo, Shape
 from fedfuse_ray.errors import InputError
 
@@ -70,6 +71,29 @@ def index_of(header: Header, counts: Mapping[tuple[str, str], int]) -> DatasetIn
         test={domain: counts["test", domain] for domain in header.domains},
         held=dict(header.held),
     )
+
+
+def told_sizes(data: ManifestData, shapes: Mapping[str, Shape]) -> str:
+    """Return in words what a manifest's modalities are resized to, and who decided it."""
+    left = [n for n in ("image_size", "signal_length") if getattr(data, n) is None]
+    by = f"{' and '.join(left)} by the files' headers" if left else "by the configuration"
+    return f"Sizes ({by}): {told_shapes(shapes)}"
+
+
+def told_shapes(shapes: Mapping[str, Shape]) -> str:
+    """Return in words what shapes modalities have.
+
+    >>> told_shapes({"ct": (1, 64, 64), "mri": (1, 64, 64), "xrd": (1, 512)})
+    'ct, mri 64x64 gray; xrd 512 bins'
+    """
+    named: dict[str, list[str]] = {}
+    for modality, shape in shapes.items():
+        if len(shape) == 3:
+            text = f"{shape[1]}x{shape[2]} {'gray' if shape[0] == 1 else 'colour'}"
+        else:
+            text = f"{shape[1]} bins" + (f" of {shape[0]} channels" if shape[0] > 1 else "")
+        named.setdefault(text, []).append(modality)
+    return "; ".join(f"{', '.join(names)} {text}" for text, names in named.items())
 
 
 def read_index(path: Path) -> DatasetIndex:

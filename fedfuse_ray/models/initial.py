@@ -15,6 +15,9 @@ from fedfuse_ray.models.encoders import build_backbone, load_backbone_weights
 from fedfuse_ray.models.modules import Encoder, build_block
 from fedfuse_ray.models.spec import ENCODER, ModelSpec, encoder_of_block
 
+FEATURE_NORM = 4.0
+"""Norm of projected features: with it a head's gradient is of the order of its clipping norm."""
+
 
 @contextmanager
 def seeded(seed: int, purpose: str, *keys: str | int) -> Iterator[None]:
@@ -51,6 +54,28 @@ def frozen_backbone(spec: ModelSpec, modality: str, tier: str = "") -> nn.Module
         backbone = build_backbone(config, spec.shapes[modality])
     load_backbone_weights(backbone, config, modality, spec.shapes[modality], spec.origin(modality))
     return backbone.eval().requires_grad_(False)
+
+
+def frozen_projection(spec: ModelSpec, modality: str, tier: str, features: int) -> torch.Tensor:
+    """Return the fixed random orthogonal matrix [features, projection] of a modality."""
+    width = spec.config.encoder_for(modality, tier).projection or features
+    matrix = torch.empty(features, width)
+    generator = rng.torch_generator(spec.seed, "feature projection", modality)
+    nn.init.orthogonal_(matrix, generator=generator)
+    return matrix
+
+
+def project(features: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Standardise each feature vector [N, F] within itself, and project it: [N, P].
+
+    Nothing is fitted on anybody's data: mean and standard deviation are those of a vector's own
+    entries. Results have a norm of about `FEATURE_NORM`, whatever F and P are.
+    """
+    centred = features - features.mean(dim=1, keepdim=True)
+    spread = centred.square().mean(dim=1, keepdim=True).sqrt()
+    # A vector without any spread says nothing: zeros.
+    own = torch.where(spread > 0, centred / spread.clamp(min=1e-30), torch.zeros_like(centred))
+    return own @ matrix * (FEATURE_NORM / min(matrix.shape) ** 0.5)
 
 
 def _initial(spec: ModelSpec, name: str) -> Vector:

@@ -25,13 +25,33 @@ class Encoder(nn.Module):
         return self.projection(self.backbone(inputs))
 
 
+class ModalityHeads(nn.Module):
+    """A linear head for each of a domain's modalities, in one block that all of the domain own.
+
+    They begin at zero, so that an untrained modality has no say. One block, since under shared
+    noise a block of few owners carries more of it: who lacks a modality sends its share of noise.
+    """
+
+    def __init__(self, modalities: int, dim: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(modalities, classes, dim))
+        self.bias = nn.Parameter(torch.zeros(modalities, classes))
+
+    def forward(self, embedded: torch.Tensor, places: list[int]) -> torch.Tensor:
+        """Map embeddings [B, M, D] of the modalities at some places to logits [B, M, K]."""
+        return torch.einsum("bmd,mkd->bmk", embedded, self.weight[places]) + self.bias[places]
+
+
 def build_block(spec: ModelSpec, name: str) -> nn.Module:
     """Return the module of one block, with weights from torch's current generator."""
-    dim = spec.config.embedding_dim
+    dim = spec.width
     if name == FUSION:
         return FUSIONS[spec.config.fusion](dim, spec.slots)
     if name.startswith(HEAD):
-        return nn.Linear(dim, spec.classes[name.removeprefix(HEAD).split("/")[0]])
+        domain = name.removeprefix(HEAD).split("/")[0]
+        if spec.config.fusion == "product":
+            return ModalityHeads(len(spec.domains[domain]), dim, spec.classes[domain])
+        return nn.Linear(dim, spec.classes[domain])
     modality, tier = encoder_of_block(name)
     if modality.startswith((EARLY, SHARED)):
         backbone = _of_domain(spec, modality)
@@ -39,6 +59,8 @@ def build_block(spec: ModelSpec, name: str) -> nn.Module:
     config = spec.config.encoder_for(modality, tier)
     if spec.config.fusion == "intermediate":
         return first_stages(config, spec.shapes[modality], spec.depth)
+    if config.projection is not None:  # the backbone itself need not be built
+        return Encoder(nn.Identity(), config.projection, dim)
     backbone = build_backbone(config, spec.shapes[modality])
     features = feature_count(backbone)
     return Encoder(nn.Identity() if spec.frozen(modality, tier) else backbone, features, dim)

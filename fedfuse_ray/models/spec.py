@@ -11,7 +11,9 @@ ENCODER, FUSION, HEAD = "encoder/", "fusion", "head/"
 TIER = "@"
 EARLY, SHARED = "early/", "shared/"
 """What stands in a modality's place in the names of a domain's encoders."""
-WITHOUT_FUSION_BLOCK = frozenset({"mean", "late", "early", "intermediate", "none"})
+WITHOUT_FUSION_BLOCK = frozenset({"mean", "late", "early", "intermediate", "product", "none"})
+SINGLE_HEADS = frozenset({"late", "none"})
+"""Fusions with a block of its own for each modality's head, and none for the domain's."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ class ModelSpec:
         return max(len(modalities) for modalities in self.domains.values())
 
     @property
+    def heads_only(self) -> bool:
+        """Whether frozen features are the embeddings, so that no encoder has a block."""
+        return self.config.embedding_dim is None
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding."""
+        return self.config.embedding_dim or self.config.encoder.projection or 0
+
+    @property
     def depth(self) -> int:
         """Stages of the CNN that a modality has for itself under `intermediate` fusion."""
         return self.config.fusion_depth or 0
@@ -54,14 +66,14 @@ class ModelSpec:
         fusion = self.config.fusion
         if self.config.stacks_inputs:
             return (early_block(domain), f"{HEAD}{domain}")
-        names = [encoder_block(modality, tier) for modality in modalities]
+        names = [] if self.heads_only else [encoder_block(m, tier) for m in modalities]
         if fusion not in WITHOUT_FUSION_BLOCK:
             names.append(FUSION)
         if fusion == "intermediate":
             names.append(shared_block(domain))
-        if fusion not in ("late", "none"):
+        if fusion not in SINGLE_HEADS:
             names.append(HEAD + domain)
-        if fusion in ("late", "none", "hybrid"):
+        if fusion in SINGLE_HEADS or fusion == "hybrid":
             names += [f"{HEAD}{domain}/{modality}" for modality in modalities]
         return tuple(names)
 
@@ -70,7 +82,7 @@ class ModelSpec:
         names: dict[str, None] = {}
         for domain, modalities in self.domains.items():
             names |= dict.fromkeys(self.block_names(domain, modalities))
-        for tier, modalities in self.tiers.items():
+        for tier, modalities in () if self.heads_only else self.tiers.items():
             names |= dict.fromkeys(encoder_block(modality, tier) for modality in modalities)
         return tuple(names)
 

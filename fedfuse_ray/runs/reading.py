@@ -26,7 +26,7 @@ def read_experiment(
 ) -> Experiment:
     """Return the experiment of a command line.
 
-    A source is a preset, a YAML file, or a manifest, which the preset `real` then reads; `data` is
+    A source is a preset, a YAML file, or a manifest, which the preset `manifest` reads; `data` is
     a manifest that replaces the source's specimens. All else overrides the setting of its name.
 
     Raises:
@@ -35,7 +35,7 @@ def read_experiment(
     if Path(source).suffix in _MANIFESTS:
         if data is not None:
             raise InputError("--data", data, f"{source} is a manifest already; name one of them")
-        source, data = "real", Path(source)
+        source, data = "manifest", Path(source)
     named = {"seed": seed, "execution.executor": executor}
     options = [f"{name}={value}" for name, value in named.items() if value is not None]
     return load(source, [*(settings or ()), *options], paradigm=paradigm, manifest=data)

@@ -13,8 +13,10 @@ from fedfuse_ray.accounts.pending import check_experiments, pending
 from fedfuse_ray.accounts.terms import AccountTerms, forget_note, resumed
 from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
+from fedfuse_ray.data.index import told_sizes
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.institution.encoding import encode_ahead
 from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
@@ -54,6 +56,7 @@ def run(
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
     feasibility.check_records(experiment)
+    feasibility.check_sources(experiment)
     kept = _account(experiment, out, account or AccountTerms(), resume=resume)
     feasibility.check_scores(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
@@ -66,7 +69,10 @@ def run(
             replicas=experiment.replicas,
         )
         draws = randomness_of(experiment, out, resume=resume)
+        if experiment.data.kind == "manifest":
+            progress.stage(told_sizes(experiment.data, dataset.index.shapes))
         plan = _plan(experiment, dataset, draws, progress)
+        encode_ahead(plan, dataset, progress.stage)
         entry = Entry(pending(plan, dataset, out), out, kept, resume=resume)
         ongoing = Ongoing(plan, dataset, executor, store, seal, entry, progress, began)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -279,3 +280,53 @@ def test_early_fusion_folds_signals_onto_the_images_grid():
     assert stacked.shape == (2, 4, 16, 16)
     logits, _ = net.classify(stacked, torch.ones(2, 2, dtype=torch.bool))
     assert logits.shape == (2, 4)
+
+
+def test_a_product_of_experts_adds_up_the_logits_of_what_is_present():
+    net, batch = net_of("product"), images()
+    mask = torch.tensor([[True, True], [True, False], [False, True]]).repeat(3, 1)[:BATCH]
+    with torch.no_grad():
+        embedded = net.embed(batch)
+        logits, weights = net.classify(embedded, mask)
+        heads = net.blocks["head/medical"]
+        each = torch.einsum("bmd,mkd->bmk", embedded, heads.weight) + heads.bias
+    torch.testing.assert_close(logits, (each * mask[..., None]).sum(dim=1))
+    spread = (each - each.mean(dim=2, keepdim=True)).abs().sum(dim=2) * mask
+    torch.testing.assert_close(weights, spread / spread.sum(dim=1, keepdim=True))
+
+
+def test_a_product_does_not_feel_the_order_of_modalities():
+    spec, batch = spec_of("product"), images()
+    mask = torch.tensor([[True, True], [True, False], [False, True]]).repeat(3, 1)[:BATCH]
+    results = []
+    for order in (MODALITIES, MODALITIES[::-1]):
+        net = CrossModalNet(spec, "medical", order)
+        generator = np.random.default_rng(3)
+        drawn = {n: generator.normal(size=v.size) for n, v in sorted(net.get_blocks().items())}
+        net.set_blocks({n: v.astype(np.float32) for n, v in drawn.items()})
+        shown = mask if order == MODALITIES else mask.flip(1)
+        with torch.no_grad():
+            logits, weights = net.classify(net.embed(batch), shown)
+        results.append((logits, weights if order == MODALITIES else weights.flip(1)))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_a_products_heads_are_one_block_of_all_of_a_domain():
+    both, one = net_of("product"), net_of("product", MODALITIES[1:])
+    assert both.offsets["head/medical"][1] - both.offsets["head/medical"][0] == 2 * 3 * (8 + 1)
+    assert one.names == ("encoder/mri", "head/medical")
+    one.set_blocks({name: both.get_blocks()[name] for name in one.names})
+    batch = images()
+    with torch.no_grad():
+        alone = one.classify(one.embed(batch), torch.ones(BATCH, 1, dtype=torch.bool))[0]
+        shown = torch.tensor([[False, True]]).expand(BATCH, -1)
+        torch.testing.assert_close(alone, both.classify(both.embed(batch), shown)[0])
+
+
+def test_a_products_heads_begin_with_no_evidence():
+    spec = spec_of("product")
+    net = CrossModalNet(spec, "medical", MODALITIES)
+    net.set_blocks(initial_blocks(spec))
+    logits, weights = net.classify(net.embed(images()), torch.ones(BATCH, 2, dtype=torch.bool))
+    assert not logits.any()
+    assert (weights == 0.5).all()

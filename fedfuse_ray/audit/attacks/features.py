@@ -1,12 +1,12 @@
 """Feature inversion: what a linear layer's gradient gives away without any search.
 
-The gradient of one record with respect to an encoder's projection is the outer product of an error
-and the features, and with respect to its bias the error itself. One divided by the other is the
-feature vector: exactly where nothing is added, by least squares where noise is. With a frozen
-encoder this is all that is left to leak; a record is found by comparing features with those of
-suspects. Adversary: knows the network, and one view of the gradient (`observations`). Source:
-Phong et al., 2018, doi 10.1109/TIFS.2017.2787987, section III; Geiping et al., 2020, arXiv
-2003.14053, proposition 3.1.
+The gradient of one record with respect to an encoder's projection, or to a head on frozen features,
+is the outer product of an error and the features, and with respect to its bias the error itself.
+One divided by the other is the feature vector: exactly where nothing is added, by least squares
+where noise is. With a frozen encoder this is all that is left to leak; a record is found by
+comparing features with those of suspects. Adversary: knows the network, and one view of the
+gradient (`observations`). Source: Phong et al., 2018, doi 10.1109/TIFS.2017.2787987, section III;
+Geiping et al., 2020, arXiv 2003.14053, proposition 3.1.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fedfuse_ray.audit.attacks.similarity import identified
 from fedfuse_ray.federation.institution.training import LocalTraining
 from fedfuse_ray.models.modules import Encoder
 from fedfuse_ray.models.net import CrossModalNet
+from fedfuse_ray.models.spec import HEAD
 
 DECOYS = 63
 
@@ -80,7 +81,7 @@ def feature_leaks(bench: Bench, institution: str, records: int) -> list[FeatureL
 
 
 def encoder_features(training: LocalTraining) -> dict[str, np.ndarray]:
-    """Return what each encoder's projection is fed, modality to float64 [N, F]."""
+    """Return what each encoder's projection, or head, is fed, modality to float64 [N, F]."""
     features = {}
     data = training.data.batch(slice(None))
     with torch.no_grad():
@@ -88,6 +89,8 @@ def encoder_features(training: LocalTraining) -> dict[str, np.ndarray]:
             encoder = encoder_of(training.net, modality)
             if encoder is not None:
                 features[modality] = encoder.backbone(data[modality]).double().numpy()
+            elif training.net.spec.heads_only:
+                features[modality] = data[modality].double().numpy()
     return features
 
 
@@ -98,17 +101,37 @@ def invert_features(net: CrossModalNet, gradient: torch.Tensor) -> dict[str, np.
     """
     estimates = {}
     for modality in net.modalities:
-        encoder = encoder_of(net, modality)
-        if encoder is None:
+        found = _layer_gradient(net, modality, gradient)
+        if found is None:
             continue
-        dim, count = encoder.projection.weight.shape
-        stop = net.offsets[net.encoder_names[modality]][1]
-        last = gradient[stop - dim * (count + 1) : stop].double().numpy()
-        weight, bias = last[:-dim].reshape(dim, count), last[-dim:]
+        weight, bias = (part.double().numpy() for part in found)
+        count = weight.shape[1]
         energy = float(np.square(bias).sum())
         total = np.einsum("d,df->f", bias, weight)
         estimates[modality] = total / energy if energy else np.zeros(count)
     return estimates
+
+
+def _layer_gradient(
+    net: CrossModalNet, modality: str, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return the gradient of the linear layer that features go into: weight [D, F], bias [D]."""
+    encoder = encoder_of(net, modality)
+    if encoder is not None:
+        stop = net.offsets[net.encoder_names[modality]][1]
+        dim, count = encoder.projection.weight.shape
+        last = gradient[stop - dim * (count + 1) : stop]
+        return last[:-dim].reshape(dim, count), last[-dim:]
+    if not net.spec.heads_only:
+        return None
+    single = f"{HEAD}{net.domain}/{modality}"
+    start, stop = net.offsets.get(single, net.offsets.get(HEAD + net.domain, (0, 0)))
+    siblings = [modality] if single in net.offsets else list(net.spec.domains[net.domain])
+    heads, classes = len(siblings), net.spec.classes[net.domain]
+    place, whole = siblings.index(modality), gradient[start:stop]
+    biases = heads * classes
+    weights = whole[:-biases].reshape(heads, classes, -1)
+    return weights[place], whole[-biases:].reshape(heads, classes)[place]
 
 
 def encoder_of(net: CrossModalNet, modality: str) -> Encoder | None:

@@ -40,6 +40,7 @@ from fedfuse_ray.privacy.randomness import derived
 RAW, CLIPPED, SHARE, SUM = "raw", "clipped", "noise share", "secure sum"
 _UNCLIPPED = 1e6
 _WIDTH = 16
+_EMBEDDING = 64
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def trainable(plan: Plan) -> Plan:
     model = config.model_copy(
         update={"encoder": encoder, "encoders": {}, "tiers": tiers}
         | {"fusion": fusion, "fusion_depth": None}
+        | {"embedding_dim": config.embedding_dim or _EMBEDDING}
     )
     spec = replace(plan.spec, config=model)
     experiment = plan.experiment.model_copy(update={"model": model})

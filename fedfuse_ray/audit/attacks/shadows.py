@@ -147,9 +147,11 @@ def _features(net: CrossModalNet, data: TensorData) -> dict[str, torch.Tensor]:
         for modality in net.modalities:
             encoder = encoder_of(net, modality)
             images = data.inputs[modality]
-            if encoder is not None:
-                chunks = [encoder.backbone(part.float()) for part in images.split(256)]
-                features[modality] = torch.cat(chunks)
+            if encoder is None:  # frozen features are the embeddings
+                features[modality] = images
+                continue
+            chunks = [encoder.backbone(part.float()) for part in images.split(256)]
+            features[modality] = torch.cat(chunks)
     # Inference tensors can't be trained on; copies can.
     return {modality: values.clone() for modality, values in features.items()}
 

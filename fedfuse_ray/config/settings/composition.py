@@ -230,6 +230,11 @@ def check_contrastive(
             f"{field}: 'rounds={rounds}' with model.fusion={model.fusion}, which has no embedding "
             "of a single modality to pair; choose another fusion, or set it to null"
         )
+    if model.embedding_dim is None:
+        raise ValueError(
+            f"{field}: 'rounds={rounds}' with model.embedding_dim=null, which leaves no encoder to "
+            "train; give the embeddings a length, or set it to null"
+        )
     if privacy.enabled and privacy.unit == "record":
         raise ValueError(
             f"{field}: 'rounds={rounds}' under privacy.mode={privacy.mode}: the loss compares each "

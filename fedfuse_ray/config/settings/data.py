@@ -85,14 +85,16 @@ class ManifestData(Config):
 
     Attributes:
         path: The manifest (CSV or Parquet).
-        image_size: Images are resized to this height and width, in pixels.
-        signal_length: One-dimensional signals are resampled to this many bins.
+        image_size: Images are resized to this height and width, in pixels; null takes each
+            modality's median over its files' headers, from 32 to 128.
+        signal_length: One-dimensional signals are resampled to this many bins; null takes each
+            modality's median over its files' headers, from 64 to 1024.
     """
 
     kind: Literal["manifest"]
     path: str
-    image_size: int = Field(32, ge=16, le=512)
-    signal_length: int = Field(256, ge=64, le=16384)
+    image_size: int | None = Field(32, ge=16, le=512)
+    signal_length: int | None = Field(256, ge=64, le=16384)
 
 
 DataConfig = Annotated[PhantomData | ManifestData, Field(discriminator="kind")]

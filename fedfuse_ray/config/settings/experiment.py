@@ -20,6 +20,7 @@ from fedfuse_ray.config.settings.composition import (
 )
 from fedfuse_ray.config.settings.compression import CompressionConfig
 from fedfuse_ray.config.settings.data import DataConfig, PhantomData
+from fedfuse_ray.config.settings.encoders import check_encoders
 from fedfuse_ray.config.settings.execution import ExecutionConfig
 from fedfuse_ray.config.settings.institutions import InstitutionConfig, check_hardware
 from fedfuse_ray.config.settings.model import ModelConfig
@@ -99,11 +100,13 @@ class Experiment(Config):
     @model_validator(mode="after")
     def _encoders_fit(self) -> Experiment:
         check_fusion_depth(self.model)
+        check_encoders(self.model)
         configs = {"encoder": self.model.encoder}
         configs |= {f"encoders.{name}": c for name, c in self.model.encoders.items()}
         configs |= {f"tiers.{name}": c for name, c in self.model.tiers.items()}
         for name, config in configs.items():
-            if config.kind == "vgg16" and self.data.image_size < _VGG_SMALLEST:
+            size = self.data.image_size or _VGG_SMALLEST
+            if config.kind == "vgg16" and size < _VGG_SMALLEST:
                 raise ValueError(
                     f"model.{name}.kind: 'vgg16' halves images five times; set data.image_size to "
                     f"{_VGG_SMALLEST} or more"

@@ -38,10 +38,14 @@ _BYTES = (np.arange(256) / 255).astype(np.float16)
 
 @dataclass(frozen=True)
 class Form:
-    """What a header tells: an image [C, H, W], gray (1) or in colour (3), or a signal [C, L]."""
+    """What a header tells: an image [C, H, W], gray (1) or in colour (3), or a signal [C, L].
+
+    `size` is the longer side of an image in pixels, or a signal's length in bins.
+    """
 
     kind: Literal["image", "signal"]
     channels: int
+    size: int
 
 
 def probe(file: BinaryIO) -> Form:
@@ -54,11 +58,13 @@ def probe(file: BinaryIO) -> Form:
         head = _head(file)
         if npy.matches(head):
             found = npy.read_header(file, MAX_PIXELS).shape
-            return Form("signal" if npy.is_signal(found) else "image", npy.channels(found))
+            if npy.is_signal(found):
+                return Form("signal", npy.channels(found), found[-1])
+            return Form("image", npy.channels(found), max(found))
         if dicom.matches(head):
-            return Form("image", dicom.probe(file, MAX_PIXELS))
+            return Form("image", *dicom.probe(file, MAX_PIXELS))
         with _open(file) as image:
-            return Form("image", 1 if _is_gray(image) else 3)
+            return Form("image", 1 if _is_gray(image) else 3, max(image.size))
 
 
 def decode(file: BinaryIO, shape: tuple[int, ...]) -> npt.NDArray[np.float16]:

@@ -25,13 +25,14 @@ def matches(head: bytes) -> bool:
     return head[128:HEAD_BYTES] == b"DICM"
 
 
-def probe(file: BinaryIO, limit: int) -> int:
-    """Return the channels of a DICOM image from its header: 1 or 3.
+def probe(file: BinaryIO, limit: int) -> tuple[int, int]:
+    """Return the channels of a DICOM image, 1 or 3, and its longer side, from its header.
 
     Raises:
         UndecodableError: pydicom is not installed, or see `read`.
     """
-    return _channels(_dataset(file, limit, header_only=True))
+    dataset = _dataset(file, limit, header_only=True)
+    return _channels(dataset), max(int(dataset.Rows), int(dataset.Columns))
 
 
 def read(file: BinaryIO, limit: int) -> Floats:

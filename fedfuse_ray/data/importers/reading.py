@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,25 +20,31 @@ from fedfuse_ray.errors import InputError
 
 PART_BYTES = 64 << 20
 """Decoded images of one part; an owner with more gets several parts."""
+IMAGE_SIZES, SIGNAL_LENGTHS = (32, 128), (64, 1024)
+"""Least and most that a modality's files decide, where the configuration leaves it to them."""
 
 
 def shapes(table: Table, data: ManifestData) -> dict[str, Shape]:
     """Decide each modality's shape from the headers of all its images.
 
     A modality of images is in colour when any of its images is. A modality of signals has the
-    channels that all its signals have.
+    channels that all its signals have. Where the configuration gives no size, it is the lower
+    median over the modality's headers, within `IMAGE_SIZES` or `SIGNAL_LENGTHS`.
 
     Raises:
         InputError: An image is missing or no image at all, a modality mixes images and signals,
             or signals of several channel counts.
     """
     forms: dict[str, Form] = {}
+    sizes: dict[str, list[int]] = {}
     for i, file in table.images.open(range(len(table.rows))):
         with _naming(table, i):
             form = probe(file)
         modality = table.rows[i].modality
         first = forms.setdefault(modality, form)
-        if form.kind != first.kind or (form.kind == "signal" and form != first):
+        sizes.setdefault(modality, []).append(form.size)
+        other = form.kind == "signal" and form.channels != first.channels
+        if form.kind != first.kind or other:
             remedy = (
                 f"is {_describe(form)}, but {modality} began with {_describe(first)}; a modality "
                 "has one shape, so give the other a modality of its own"
@@ -45,7 +52,7 @@ def shapes(table: Table, data: ManifestData) -> dict[str, Shape]:
             raise InputError(f"{table.where(i)}, {modality}", table.images.name(i), remedy)
         if form.channels > first.channels:
             forms[modality] = form
-    return {name: _shape(forms[name], data) for name in sorted(forms)}
+    return {name: _shape(forms[name], sizes[name], data) for name in sorted(forms)}
 
 
 def parts(table: Table, layout: Layout, header: Header) -> Parts:
@@ -115,7 +122,12 @@ def _describe(form: Form) -> str:
     return f"{'an' if form.kind == 'image' else 'a'} {form.kind} of {form.channels} channel(s)"
 
 
-def _shape(form: Form, data: ManifestData) -> Shape:
+def _shape(form: Form, sizes: list[int], data: ManifestData) -> Shape:
     if form.kind == "signal":
-        return form.channels, data.signal_length
-    return form.channels, data.image_size, data.image_size
+        return form.channels, data.signal_length or _median(sizes, SIGNAL_LENGTHS)
+    size = data.image_size or _median(sizes, IMAGE_SIZES)
+    return form.channels, size, size
+
+
+def _median(sizes: list[int], bounds: tuple[int, int]) -> int:
+    return min(max(statistics.median_low(sizes), bounds[0]), bounds[1])

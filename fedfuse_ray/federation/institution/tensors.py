@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from fedfuse_ray.data.specimens import Specimens
-from fedfuse_ray.models.initial import frozen_backbone
+from fedfuse_ray.models.encoders import feature_count, kind_for
+from fedfuse_ray.models.features import FrozenFeatures
+from fedfuse_ray.models.initial import frozen_backbone, frozen_projection, project
 from fedfuse_ray.models.spec import ModelSpec
 
 _CHUNK = 256
@@ -48,6 +50,7 @@ class BackboneCache:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._backbones: dict[tuple[str, str], nn.Module] = {}
+        self._kept: dict[tuple[str, str], FrozenFeatures] = {}
 
     def features(
         self,
@@ -58,10 +61,7 @@ class BackboneCache:
         chunk: int = _CHUNK,
     ) -> torch.Tensor:
         """Return a tier's frozen features [N, F] of images [N, *shape], taken chunk by chunk."""
-        key = (modality, tier)
-        if key not in self._backbones:
-            self._backbones[key] = frozen_backbone(self._spec, modality, tier)
-        backbone = self._backbones[key].to(device)
+        backbone = self._backbone(modality, tier).to(device)
         with torch.inference_mode():
             chunks = [
                 backbone(images[start : start + chunk].to(device, torch.float32)).cpu()
@@ -70,6 +70,33 @@ class BackboneCache:
         if not chunks:
             return torch.zeros(0, backbone.features)  # type: ignore[call-overload]
         return torch.cat(chunks).clone()
+
+    def costly(self, modality: str, tier: str = "") -> bool:
+        """Whether a tier's features of a modality are worth keeping on disk."""
+        config = self._spec.config.encoder_for(modality, tier)
+        frozen = self._spec.frozen(modality, tier)
+        return frozen and kind_for(config, self._spec.shapes[modality]) != "cnn"
+
+    def kept(self, modality: str, device: torch.device, tier: str = "") -> FrozenFeatures:
+        """Return a tier's features that are kept on disk."""
+        key = (modality, tier)
+        if key not in self._kept:
+            backbone, shape = self._backbone(modality, tier), self._spec.shapes[modality]
+            self._kept[key] = FrozenFeatures(backbone, shape, feature_count(backbone), device)
+        return self._kept[key]
+
+    def projected(self, modality: str, features: torch.Tensor, tier: str = "") -> torch.Tensor:
+        """Return features [N, F] as the encoder's config has them: projected, or as they are."""
+        if self._spec.config.encoder_for(modality, tier).projection is None:
+            return features
+        matrix = frozen_projection(self._spec, modality, tier, features.shape[1])
+        return project(features, matrix)
+
+    def _backbone(self, modality: str, tier: str) -> nn.Module:
+        key = (modality, tier)
+        if key not in self._backbones:
+            self._backbones[key] = frozen_backbone(self._spec, modality, tier)
+        return self._backbones[key]
 
 
 def to_tensors(
@@ -84,12 +111,19 @@ def to_tensors(
     Images stay as they are stored until a batch asks for them.
     """
     inputs = {}
-    for modality in specimens.modalities:
-        images = torch.from_numpy(_writable(specimens.images[modality]))
-        if spec.frozen(modality, tier):
-            inputs[modality] = backbones.features(modality, images, device, tier)
+    for column, modality in enumerate(specimens.modalities):
+        stored = specimens.images[modality]
+        if not spec.frozen(modality, tier):
+            inputs[modality] = torch.from_numpy(_writable(stored))
+            continue
+        if backbones.costly(modality, tier):
+            kept, present = backbones.kept(modality, device, tier), specimens.present[:, column]
+            features = torch.zeros(len(specimens), kept.features)
+            features[torch.from_numpy(present.copy())] = torch.from_numpy(kept.of(stored[present]))
         else:
-            inputs[modality] = images
+            images = torch.from_numpy(_writable(stored))
+            features = backbones.features(modality, images, device, tier)
+        inputs[modality] = backbones.projected(modality, features, tier)
     return TensorData(
         modalities=specimens.modalities,
         inputs=inputs,

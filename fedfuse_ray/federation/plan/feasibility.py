@@ -1,12 +1,14 @@
-"""Checks that need the data: weights of domains, default encoders, turns, pairs."""
+"""Checks before a run: records, encoders' weights; with the data: domains, turns, pairs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.config.settings.data import ManifestData
+from fedfuse_ray.config.settings.model import NAMED_WEIGHTS
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan.participants import Participant
 from fedfuse_ray.federation.plan.score_terms import no_public_test
@@ -95,6 +97,46 @@ def check_scores(experiment: Experiment, *, each_round: bool = False) -> None:
                 "than the epsilon that each one's scores are charged; leave it at one institution, "
                 "or set privacy.scores=shown",
             )
+
+
+def check_sources(experiment: Experiment) -> None:
+    """Refuse encoders whose weights are not here; what timm's hub has is downloaded.
+
+    Raises:
+        InputError: Names the setting, and what to install, to download or to correct.
+    """
+    model = experiment.model
+    encoders = {"encoder": model.encoder}
+    encoders |= {f"encoders.{name}": each for name, each in model.encoders.items()}
+    encoders |= {f"tiers.{name}": each for name, each in model.tiers.items()}
+    fetched = set()
+    for name, encoder in encoders.items():
+        field, weights = f"model.{name}", encoder.weights
+        if encoder.kind == "timm":
+            from fedfuse_ray.models.encoders.extra import (  # torch
+                check_extra,
+                hub_state,
+                is_installed,
+            )
+
+            if not is_installed(encoder) and _only_signals(experiment):
+                continue  # they take MiniRocket, which needs nothing
+            check_extra(encoder, field)
+            if weights == "hub" and encoder.name not in fetched:
+                hub_state(encoder, field)
+                fetched.add(encoder.name)
+        if weights not in NAMED_WEIGHTS and not Path(weights).is_file():
+            remedy = f"no such file; use {', '.join(NAMED_WEIGHTS)} or a file's path"
+            raise InputError(f"{field}.weights", weights, remedy)
+
+
+def _only_signals(experiment: Experiment) -> bool:
+    if not isinstance(experiment.data, ManifestData):
+        return False
+    from fedfuse_ray.data.importers import check
+
+    shapes = check(experiment.data).header.shapes
+    return all(len(shape) == 2 for shape in shapes.values())
 
 
 def _check_domain_weights(experiment: Experiment, domains: Iterable[str]) -> None:

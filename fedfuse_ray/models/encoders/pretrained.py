@@ -1,4 +1,4 @@
-"""Weights that a backbone starts from: public phantoms', torchvision's, or a file."""
+"""Weights that a backbone starts from: public phantoms', a library's, or a file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fedfuse_ray.config.settings.model import EncoderConfig
+from fedfuse_ray.config.settings.model import NAMED_WEIGHTS, EncoderConfig
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import cache_folder
+from fedfuse_ray.models.encoders.extra import hub_state, packaged_state
+from fedfuse_ray.models.encoders.minirocket import MiniRocket
 from fedfuse_ray.models.encoders.reader import FactorReader
 
 _PUBLIC_VERSION = 1
+_BODY = "body."
 SHIPPED = Path(__file__).parent / "public"
 """Pre-trained weights that come with the package; `python -m benchmarks.pretrain` makes them."""
 
@@ -40,20 +43,24 @@ def load_backbone_weights(
     shape: tuple[int, ...],
     origin: str = "",
 ) -> None:
-    """Load what `config.weights` names into a backbone; `random` leaves it as it is.
+    """Load what `config.weights` names into a backbone; `random` and MiniRocket stay as they are.
 
     A first convolution for another number of channels takes the mean over the loaded channels,
-    scaled to keep its response. Statistics of BatchNorm have no
-    place in GroupNorm and are left. For `origin` see `public_weights_path`.
+    scaled to keep its response. Statistics of BatchNorm have no place in GroupNorm and are left; so
+    is a classifier. A file for timm has timm's names. For `origin` see `public_weights_path`.
 
     Raises:
         InputError: The weights can't be had, or don't fit.
     """
     field = f"model.encoder_for({modality}).weights"
-    if config.weights == "random":
+    if config.weights == "random" or isinstance(backbone, MiniRocket):
         return
     if config.weights == "torchvision":
         state = _from_torchvision(config, field)
+    elif config.weights == "packaged":
+        state = packaged_state()
+    elif config.weights == "hub":
+        state = hub_state(config, field.removesuffix(".weights"))
     elif config.weights == "public":
         state = _from_file(public_weights_path(config, modality, shape, origin), field)
         if not isinstance(backbone, FactorReader):
@@ -61,6 +68,10 @@ def load_backbone_weights(
     else:
         state = _from_file(Path(config.weights), field)
     expected = backbone.state_dict()
+    if config.kind == "timm":
+        state = {f"{_BODY}{name.removeprefix(_BODY)}": value for name, value in state.items()}
+        counters = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
+        state = counters | state
     if missing := [name for name in expected if name not in state]:
         remedy = f"has no tensor {missing[0]!r}; it fits another encoder"
         raise InputError(field, config.weights, remedy)
@@ -82,9 +93,14 @@ def _from_torchvision(config: EncoderConfig, field: str) -> dict[str, torch.Tens
 
 def _from_file(path: Path, field: str) -> dict[str, torch.Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        remedy = "no such file; use random, public, torchvision or a file's path"
+        remedy = f"no such file; use {', '.join(NAMED_WEIGHTS)} or a file's path"
         raise InputError(field, path, remedy) from None
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         raise InputError(field, path, f"is not a state dict that torch can load: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedfuse_ray.models.paths.embeddings import Hybrid, Joint, Late
+from fedfuse_ray.models.paths.embeddings import Hybrid, Joint, Late, Product
 from fedfuse_ray.models.paths.maps import Early, Intermediate
 from fedfuse_ray.models.paths.owner import Inputs, Owner, Path
 
@@ -16,6 +16,7 @@ PATHS: dict[str, Callable[[Owner], Path]] = {
     "intermediate": Intermediate,
     "late": Late,
     "none": Late,
+    "product": Product,
     "hybrid": Hybrid,
 }
 

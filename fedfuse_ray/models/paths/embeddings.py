@@ -65,6 +65,33 @@ class Late(_Encoded):
         return torch.logsumexp(predictions + logs, dim=1), weights
 
 
+class Product(_Encoded):
+    """A head for each modality; their logits are added up: a product of experts, `product`.
+
+    Under equal priors the log-odds of independent modalities add up (Hinton, 2002, Neural
+    Computation 14(8), Eq. 1). Heads begin at zero, which is no evidence.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._places = [owner.siblings.index(m) for m in owner.modalities]
+
+    def classify(self, embedded: torch.Tensor, mask: torch.Tensor) -> Weighted:
+        """Add up the present modalities' logits.
+
+        A modality's weight is its part of the evidence: of the sum of all logits' distances from
+        their modality's mean, over classes. Without any evidence the weights are equal.
+        """
+        logits = self.owner.head()(embedded, self._places)
+        logits = torch.where(mask[..., None], logits, torch.zeros_like(logits))
+        evidence = (logits - logits.mean(dim=2, keepdim=True)).detach().abs().sum(dim=2)
+        total = evidence.sum(dim=1, keepdim=True)
+        weights = torch.where(
+            total > 0, evidence / total.clamp(min=1e-30), equal_weights(mask, embedded.dtype)
+        )
+        return logits.sum(dim=1), weights
+
+
 class Hybrid(_Encoded):
     """The mean of a joint prediction and a late one, over the same embeddings.
 

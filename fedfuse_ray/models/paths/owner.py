@@ -48,7 +48,9 @@ class Owner:
         return self.spec.domains[self.domain]
 
     def encoder(self, modality: str) -> nn.Module:
-        """Return a modality's encoder."""
+        """Return a modality's encoder; frozen features may be embeddings as they are."""
+        if self.spec.heads_only:
+            return nn.Identity()
         return self.blocks[encoder_block(modality, self.tier)]
 
     def head(self, modality: str = "") -> nn.Module:

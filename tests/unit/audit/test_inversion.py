@@ -51,7 +51,21 @@ def test_the_attackers_gradient_is_the_one_that_institutions_take():
     assert torch.allclose(own, seen, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [(), ("model.encoder.trainable=true",)])
+HEADS = (
+    "model.embedding_dim=null",
+    "model.encoder={kind: cnn, width: 4, trainable: false, projection: 12}",
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("model.encoder.trainable=true",),
+        (*HEADS, "model.fusion=product"),
+        (*HEADS, "model.fusion=late"),
+    ],
+)
 def test_features_are_read_off_a_bare_gradient_exactly(settings):
     bench = bench_of(*settings)
     training = bench.training(bench.plan.by_name["mat-01"])

@@ -43,10 +43,10 @@ def test_a_manifest_replaces_the_specimens_and_keeps_their_size(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet", "m.pq"])
-def test_a_manifest_alone_is_read_by_the_preset_real(tmp_path, name):
+def test_a_manifest_alone_is_read_by_the_preset_of_its_name(tmp_path, name):
     experiment = read_experiment(str(tmp_path / name))
     assert experiment.data.path == str(tmp_path / name)
-    assert experiment.preset == "real"
+    assert experiment.preset == "manifest"
 
 
 def test_a_manifest_is_named_once():

@@ -26,7 +26,7 @@ def test_every_system_and_variant_loads_on_both_roots(name):
 
 
 @pytest.mark.parametrize("paradigm", ["fedfuse", "federated_dp"])
-@pytest.mark.parametrize("name", [*PRESETS, "demo", "paper", "paper17", "real", "tiny"])
+@pytest.mark.parametrize("name", [*PRESETS, "demo", "paper", "paper17", "manifest", "real", "tiny"])
 def test_no_preset_counts_private_steps(name, paradigm):
     with pytest.raises(InputError, match=r"fednova.* tells who took part"):
         load(name, ["strategy.kind=fednova"], paradigm=paradigm)
