@@ -24,11 +24,11 @@ from fedfuse_ray.data.specimens import (
     concatenate,
     select,
 )
-from fedfuse_ray.data.tables import TableWriter, read_table
+from fedfuse_ray.data.tables import TableWriter, read_patients, read_table
 from fedfuse_ray.errors import FedfuseError, InputError, StorageError
 from fedfuse_ray.files import cache_folder, write_json
 
-_FORMAT = 2
+_FORMAT = 3
 _PHANTOMS = 1
 """Raised whenever the same request would generate other specimens."""
 _INDEX = "index.json"
@@ -65,6 +65,10 @@ class Dataset:
         if split == "validation" and not self.index.institutions[name].validation:
             return select(read_table(_table(self.folder, "train", name)), slice(0, 0))
         return read_table(_table(self.folder, split, name))
+
+    def patients(self, institution: str) -> list[str]:
+        """Return whose each training specimen of an institution is; [] where nobody knows."""
+        return read_patients(_table(self.folder, "train", institution))
 
     def test(self, domain: str, part: int = 0, parts: int = 1) -> Specimens:
         """Return one of `parts` contiguous parts of a domain's test set."""
@@ -120,7 +124,9 @@ def outline(
     from fedfuse_ray.data.phantoms import count, generate
 
     header, _ = generate(data, institutions, seed=seed, replicas=replicas)
-    return index_of(header, count(data, institutions, seed=seed, replicas=replicas))
+    counts, of_each = count(data, institutions, seed=seed, replicas=replicas), data.specimens_per_patient
+    patients = {owner: -(-n // of_each) for (split, owner), n in counts.items() if split == "train"}
+    return index_of(header, counts, patients if of_each > 1 else {})
 
 
 def write(folder: Path, header: Header, parts: Parts) -> None:
@@ -142,7 +148,8 @@ def _write(folder: Path, header: Header, parts: Parts) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
-        index = index_of(header, _write_tables(temporary, header, parts))
+        counts, patients = _write_tables(temporary, header, parts)
+        index = index_of(header, counts, patients)
         digest = _digest(temporary, index.institutions)
         write_json(temporary / _INDEX, asdict(replace(index, digest=digest)))
         try:
@@ -207,8 +214,12 @@ def _fingerprint(
     return hashlib.blake2b(json.dumps(request).encode(), digest_size=12).hexdigest()
 
 
-def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str, str], int]:
+def _write_tables(
+    folder: Path, header: Header, parts: Parts
+) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+    """Write all tables; returns specimens by split and owner, and patients by institution."""
     counts: dict[tuple[str, str], int] = {}
+    patients: dict[str, set[str]] = {}
     open_for: tuple[str, str] | None = None
     with ExitStack() as stack:
         for part in parts:
@@ -220,12 +231,19 @@ def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str,
                 batch = part.specimens
                 shapes = {m: header.shapes[m] for m in batch.modalities}
                 writer = stack.enter_context(
-                    TableWriter(_table(folder, part.split, part.owner), batch.domain, shapes)
+                    TableWriter(
+                        _table(folder, part.split, part.owner),
+                        batch.domain,
+                        shapes,
+                        patients=bool(batch.patients),
+                    )
                 )
                 open_for, counts[key] = key, 0
             writer.write(part.specimens)
             counts[key] += len(part.specimens)
-    return counts
+            if part.split == "train":
+                patients.setdefault(part.owner, set()).update(part.specimens.patients)
+    return counts, {owner: len(names) for owner, names in patients.items()}
 
 
 def _digest(folder: Path, institutions: Iterable[str]) -> str:

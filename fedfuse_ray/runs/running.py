@@ -48,7 +48,7 @@ def run(
     began = time.perf_counter()
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
-    feasibility.check_records(experiment)
+    feasibility.check_units(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         progress.stage("Preparing specimens")

@@ -230,7 +230,7 @@ def check_contrastive(
             f"{field}: 'rounds={rounds}' with model.fusion={model.fusion}, which has no embedding "
             "of a single modality to pair; choose another fusion, or set it to null"
         )
-    if privacy.enabled and privacy.unit == "record":
+    if privacy.enabled and privacy.protected_unit != "institution":
         raise ValueError(
             f"{field}: 'rounds={rounds}' under privacy.mode={privacy.mode}: the loss compares each "
             "record with its whole batch, so one record moves the gradients of all, and clipping "

@@ -93,6 +93,7 @@ def _decode(
         labels=np.array([specimen.label for specimen in batch], np.int64),
         images=images,
         present=present,
+        patients=tuple(specimen.patient for specimen in batch) if table.patients else (),
     )
 
 

@@ -11,7 +11,7 @@ DISTRIBUTED = {"mode": "record-distributed", "target_epsilon": 1, "noise_schedul
 
 def test_defaults_protect_nothing_and_say_so():
     config = PrivacyConfig()
-    assert (config.enabled, config.unit, config.adversary) == (False, "none", "none")
+    assert (config.enabled, config.protected_unit, config.adversary) == (False, "none", "none")
     assert (config.delta, config.clip_norm, config.sampling_rate) == (1e-5, 0.5, 1.0)
 
 
@@ -26,7 +26,7 @@ def test_defaults_protect_nothing_and_say_so():
 )
 def test_every_mode_names_its_unit_and_adversary(mode, unit):
     config = PrivacyConfig(mode=mode, target_epsilon=1.0)
-    assert config.unit == unit
+    assert config.protected_unit == unit
     assert unit in config.neighbouring
     assert "server" in config.adversary
 

@@ -55,19 +55,19 @@ def test_a_record_at_two_institutions_is_refused(mode, tmp_path):
     path = save(tmp_path, both(), images=False)
     said = r"m\.csv line 16, specimen_id: 'a0': is trained on at a and b, .*at one institution"
     with pytest.raises(InputError, match=said):
-        feasibility.check_records(experiment(path, mode))
+        feasibility.check_units(experiment(path, mode))
 
 
 @pytest.mark.parametrize("mode", ["none", "client", "local-update"])
 def test_it_is_accepted_where_records_are_not_the_unit(mode, tmp_path):
-    feasibility.check_records(experiment(save(tmp_path, both(), images=False), mode))
+    feasibility.check_units(experiment(save(tmp_path, both(), images=False), mode))
 
 
 @pytest.mark.parametrize("mode", PRIVATE)
 def test_a_specimen_of_one_institution_and_its_modalities_passes(mode, tmp_path):
     # a0 has two images at a; t0 is a test specimen; one id in two domains is two specimens.
     rows = [*federation(), row("a0", "c", "sick", "train", domain="other")]
-    feasibility.check_records(experiment(save(tmp_path, rows, images=False), mode))
+    feasibility.check_units(experiment(save(tmp_path, rows, images=False), mode))
 
 
 def test_the_command_ends_before_an_older_result_is_touched(tmp_path, capsys):
