@@ -66,6 +66,9 @@ def _compare_paradigms(experiments: list[Experiment], folder: Path, *, quiet: bo
         progress.stage(results_line(folder))
         comparison = compare(experiments, folder, progress=progress)
     output().print(comparison_table(comparison))
+    for name, summary in comparison.items():
+        if summary.privacy.warning:
+            say(f"Warning, {name}: {summary.privacy.warning}")
     for name in comparison:
         print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
     say(f"Report: {folder / 'report.html'}")

@@ -96,7 +96,9 @@ def generate_command(
 
 @app.command("import")
 def import_command(
-    source: Annotated[Path, typer.Argument(help="A MedMNIST .npz, or domain/modality/label[/patient]/.")],
+    source: Annotated[
+        Path, typer.Argument(help="A MedMNIST .npz, or domain/modality/label[/patient]/.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the manifest goes.")],
     institutions: Annotated[
         int, typer.Option(min=1, help="Institutions (of each domain) to deal the specimens to.")

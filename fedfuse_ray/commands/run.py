@@ -45,6 +45,8 @@ def run_command(
         progress.stage(results_line(folder))
         summary = run(experiment, folder, resume=resume is not None, progress=progress)
     output().print(run_table(summary))
+    if summary.privacy.warning:
+        say(f"Warning: {summary.privacy.warning}")
     print(f"weights_sha256: {summary.weights_sha256}")
     print(f"signed by: {read_seal(folder).fingerprint}")
     say(f"Report: {folder / 'report.html'}")

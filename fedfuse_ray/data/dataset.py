@@ -124,7 +124,10 @@ def outline(
     from fedfuse_ray.data.phantoms import count, generate
 
     header, _ = generate(data, institutions, seed=seed, replicas=replicas)
-    counts, of_each = count(data, institutions, seed=seed, replicas=replicas), data.specimens_per_patient
+    counts, of_each = (
+        count(data, institutions, seed=seed, replicas=replicas),
+        data.specimens_per_patient,
+    )
     patients = {owner: -(-n // of_each) for (split, owner), n in counts.items() if split == "train"}
     return index_of(header, counts, patients if of_each > 1 else {})
 

@@ -82,7 +82,11 @@ def key_numbers(summary: Summary) -> Iterator[Card]:
         yield Card(f"Accuracy, {domain}", *_scored(summary, domain))
     privacy, sent, time = summary.privacy, summary.communication, summary.time
     if privacy.private and privacy.delta is not None:
-        yield Card("Privacy loss, epsilon", epsilon(privacy), f"at delta {privacy.delta:g}")
+        yield Card(
+            "Privacy loss, epsilon",
+            epsilon(privacy),
+            f"at delta {privacy.delta:g}, per {privacy.unit}",
+        )
     else:
         yield Card("Privacy", "none", epsilon(privacy))
     saving = times_fewer(sent.fp32_uplink_bytes_per_round, sent.uplink_bytes_per_round)

@@ -29,14 +29,17 @@ class PrivacySummary(Config):
         mode: `none`, or the privacy mode.
         epsilon: The largest over institutions, at `delta`.
         epsilon_by_institution: Each institution's own.
-        noise_multiplier: Noise standard deviation over the clip norm.
-        clip_norm: L2 bound of one unit's contribution.
+        noise_multiplier: Noise standard deviation over `clip_norm`.
+        clip_norm: L2 bound of one unit's contribution, at all institutions together.
         sampling_rate: Poisson rate of a step.
         steps: Releases charged.
-        unit: What one neighbouring data set lacks: a `record`, a `client`.
+        unit: Whose part one neighbouring data set lacks: a `record`'s, `patient`'s or
+            `institution`'s.
         adversary: Whom the guarantee holds against.
         audit: What an audit of an earlier run changed for this one, and why; not written without
             one.
+        warning: What the guarantee leaves of a patient with several records; not written where
+            there is none.
     """
 
     mode: str
@@ -50,6 +53,7 @@ class PrivacySummary(Config):
     unit: str | None
     adversary: str | None
     audit: str | None = None
+    warning: str | None = None
 
     @property
     def private(self) -> bool:
@@ -59,8 +63,9 @@ class PrivacySummary(Config):
     @model_serializer(mode="wrap")
     def _only_the_contracts_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = write(self)
-        if self.audit is None:
-            del tree["audit"]
+        for name in ("audit", "warning"):
+            if tree[name] is None:
+                del tree[name]
         return tree
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.report import RunStore, Summary
 from fedfuse_ray.runs.evaluation import evaluation
 from fedfuse_ray.runs.ongoing import Ongoing
+from fedfuse_ray.runs.patients import patient_warning
 from fedfuse_ray.runs.rows import round_rows
 from fedfuse_ray.runs.sealing import LEDGER
 from fedfuse_ray.runs.summary import fp32_uplink_bytes, privacy_summary, summarise
@@ -75,7 +76,9 @@ def _conclude(ongoing: Ongoing, charging: Charging, done: int) -> Summary:
     scores = final_scores(plan, executor.evaluate(total, final_views(plan)))
     ongoing.store.write_evaluation(evaluation(plan, scores))
     summary = summarise(plan, scores, ongoing.store.tables(), digest, fp32_bytes)
-    guarantee = privacy_summary(plan, charging.epsilon, charging.epsilons, done)
+    released = charging.account.ledger if charging.account is not None else ()
+    warning = patient_warning(plan, ongoing.dataset, released)
+    guarantee = privacy_summary(plan, charging.epsilon, charging.epsilons, done, warning)
     return ongoing.finish(summary.model_copy(update={"privacy": guarantee}))
 
 

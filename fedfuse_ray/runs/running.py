@@ -20,6 +20,7 @@ from fedfuse_ray.report import RunStore, Summary, environment
 from fedfuse_ray.runs.alone import train_alone
 from fedfuse_ray.runs.federated import train_federation
 from fedfuse_ray.runs.ongoing import CHECKPOINTS, Ongoing
+from fedfuse_ray.runs.patients import patient_warning, planned
 from fedfuse_ray.runs.progress import Progress, Several, Silent
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.sealing import LedgerSeal
@@ -60,6 +61,8 @@ def run(
         )
         draws = randomness_of(experiment, out, resume=resume)
         plan = _plan(experiment, dataset, draws, progress)
+        if plan.privacy and (warning := patient_warning(plan, dataset, planned(plan))):
+            progress.stage(f"Warning: {warning}")
         ongoing = Ongoing(plan, dataset, executor, store, seal, progress, began)
         return _train(ongoing, resume, job)
 

@@ -35,9 +35,10 @@ class PrivacyConfig(Config):
         target_epsilon: The budget; the noise multiplier is calibrated to it.
         noise_multiplier: sigma, the noise's standard deviation over the clipping norm; give
             either this or `target_epsilon`.
-        delta: The guarantee's delta, below 1 / (training specimens of any institution); where an
-            institution is the unit, below 1 / (number of institutions). Keep it well below.
-        clip_norm: C, the joint L2 norm over all blocks that a record touches.
+        delta: The guarantee's delta, below 1 / (training specimens, or patients, of any
+            institution); where an institution is the unit, below 1 / (number of institutions). Keep
+            it well below.
+        clip_norm: C, the joint L2 norm over all blocks of what one unit adds at an institution.
         unit: Whose part is hidden: one `record`, or all records of one `patient`, which need a
             column `patient_id`. A patient may be any group: a person, a sample, a location. Batches
             then are of patients. Under `client` and `local-update` the unit is the institution.

@@ -2,8 +2,9 @@
 
 A manifest has a row an image: `specimen_id, institution, domain, modality, label, split` and either
 `path` (CSV or Parquet; relative to the manifest) or `image: {bytes, path}` (Parquet); `patient_id`
-may say whose a specimen is. `read` turns it into the dataset that a federation trains on, `check` looks without decoding, and
-`import_to_manifest` makes a manifest from a MedMNIST `.npz` or from a tree of folders.
+may say whose a specimen is. `read` turns it into the dataset that a federation trains on, `check`
+looks without decoding, and `import_to_manifest` makes a manifest from a MedMNIST `.npz` or from a
+tree of folders.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ def read(data: ManifestData, *, seed: int) -> tuple[Header, Parts]:
     [C, signal_length].
 
     An institution without validation rows has a deterministic 15% of its train specimens held out
-    (at least one of four or more, none of fewer; patients whole). Order is fixed: domains by first appearance,
-    institutions sorted by name within their domain, modalities and classes sorted, specimens by
-    first appearance.
+    (at least one of four or more, none of fewer; patients whole). Order is fixed: domains by first
+    appearance, institutions sorted by name within their domain, modalities and classes sorted,
+    specimens by first appearance.
 
     The seed decides which specimens are held out, and nothing else.
 

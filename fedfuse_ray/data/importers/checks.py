@@ -75,9 +75,7 @@ def shared_patients(table: Table) -> tuple[Shared, ...]:
     return _shared(table, PATIENT, lambda row: ("", row.patient)) if table.patients else ()
 
 
-def _shared(
-    table: Table, column: str, key: Callable[[Row], tuple[str, str]]
-) -> tuple[Shared, ...]:
+def _shared(table: Table, column: str, key: Callable[[Row], tuple[str, str]]) -> tuple[Shared, ...]:
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for i, row in enumerate(table.rows):
         if SPLITS.get(row.split.lower()) == "train" and row.institution:
@@ -173,8 +171,8 @@ def _one_image(table: Table) -> None:
         if j != i:
             remedy = (
                 f"specimen {row.specimen} has its {row.modality} image at {table.place(j)} already;"
-                " keep one of them, or make the other a modality of its own; never split a specimen"
-                " into several ids, which multiplies its epsilon"
+                " keep one of them, make the other a modality of its own, or give it a specimen_id"
+                f" of its own and both one {PATIENT}, which privacy.unit=patient protects as one"
             )
             raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
 

@@ -119,7 +119,8 @@ def import_folder(
     Files of one domain and label that have the same name without suffix, in several modalities,
     are one specimen. Test specimens are the consortium's; the others are dealt to institutions
     named `<domain>-01` and on, which own every modality that they got train images of. All of a
-    patient's specimens in a domain go to one split of one institution. For the arguments see `import_to_manifest`.
+    patient's specimens in a domain go to one split of one institution. For the arguments see
+    `import_to_manifest`.
 
     Raises:
         InputError: The folder holds no such tree, or a domain has fewer train specimens than
@@ -167,7 +168,9 @@ def _assign(
         owner[rows] = deal(codes[rows], shares, generator)
     train = np.flatnonzero(splits == "train")
     owner[train] = fill_empty(owner[train], institutions, specimens[0].label)
-    kinds = [{modality for specimen in own for modality in specimen.files} for own in units.values()]
+    kinds = [
+        {modality for specimen in own for modality in specimen.files} for own in units.values()
+    ]
     owned = {(int(owner[i]), modality) for i in train for modality in kinds[i]}
     everywhere = {modality for _, modality in owned}
     placed = zip(units.values(), kinds, owner.tolist(), splits.tolist(), strict=True)

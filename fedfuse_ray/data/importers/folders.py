@@ -56,14 +56,16 @@ def find(root: Path) -> dict[str, list[FolderSpecimen]]:
             raise InputError("source", file, remedy)
         specimen.files[modality] = file
     if not domains:
-        remedy = f"holds no DOMAIN/MODALITY/LABEL[/PATIENT]/IMAGE with {', '.join(sorted(SUFFIXES))}"
+        remedy = (
+            f"holds no DOMAIN/MODALITY/LABEL[/PATIENT]/IMAGE with {', '.join(sorted(SUFFIXES))}"
+        )
         raise InputError("source", root, remedy)
     _check_patients(root, domains)
     return {domain: list(specimens.values()) for domain, specimens in domains.items()}
 
 
 def _check_patients(root: Path, domains: dict[str, dict[str, FolderSpecimen]]) -> None:
-    """Refuse an id in two domains: it would be one patient, but each domain draws its own splits."""
+    """Refuse an id in two domains: it is one patient, but each domain draws its own splits."""
     home: dict[str, str] = {}
     for domain, specimens in domains.items():
         for specimen in specimens.values():

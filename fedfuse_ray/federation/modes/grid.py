@@ -129,7 +129,7 @@ class Grid:
         return 1.0 / (self.coding.config.rounding_step * self.share_std(block))
 
     def expected_batch(self, owners: Iterable[str]) -> float:
-        """Return how many records, or patients, the owners are expected to sample, from public sizes."""
+        """Return how many units the owners are expected to sample, from public sizes."""
         releases = self.terms.releases
         return math.fsum(releases[who].sampling_rate * self.sizes[who] for who in owners)
 

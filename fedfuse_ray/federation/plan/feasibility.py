@@ -80,8 +80,9 @@ def _refuse_shared(found: Shared, privacy: PrivacyConfig) -> NoReturn:
     raise InputError(
         f"{found.place}, {found.column}",
         found.name,
-        f"is trained on at {names}, and would lose more than the epsilon of "
-        f"{privacy.institutions_per_unit}; leave all rows of {what} at one institution, or {charge}",
+        f"is trained on at {names}, and would lose more than the epsilon that is charged for "
+        f"{privacy.institutions_per_unit}; leave all rows of {what} at one institution, or "
+        f"{charge}",
     )
 
 
@@ -157,7 +158,10 @@ def _check_delta(experiment: Experiment, participants: tuple[Participant, ...]) 
     if not privacy.enabled:
         return
     largest = max(participants, key=lambda p: p.units(privacy))
-    count, kind = largest.units(privacy), "patients" if privacy.of_patients else "training specimens"
+    count, kind = (
+        largest.units(privacy),
+        "patients" if privacy.of_patients else "training specimens",
+    )
     what = f"{largest.name} has {count} {kind}"
     if privacy.protected_unit == "institution":
         count, what = len(participants), f"there are {len(participants)} institutions"
