@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedfuse_ray.errors import BudgetSpentError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.plan.patient_warning import patient_warning
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.loop import Clock, final_views, run_rounds
 from fedfuse_ray.federation.rounds.scoring import final_scores
@@ -13,7 +14,6 @@ from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.report import RunStore, Summary
 from fedfuse_ray.runs.evaluation import evaluation
 from fedfuse_ray.runs.ongoing import Ongoing
-from fedfuse_ray.runs.patients import patient_warning
 from fedfuse_ray.runs.rows import round_rows
 from fedfuse_ray.runs.sealing import LEDGER
 from fedfuse_ray.runs.summary import fp32_uplink_bytes, privacy_summary, summarise

@@ -13,6 +13,7 @@ from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
+from fedfuse_ray.federation.plan.patient_warning import patient_warning, planned
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.privacy.randomness import Randomness
@@ -20,7 +21,6 @@ from fedfuse_ray.report import RunStore, Summary, environment
 from fedfuse_ray.runs.alone import train_alone
 from fedfuse_ray.runs.federated import train_federation
 from fedfuse_ray.runs.ongoing import CHECKPOINTS, Ongoing
-from fedfuse_ray.runs.patients import patient_warning, planned
 from fedfuse_ray.runs.progress import Progress, Several, Silent
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.sealing import LedgerSeal

@@ -1,7 +1,7 @@
 """A patient's records as one unit of privacy: which of them count, and one gradient for all.
 
-User-level sampling of DP-SGD (Charles et al., 2024, arXiv 2407.07737, algorithm 2; with federated
-averaging in place of a step: McMahan et al., 2018, arXiv 1710.06963). Patients are sampled, at most
+User-level sampling (DP-SGD-ULS of Charles et al., 2024, arXiv 2407.07737; federated averaging in
+place of a step: McMahan et al., 2018, arXiv 1710.06963). Patients are sampled, at most
 `records_per_patient` records of each take part, and their mean gradient, or its sum, is what is
 clipped. Which records of a patient with more take part is drawn anew in each step from privacy's
 own randomness.

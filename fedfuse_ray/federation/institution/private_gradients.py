@@ -40,7 +40,8 @@ from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.sampling import expected_batch, poisson_sample
 from fedfuse_ray.privacy.randomness import Randomness, digest_of
 
-_CHUNK_FLOATS = 1 << 24
+CHUNK_FLOATS = 1 << 24
+"""Floats of the per-record gradients that are in memory at a time."""
 
 
 class _Loss(nn.Module):
@@ -86,7 +87,7 @@ def clipped_gradient_sum(
         protected: it must not leave.
     """
     net = training.net
-    size = max(1, _CHUNK_FLOATS // max(1, net.flat.numel()))
+    size = max(1, CHUNK_FLOATS // max(1, net.flat.numel()))
     shown = drop_modalities(training.data.present[rows], training.model.modality_dropout, generator)
     sums: Blocks = {
         name: np.zeros(_width(sketches.get(name), stop - start), np.float32)

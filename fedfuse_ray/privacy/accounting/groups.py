@@ -1,11 +1,13 @@
 """What releases tell of several units together, such as all records of one patient.
 
-| releases | the bound for a group of k | source |
-|---|---|---|
-| full-batch Gaussian | exactly that of noise sigma / k | Dong, Roth and Su, 2019, arXiv 1905.02383, theorem 2.14 |
-| Poisson-sampled Gaussian | a mixture of Gaussians: j of k take part with binomial probability, and move the sum by j | Charles et al., 2024, arXiv 2407.07737, theorem 1 |
-| discrete mechanisms | (k epsilon, delta (e^(k epsilon) - 1) / (e^epsilon - 1)), at the best delta | Vadhan, 2017, The Complexity of Differential Privacy, lemma 2.2 |
-"""  # noqa: E501
+- Full-batch Gaussian releases: exactly what noise sigma / k tells of one unit (Dong, Roth and Su,
+  2019, arXiv 1905.02383, theorem 2.14).
+- Poisson-sampled ones: j of k members take part with binomial probability, and move the sum by j,
+  which is a mixture of Gaussians (Charles et al., 2024, arXiv 2407.07737, on sampling examples).
+- Discrete mechanisms: epsilon and delta of one unit make k epsilon and
+  delta (e^(k epsilon) - 1) / (e^epsilon - 1), at the best delta (Vadhan, 2017, The Complexity of
+  Differential Privacy, lemma 2.2).
+"""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_records_are_units_where_nobody_is_grouped():
 def test_a_patient_is_clipped_as_one_however_its_records_are_chunked(monkeypatch, kind, chunk):
     net = net_of()
     monkeypatch.setattr(
-        "fedfuse_ray.federation.institution.private_gradients._CHUNK_FLOATS",
+        "fedfuse_ray.federation.institution.private_gradients.CHUNK_FLOATS",
         chunk * net.flat.numel(),
     )
     training = training_of(net=net, data=data(), dropout=0.0)
