@@ -13,7 +13,7 @@ from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
-from fedfuse_ray.federation.plan.patient_warning import patient_warning, planned
+from fedfuse_ray.federation.plan.patient_warning import patient_warning
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.privacy.randomness import Randomness
@@ -61,7 +61,7 @@ def run(
         )
         draws = randomness_of(experiment, out, resume=resume)
         plan = _plan(experiment, dataset, draws, progress)
-        if plan.privacy and (warning := patient_warning(plan, dataset, planned(plan))):
+        if warning := patient_warning(plan, dataset):
             progress.stage(f"Warning: {warning}")
         ongoing = Ongoing(plan, dataset, executor, store, seal, progress, began)
         return _train(ongoing, resume, job)

@@ -13,7 +13,7 @@ Held = tuple[tuple[str, int], ...]
 """How many records a patient has at each participant."""
 
 
-def planned(plan: Plan) -> list[PrivacyEvent]:
+def _planned(plan: Plan) -> list[PrivacyEvent]:
     """Return all that a private run is going to release, at a schedule's constant noise."""
     return [
         event
@@ -23,14 +23,21 @@ def planned(plan: Plan) -> list[PrivacyEvent]:
     ]
 
 
-def patient_warning(plan: Plan, dataset: Dataset, events: Iterable[PrivacyEvent]) -> str | None:
+def patient_warning(
+    plan: Plan, dataset: Dataset, events: Iterable[PrivacyEvent] | None = None
+) -> str | None:
     """Return what the releases tell of the patient who loses most, in a line.
 
     Nothing where a patient is the unit, where nobody knows the patients, or where each has one
     record. It names no patient: it stands in results that are handed on.
+
+    Args:
+        plan: The federation's plan.
+        dataset: Its data.
+        events: What was released; by default what is planned.
     """
-    terms = plan.privacy
-    if terms is None or terms.config.protected_unit != "record":
+    terms, known = plan.privacy, any(i.patients for i in dataset.index.institutions.values())
+    if terms is None or terms.config.protected_unit != "record" or not known:
         return None
     holdings = _largest(_holdings(plan, dataset))
     if all(len(held) == 1 and held[0][1] == 1 for held in holdings):
@@ -38,7 +45,7 @@ def patient_warning(plan: Plan, dataset: Dataset, events: Iterable[PrivacyEvent]
     from fedfuse_ray.privacy.accounting.groups import group_epsilon  # scipy
 
     releases: dict[str, list[PrivacyEvent]] = {}
-    for event in events:
+    for event in _planned(plan) if events is None else events:
         releases.setdefault(event.institution, []).append(event)
     delta, apart = terms.config.delta, terms.config.institutions_per_unit
 
@@ -70,7 +77,7 @@ def _holdings(plan: Plan, dataset: Dataset) -> set[Held]:
 
 
 def _largest(holdings: set[Held]) -> list[Held]:
-    """Return those that no other one covers."""
+    """Return those that no other one covers, in a fixed order: equal ones must not change places."""
     found = [dict(held) for held in holdings]
 
     def covered(one: dict[str, int]) -> bool:
@@ -79,4 +86,4 @@ def _largest(holdings: set[Held]) -> list[Held]:
             for other in found
         )
 
-    return [tuple(sorted(held.items())) for held in found if not covered(held)]
+    return sorted(tuple(sorted(held.items())) for held in found if not covered(held))
