@@ -71,7 +71,7 @@ def entering(
         what: `run` or `audit`.
         protected: Whether all that it shows has noise; by default whether the plan is private.
     """
-    unit = plan.privacy.config.unit if plan.privacy is not None else RECORD
+    unit = plan.privacy.config.protected_unit if plan.privacy is not None else RECORD
     charges = by_institution(events)
     units = {p.name: units_of(dataset, p.members, unit) for p in plan.participants}
     groups = {name: Group(own.id, charges.get(name, ())) for name, own in units.items()}

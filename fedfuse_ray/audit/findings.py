@@ -73,6 +73,7 @@ class Audit:
             "preset": plan.experiment.preset,
             "paradigm": plan.experiment.paradigm,
             "mode": privacy.mode,
+            "unit": privacy.protected_unit,
             "epsilon": self.subject.epsilon,
             "delta": privacy.delta if privacy.enabled else None,
             "rounds": self.subject.rounds,

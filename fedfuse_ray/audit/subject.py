@@ -102,7 +102,7 @@ def _planned(experiment: Experiment, tell: Tell) -> tuple[Plan, Dataset]:
         raise InputError(
             "paradigm", experiment.paradigm, "releases no updates; audit a federated paradigm"
         )
-    feasibility.check_records(experiment)
+    feasibility.check_units(experiment)
     tell("Preparing specimens")
     dataset = prepare(
         experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas

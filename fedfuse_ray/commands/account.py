@@ -15,6 +15,8 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy import account
 from fedfuse_ray.terminal import output
 
+_PAPER_RECORDS = 1650
+
 
 def account_command(
     sigma: Annotated[
@@ -26,8 +28,14 @@ def account_command(
         typer.Option("--epsilon", "--target-epsilon", help="Budget; gives the noise multiplier."),
     ] = None,
     records: Annotated[
-        int, typer.Option("--records", "-n", min=1, help="Records of one institution.")
-    ] = 1650,
+        int | None,
+        typer.Option(
+            "--records",
+            "-n",
+            min=1,
+            help="Units of one institution: records, or patients; 1650 by default.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Expected batch; all records by default, as one joint step."),
@@ -44,6 +52,10 @@ def account_command(
         int | None,
         typer.Option(min=1, help="Uploads of one institution that are seen, one a round."),
     ] = None,
+    group: Annotated[
+        int,
+        typer.Option(min=1, help="Count so many units as one: records of a patient, institutions."),
+    ] = 1,
     curve: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Draw epsilon over rounds.")
     ] = None,
@@ -53,8 +65,8 @@ def account_command(
 
     DP-SGD with Poisson sampling at batch-size / records.
     """
-    if not 0.0 < delta < 1.0:
-        raise InputError("--delta", delta, "use a probability between 0 and 1")
+    _check_delta(delta, records)
+    records = records or _PAPER_RECORDS
     if sigma is None and epsilon is None:
         recipe = account.paper_recipe()
         print(json.dumps(asdict(recipe), indent=2) if as_json else recipe)
@@ -67,14 +79,28 @@ def account_command(
     result = account.answer(plan, sigma, epsilon)
     # With the noise of T / L uploads each, T broadcasts tell as much as L uploads.
     broadcast = result.noise_multiplier * math.sqrt(rounds / (exposures or rounds))
+    together = account.group_after(plan, result.noise_multiplier, group) if group > 1 else None
     if as_json:
         more = {"broadcast_noise_multiplier": broadcast} if exposures else {}
+        more |= {} if together is None else {"group": group, "group_epsilon": together}
         print(json.dumps(asdict(result) | more, indent=2))
     else:
-        _print(result, plan, broadcast if exposures else None)
+        _print(result, plan, broadcast if exposures else None, group, together)
     if curve is not None:
         _draw(curve, plan, result)
         print(f"Curve: {curve}")
+
+
+def _check_delta(delta: float, records: int | None) -> None:
+    """Refuse what is no probability, and a delta that would allow to publish one of N records."""
+    if not 0.0 < delta < 1.0:
+        raise InputError("--delta", delta, "use a probability above 0 and below 1")
+    if records is not None and delta * records >= 1.0:
+        remedy = (
+            f"with {records} records a delta of 1 / {records} or more allows to publish one of "
+            f"them as it is; use one well below, such as {0.01 / records:.0e}"
+        )
+        raise InputError("--delta", delta, remedy)
 
 
 def _check_exposures(exposures: int, rounds: int, *, whole: bool) -> None:
@@ -83,7 +109,13 @@ def _check_exposures(exposures: int, rounds: int, *, whole: bool) -> None:
         raise InputError("--exposures", exposures, remedy)
 
 
-def _print(result: account.Answer, plan: account.Schedule, broadcast: float | None) -> None:
+def _print(
+    result: account.Answer,
+    plan: account.Schedule,
+    broadcast: float | None,
+    group: int,
+    together: float | None,
+) -> None:
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -95,6 +127,8 @@ def _print(result: account.Answer, plan: account.Schedule, broadcast: float | No
     table.add_row("steps", f"{plan.steps:,} ({within})")
     table.add_row("delta", f"{result.delta:g}")
     table.add_row("epsilon", f"{result.epsilon:.4g}", style="bold")
+    if together is not None:
+        table.add_row(f"epsilon of {group} units together", f"{together:.4g}", style="bold")
     output().print(table)
 
 

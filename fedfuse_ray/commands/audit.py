@@ -90,8 +90,9 @@ def _table(found: Audit) -> Table:
     table = Table("attack", "result", "against")
     if found.canaries is not None:
         verdict = "passed" if found.passed else "FAILED"
+        claim = f"{found.canaries.epsilon:.2f} per {found.subject.plan.terms.config.protected_unit}"
         bound = f"{verdict}: epsilon >= {found.canaries.lower_bound:.2f}"
-        table.add_row("one-run canaries", bound, f"a claim of {found.canaries.epsilon:.2f}")
+        table.add_row("one-run canaries", bound, f"a claim of {claim}")
     for m in found.membership:
         result = f"AUC {m.auc:.3f}, {m.tpr:.1%} at 1% FPR"
         table.add_row(m.attack, result, m.target)

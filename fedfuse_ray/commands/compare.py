@@ -77,6 +77,9 @@ def _compare_paradigms(
         comparison = compare(experiments, folder, progress=progress, account=terms)
     output().print(comparison_table(comparison))
     say(records_total(s.privacy for s in comparison.values()), on_one_line=True)
+    for name, summary in comparison.items():
+        if summary.privacy.warning:
+            say(f"Warning, {name}: {summary.privacy.warning}")
     for name in comparison:
         print(f"{name} signed by: {read_seal(folder / name).fingerprint}")
     say(f"Report: {folder / 'report.html'}")

@@ -64,13 +64,18 @@ def describe_command(
             markup=False,
             highlight=False,
         )
-    if summary.shared:
-        console.print(
-            f"{len(summary.shared)} specimens at several institutions, as {summary.shared[0]}: "
-            "refused under privacy of records",
-            markup=False,
-            highlight=False,
-        )
+    if summary.patients:
+        said = ", ".join(f"{count:,} at {name}" for name, count in summary.patients.items())
+        console.print(f"Patients of train: {said}", markup=False, highlight=False)
+    for shared, what in ((summary.shared, "specimens"), (summary.shared_patients, "patients")):
+        if shared:
+            console.print(
+                f"{len(shared)} {what} at several institutions, as {shared[0]}: refused under "
+                f"privacy of {'records' if what == 'specimens' else what}, unless "
+                "privacy.institutions_per_unit charges them",
+                markup=False,
+                highlight=False,
+            )
 
 
 @app.command("generate")
@@ -94,14 +99,17 @@ def generate_command(
     header, parts = generate(
         experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
     )
-    rows = write_manifest(out, header, parts)
+    known = experiment.data.specimens_per_patient > 1
+    rows = write_manifest(out, header, parts, patients=known)
     print(f"{out}: {rows} images")
 
 
 @app.command("import")
 @ending
 def import_command(
-    source: Annotated[Path, typer.Argument(help="A MedMNIST .npz, or domain/modality/label/.")],
+    source: Annotated[
+        Path, typer.Argument(help="A MedMNIST .npz, or domain/modality/label[/patient]/.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the manifest goes.")],
     institutions: Annotated[
         int, typer.Option(min=1, help="Institutions (of each domain) to deal the specimens to.")

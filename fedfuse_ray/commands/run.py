@@ -57,6 +57,8 @@ def run_command(
         )
     output().print(run_table(summary))
     say(records_total([summary.privacy]), on_one_line=True)
+    if summary.privacy.warning:
+        say(f"Warning: {summary.privacy.warning}")
     print(f"weights_sha256: {summary.weights_sha256}")
     print(f"signed by: {read_seal(folder).fingerprint}")
     say(f"Report: {folder / 'report.html'}")

@@ -27,7 +27,7 @@ from fedfuse_ray.data.specimens import (
     concatenate,
     select,
 )
-from fedfuse_ray.data.tables import TableWriter, read_table
+from fedfuse_ray.data.tables import TableWriter, read_patients, read_table
 from fedfuse_ray.errors import FedfuseError, InputError, StorageError
 from fedfuse_ray.files import cache_folder, write_json
 
@@ -75,6 +75,10 @@ class Dataset:
         Those to train on come first, then those to validate on; b"" where there is no image.
         """
         return read_keys(_keys(self.folder, institution))
+
+    def patients(self, institution: str) -> list[str]:
+        """Return whose each training specimen of an institution is; [] where nobody knows."""
+        return read_patients(_table(self.folder, "train", institution))
 
     def test(self, domain: str, part: int = 0, parts: int = 1) -> Specimens:
         """Return one of `parts` contiguous parts of a domain's test set."""
@@ -150,7 +154,12 @@ def outline(
     from fedfuse_ray.data.phantoms import count, generate
 
     header, _ = generate(data, institutions, seed=seed, replicas=replicas)
-    return index_of(header, count(data, institutions, seed=seed, replicas=replicas))
+    counts, of_each = (
+        count(data, institutions, seed=seed, replicas=replicas),
+        data.specimens_per_patient,
+    )
+    patients = {owner: -(-n // of_each) for (split, owner), n in counts.items() if split == "train"}
+    return index_of(header, counts, patients if of_each > 1 else {})
 
 
 def write(folder: Path, header: Header, parts: Parts) -> None:
@@ -172,7 +181,8 @@ def _write(folder: Path, header: Header, parts: Parts) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
-        index = index_of(header, _write_tables(temporary, header, parts))
+        counts, patients = _write_tables(temporary, header, parts)
+        index = index_of(header, counts, patients)
         digest = _digest(temporary, index.institutions)
         write_json(temporary / _INDEX, asdict(replace(index, digest=digest)))
         try:
@@ -237,9 +247,13 @@ def _fingerprint(
     return hashlib.blake2b(json.dumps(request).encode(), digest_size=12).hexdigest()
 
 
-def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str, str], int]:
+def _write_tables(
+    folder: Path, header: Header, parts: Parts
+) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+    """Write all tables; returns specimens by split and owner, and patients by institution."""
     counts: dict[tuple[str, str], int] = {}
     keys: dict[str, list[Keys]] = {}
+    patients: dict[str, set[str]] = {}
     open_for: tuple[str, str] | None = None
     with ExitStack() as stack:
         for part in parts:
@@ -251,17 +265,24 @@ def _write_tables(folder: Path, header: Header, parts: Parts) -> dict[tuple[str,
                 batch = part.specimens
                 shapes = {m: header.shapes[m] for m in batch.modalities}
                 writer = stack.enter_context(
-                    TableWriter(_table(folder, part.split, part.owner), batch.domain, shapes)
+                    TableWriter(
+                        _table(folder, part.split, part.owner),
+                        batch.domain,
+                        shapes,
+                        patients=bool(batch.patients),
+                    )
                 )
                 open_for, counts[key] = key, 0
             writer.write(part.specimens)
             counts[key] += len(part.specimens)
+            if part.split == "train":
+                patients.setdefault(part.owner, set()).update(part.specimens.patients)
             if part.split != "test":
                 own = keys_of_arrays(part.specimens) if part.keys is None else part.keys
                 keys.setdefault(part.owner, []).append(own)
     for owner, found in keys.items():
         write_keys(_keys(folder, owner), found)
-    return counts
+    return counts, {owner: len(names) for owner, names in patients.items()}
 
 
 def _digest(folder: Path, institutions: Iterable[str]) -> str:

@@ -14,8 +14,10 @@ from fedfuse_ray.data.importers.writing import write_manifest as write_entries
 from fedfuse_ray.data.specimens import Header, Part, Parts
 
 
-def write_manifest(path: Path, header: Header, parts: Parts) -> int:
+def write_manifest(path: Path, header: Header, parts: Parts, *, patients: bool = False) -> int:
     """Write a dataset as one Parquet file, a row an image, and return the number of rows.
+
+    There is a column `patient_id` only where `patients` are known.
 
     Images are NPY arrays of 16-bit integers over [0, 1], so that an importer scales all alike;
     signals too, which an importer stretches to their own range.
@@ -29,7 +31,7 @@ def write_manifest(path: Path, header: Header, parts: Parts) -> int:
                 rows += 1
                 yield entry
 
-    write_entries(path, entries)
+    write_entries(path, entries, patients=patients)
     return rows
 
 
@@ -42,7 +44,8 @@ def _entries(header: Header, part: Part) -> Iterator[Entry]:
             if not specimens.present[index, column]:
                 continue
             label = classes[specimens.labels[index]]
-            row = Row(name, owner, specimens.domain, modality, label, part.split)
+            patient = specimens.patients[index] if specimens.patients else ""
+            row = Row(name, owner, specimens.domain, modality, label, part.split, patient)
             image = specimens.images[modality][index].astype(np.float32)
             yield Entry(row, _npy(image), f"{name}-{modality}.npy")
 

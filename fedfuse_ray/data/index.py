@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.data.specimens import DomainInfo, Header, InstitutionInfo, Shape
@@ -41,8 +42,14 @@ class DatasetIndex:
         )
 
 
-def index_of(header: Header, counts: Mapping[tuple[str, str], int]) -> DatasetIndex:
+def index_of(
+    header: Header,
+    counts: Mapping[tuple[str, str], int],
+    patients: Mapping[str, int] = MappingProxyType({}),
+) -> DatasetIndex:
     """Return the index of specimens that were counted by split and owner.
+
+    Patients of the training specimens are counted by institution, where they are known.
 
     Raises:
         InputError: An institution or a test set is empty.
@@ -53,6 +60,7 @@ def index_of(header: Header, counts: Mapping[tuple[str, str], int]) -> DatasetIn
             modalities=modalities,
             train=counts.get(("train", name), 0),
             validation=counts.get(("validation", name), 0),
+            patients=patients.get(name, 0),
         )
         for name, (domain, modalities) in header.institutions.items()
     }
@@ -105,8 +113,8 @@ def read_index(path: Path) -> DatasetIndex:
             for name, d in tree["domains"].items()
         },
         institutions={
-            name: InstitutionInfo(i["domain"], tuple(i["modalities"]), i["train"], i["validation"])
-            for name, i in tree["institutions"].items()
+            name: InstitutionInfo(**{**info, "modalities": tuple(info["modalities"])})
+            for name, info in tree["institutions"].items()
         },
         shapes={name: tuple(shape) for name, shape in tree["shapes"].items()},
         test=tree["test"],

@@ -26,6 +26,8 @@ class Specimens:
         labels: Class indices, int64 [N].
         images: For each modality float16 [N, *shape], values in [0, 1]; zero where absent.
         present: Which images there are, bool [N, M] in the order of `modalities`; no row is empty.
+        patients: Whose each specimen is, [N]: ids of any groups, the same in all domains; empty
+            where nobody knows.
     """
 
     domain: str
@@ -34,6 +36,7 @@ class Specimens:
     labels: npt.NDArray[np.int64]
     images: dict[str, Image]
     present: npt.NDArray[np.bool_]
+    patients: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,12 +52,16 @@ class DomainInfo:
 
 @dataclass(frozen=True)
 class InstitutionInfo:
-    """What is public about an institution's data: what it owns, and how many specimens it has."""
+    """What is public about an institution's data: what it owns, and how many specimens it has.
+
+    `patients` are those of the training specimens; 0 where nobody knows.
+    """
 
     domain: str
     modalities: tuple[str, ...]
     train: int
     validation: int
+    patients: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ Parts = Iterator[Part]
 def select(specimens: Specimens, rows: npt.NDArray[np.intp] | slice) -> Specimens:
     """Return some of the specimens, by index or slice."""
     ids = np.asarray(specimens.ids, dtype=object)[rows]
+    patients = specimens.patients and np.asarray(specimens.patients, dtype=object)[rows]
     return Specimens(
         domain=specimens.domain,
         modalities=specimens.modalities,
@@ -102,6 +110,7 @@ def select(specimens: Specimens, rows: npt.NDArray[np.intp] | slice) -> Specimen
         labels=specimens.labels[rows],
         images={name: images[rows] for name, images in specimens.images.items()},
         present=specimens.present[rows],
+        patients=tuple(patients),
     )
 
 
@@ -120,6 +129,7 @@ def concatenate(batches: Sequence[Specimens], modalities: Iterable[str]) -> Spec
         present=np.stack(
             [np.concatenate([_present(batch, m) for batch in batches]) for m in wanted], axis=1
         ),
+        patients=tuple(name for batch in batches for name in batch.patients),
     )
 
 

@@ -11,14 +11,19 @@ from fedfuse_ray.data.specimens import Image, Shape, Specimens, concatenate, sel
 
 _PRESENT = "present/"
 _IMAGE = "image/"
+_PATIENT = "patient"
+"""A column that only tables of known patients have."""
 
 
 class TableWriter:
     """Writes one table, a record batch a call; the file is complete once the writer is closed."""
 
-    def __init__(self, path: Path, domain: str, shapes: dict[str, Shape]) -> None:
-        self._shapes = shapes
+    def __init__(
+        self, path: Path, domain: str, shapes: dict[str, Shape], *, patients: bool = False
+    ) -> None:
+        self._shapes, self._patients = shapes, patients
         fields = [pa.field("id", pa.string()), pa.field("label", pa.int64())]
+        fields += [pa.field(_PATIENT, pa.string())] * patients
         for modality, shape in shapes.items():
             tensor = pa.fixed_shape_tensor(pa.float16(), shape)
             fields += [
@@ -32,6 +37,7 @@ class TableWriter:
     def write(self, batch: Specimens) -> None:
         """Append specimens; modalities that the table lacks are left out."""
         columns = [pa.array(batch.ids, pa.string()), pa.array(batch.labels)]
+        columns += [pa.array(batch.patients, pa.string())] * self._patients
         for modality, shape in self._shapes.items():
             column = batch.modalities.index(modality)
             flat = np.ascontiguousarray(batch.images[modality], np.float16).reshape(-1)
@@ -75,6 +81,16 @@ def read_table(path: Path, rows: tuple[int, int] | None = None) -> Specimens:
     return pieces[0] if len(pieces) == 1 else concatenate(pieces, modalities)
 
 
+def read_patients(path: Path) -> list[str]:
+    """Return whose each specimen of a table is; [] where nobody knows. No image is read."""
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        if _PATIENT not in reader.schema.names:
+            return []
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        return [name for batch in batches for name in batch.column(_PATIENT).to_pylist()]
+
+
 def _specimens(batch: pa.RecordBatch, domain: str, modalities: tuple[str, ...]) -> Specimens:
     return Specimens(
         domain=domain,
@@ -85,6 +101,9 @@ def _specimens(batch: pa.RecordBatch, domain: str, modalities: tuple[str, ...]) 
         present=np.stack(
             [batch.column(_PRESENT + m).to_numpy(zero_copy_only=False) for m in modalities], axis=1
         ),
+        patients=tuple(batch.column(_PATIENT).to_pylist())
+        if _PATIENT in batch.schema.names
+        else (),
     )
 
 

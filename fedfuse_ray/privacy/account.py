@@ -62,6 +62,18 @@ def epsilon_after(plan: Schedule, noise_multiplier: float, rounds: int | None = 
     return epsilon([event], plan.delta, plan.accountant)
 
 
+def group_after(plan: Schedule, noise_multiplier: float, size: int) -> float:
+    """Return epsilon for `size` units of one institution together, such as a patient's records.
+
+    It is computed by loss distributions, whatever accounts the single unit.
+    """
+    from fedfuse_ray.privacy.accounting.groups import group_epsilon
+
+    rate, count = plan.sampling_rate, plan.steps
+    event = PrivacyEvent(0, "any", (), "gaussian", noise_multiplier, rate, count)
+    return group_epsilon([([event], size)], plan.delta)
+
+
 def noise_for(plan: Schedule, target_epsilon: float) -> float:
     """Return the noise multiplier that keeps the whole schedule within `target_epsilon`."""
     given = target_epsilon, plan.delta, plan.sampling_rate, plan.steps

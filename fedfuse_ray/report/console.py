@@ -82,7 +82,11 @@ def comparison_table(comparison: Mapping[str, Summary]) -> Table:
 
 def _costs(summary: Summary) -> list[tuple[str, str, str]]:
     privacy, sent, time = summary.privacy, summary.communication, summary.time
-    at = f"at delta {privacy.delta:g}" if privacy.private and privacy.delta is not None else ""
+    at = (
+        f"at delta {privacy.delta:g}, per {privacy.unit}"
+        if privacy.private and privacy.delta is not None
+        else ""
+    )
     told = epsilon(privacy)
     rows = [("epsilon" if privacy.private else "privacy", told, at)]
     if privacy.private:

@@ -63,6 +63,7 @@ class InstitutionRow:
         staleness: Server steps between the model that it started from and its update's use.
         compression: Block name to bits a parameter, as a compact JSON object; empty where the
             codec does not tell.
+        patients: Patients of its training specimens; 0 where nobody knows.
     """
 
     round: int
@@ -85,6 +86,7 @@ class InstitutionRow:
     payload_bytes: int = 0
     staleness: int = 0
     compression: str = ""
+    patients: int = 0
 
 
 RoundRows: TypeAlias = tuple[RoundRow, Sequence[InstitutionRow]]
@@ -100,6 +102,7 @@ _WHOLE = (
     "steps",
     "payload_bytes",
     "staleness",
+    "patients",
 )
 _TEXT = ("institution", "domain", "modalities", "status", "compression")
 _LATER = (
@@ -112,6 +115,7 @@ _LATER = (
     "payload_bytes",
     "staleness",
     "compression",
+    "patients",
 )
 
 

@@ -85,7 +85,7 @@ def key_numbers(summary: Summary, evaluation: Evaluation) -> Iterator[Card]:
         yield Card(f"Accuracy, {domain}", *_scored(summary, domain), badge)
     privacy, sent, time = summary.privacy, summary.communication, summary.time
     if privacy.private and privacy.delta is not None:
-        note = f"at delta {privacy.delta:g}"
+        note = f"at delta {privacy.delta:g}, per {privacy.unit}"
         if privacy.total_epsilon is not None:
             note += f"; {privacy.total_epsilon:.2f} over all runs on these records"
         yield Card("Privacy loss, epsilon", epsilon(privacy), note)

@@ -30,11 +30,12 @@ class PrivacySummary(Config):
         mode: `none`, or the privacy mode.
         epsilon: The largest over institutions, at `delta`.
         epsilon_by_institution: Each institution's own.
-        noise_multiplier: Noise standard deviation over the clip norm.
-        clip_norm: L2 bound of one unit's contribution.
+        noise_multiplier: Noise standard deviation over `clip_norm`.
+        clip_norm: L2 bound of one unit's contribution, at all institutions together.
         sampling_rate: Poisson rate of a step.
         steps: Releases charged.
-        unit: What one neighbouring data set lacks: a `record`, a `client`.
+        unit: Whose part one neighbouring data set lacks: a `record`'s, `patient`'s or
+            `institution`'s.
         adversary: Whom the guarantee holds against.
         audit: What an audit of an earlier run changed for this one, and why; not written without
             one.
@@ -47,6 +48,8 @@ class PrivacySummary(Config):
             without a guarantee.
         noised: The domains whose scores are of institutions' own records, released with noise that
             is charged; not written without any.
+        warning: What the guarantee leaves of a patient with several records; not written where
+            there is none.
     """
 
     mode: str
@@ -65,6 +68,7 @@ class PrivacySummary(Config):
     unprotected_runs: Count = 0
     scores: Literal["private", "shown"] | None = None
     noised: tuple[str, ...] = ()
+    warning: str | None = None
 
     @property
     def private(self) -> bool:
@@ -74,7 +78,7 @@ class PrivacySummary(Config):
     @model_serializer(mode="wrap")
     def _only_the_contracts_keys(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = write(self)
-        for name in ("audit", "scores", "noised"):
+        for name in ("audit", "scores", "noised", "warning"):
             if not getattr(self, name):
                 del tree[name]
         return tree

@@ -138,7 +138,9 @@ def _manifest(experiment: Experiment, table: Sizes) -> DatasetIndex | None:
         return None
     header, counts = found.header, found.specimens
     institutions = {
-        name: InstitutionInfo(domain, modalities, counts.get((name, "train"), 0), 0)
+        name: InstitutionInfo(
+            domain, modalities, counts.get((name, "train"), 0), 0, found.patients.get(name, 0)
+        )
         for name, (domain, modalities) in header.institutions.items()
     }
     if any(institutions.get(name) != info for name, info in table.items()):
@@ -156,7 +158,7 @@ def _tabled(folder: Path) -> dict[str, InstitutionInfo]:
     found: dict[str, InstitutionInfo] = {}
     for row in read_parquet(folder / _TABLE, INSTITUTIONS, LATER).to_pylist():
         name, modalities = row["institution"], tuple(row["modalities"].split(","))
-        info = InstitutionInfo(row["domain"], modalities, row["specimens"], 0)
+        info = InstitutionInfo(row["domain"], modalities, row["specimens"], 0, row["patients"])
         if found.setdefault(name, info) != info:
             raise FedfuseError(
                 f"{name}, round {row['round']}: {_TABLE} has {_public(info)}, before that "
@@ -166,7 +168,8 @@ def _tabled(folder: Path) -> dict[str, InstitutionInfo]:
 
 
 def _public(info: InstitutionInfo) -> str:
-    return f"{info.train} specimens of {info.domain} ({', '.join(info.modalities)})"
+    of = f" of {info.patients} patients" if info.patients else ""
+    return f"{info.train} specimens{of}, {info.domain} ({', '.join(info.modalities)})"
 
 
 def _from_tables(
@@ -254,7 +257,9 @@ def _check_table(plan: Plan, table: Sizes) -> None:
     """
     for name, info in table.items():
         found = plan.by_name.get(name)
-        wanted = found and InstitutionInfo(found.domain, found.modalities, found.specimens, 0)
+        wanted = found and InstitutionInfo(
+            found.domain, found.modalities, found.specimens, 0, found.patients
+        )
         if wanted is None or wanted != info:
             known = _public(wanted) if wanted else "no such institution"
             raise FedfuseError(f"{name}: {_TABLE} has {_public(info)}, config.yaml gives {known}")

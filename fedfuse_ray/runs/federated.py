@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedfuse_ray.errors import BudgetSpentError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
+from fedfuse_ray.federation.plan.patient_warning import patient_warning
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.loop import Clock, final_views, run_rounds
 from fedfuse_ray.federation.rounds.scoring import final_scores
@@ -87,7 +88,9 @@ def _conclude(ongoing: Ongoing, charging: Charging, done: int) -> Summary:
     scores = final_scores(plan, executor.evaluate(total, final_views(plan)))
     ongoing.store.write_evaluation(evaluation(plan, scores))
     summary = summarise(plan, scores, ongoing.store.tables(), digest, fp32_bytes)
-    guarantee = privacy_summary(plan, charging.epsilon, charging.epsilons, done)
+    released = charging.account.ledger if charging.account is not None else ()
+    warning = patient_warning(plan, ongoing.dataset, released)
+    guarantee = privacy_summary(plan, charging.epsilon, charging.epsilons, done, warning)
     return ongoing.finish(summary.model_copy(update={"privacy": guarantee}))
 
 

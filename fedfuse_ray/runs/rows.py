@@ -121,6 +121,7 @@ def _empty_row(plan: Plan, number: int, name: str) -> InstitutionRow:
         train_seconds=0.0,
         uplink_bytes=0,
         downlink_bytes=0,
+        patients=participant.patients,
     )
 
 

@@ -18,6 +18,7 @@ from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.institution.encoding import encode_ahead
 from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
+from fedfuse_ray.federation.plan.patient_warning import patient_warning
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.federation.rounds.executor import Executor
 from fedfuse_ray.privacy.randomness import Randomness
@@ -55,7 +56,7 @@ def run(
     began = time.perf_counter()
     progress = progress or Silent()
     experiment = paradigms.resolve(experiment)
-    feasibility.check_records(experiment)
+    feasibility.check_units(experiment)
     feasibility.check_sources(experiment)
     kept = _account(experiment, out, account or AccountTerms(), resume=resume)
     feasibility.check_scores(experiment)
@@ -72,6 +73,8 @@ def run(
         if experiment.data.kind == "manifest":
             progress.stage(told_sizes(experiment.data, dataset.index.shapes))
         plan = _plan(experiment, dataset, draws, progress)
+        if warning := patient_warning(plan, dataset):
+            progress.stage(f"Warning: {warning}")
         encode_ahead(plan, dataset, progress.stage)
         entry = Entry(pending(plan, dataset, out), out, kept, resume=resume)
         ongoing = Ongoing(plan, dataset, executor, store, seal, entry, progress, began)

@@ -75,32 +75,39 @@ def summarise(
 
 
 def privacy_summary(
-    plan: Plan, epsilon: float | None, epsilons: Mapping[str, float], rounds: int
+    plan: Plan,
+    epsilon: float | None,
+    epsilons: Mapping[str, float],
+    rounds: int,
+    warning: str | None = None,
 ) -> PrivacySummary:
     """Return the guarantee as the ledger gives it.
 
     Where institutions differ, the noise multiplier, rate and steps are those of the one with the
-    largest epsilon, so that these three numbers give that epsilon back.
+    largest epsilon, so that these three numbers give that epsilon back. The multiplier is that of
+    all that one unit adds, at however many institutions it may stand. `warning` says what is left
+    of a patient with several records.
     """
     terms = plan.privacy
     if terms is None or epsilon is None:
         return _NO_PRIVACY
     worst = max(epsilons, key=lambda name: epsilons[name])
-    release = terms.releases[worst]
+    release, apart = terms.releases[worst], terms.config.institutions_per_unit
     return PrivacySummary(
         mode=terms.config.mode,
         epsilon=epsilon,
         delta=terms.config.delta,
         epsilon_by_institution=dict(epsilons),
-        noise_multiplier=release.noise_multiplier,
-        clip_norm=math.hypot(*terms.clip_norms.values()),
+        noise_multiplier=release.noise_multiplier / apart,
+        clip_norm=apart * math.hypot(*terms.clip_norms.values()),
         sampling_rate=release.sampling_rate,
         steps=release.steps * min(rounds, terms.config.uplink_exposures or rounds),
-        unit=terms.config.unit,
+        unit=terms.config.protected_unit,
         adversary=paradigms.adversary(plan.experiment),
         audit=terms.audit,
         scores=terms.config.scores,
         noised=tuple(name for name in plan.spec.domains if name in plan.scores.noised),
+        warning=warning,
     )
 
 

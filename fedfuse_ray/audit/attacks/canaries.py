@@ -21,12 +21,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from fedfuse_ray.config import PrivacyConfig
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.institution.tensors import TensorData
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.models.net import CrossModalNet
 from fedfuse_ray.models.spec import ModelSpec
+
+PATIENT_RECORDS = 4
+"""How many records a canary patient has, all alike: each alone fills the clip."""
 
 JOINT = "joint clip"
 """Group of the canaries that are spread over all blocks of their host."""
@@ -60,13 +64,16 @@ class HostCanaries:
     def __len__(self) -> int:
         return len(self.included)
 
-    def records(self) -> TensorData:
+    def records(self, config: PrivacyConfig) -> TensorData:
         """Return the included canaries as records for `CanaryNet`, and one that adds nothing.
 
-        The last is there because an institution without a record can't train.
+        Where patients are the unit, a canary is one, with several records. Where a unit may stand
+        at k institutions it is k units here: the sums that they add to can't tell. The last is
+        there because an institution without a record can't train.
         """
-        kept = self.included
+        kept, each = self.included, PATIENT_RECORDS if config.of_patients else 1
         packed = np.concatenate([self.positions[kept], self.values[kept] * _OVERLONG], axis=1)
+        packed = np.repeat(packed, config.institutions_per_unit * each, axis=0)
         packed = np.concatenate([packed, np.zeros((1, packed.shape[1]))])
         count = len(packed)
         return TensorData(
@@ -75,6 +82,7 @@ class HostCanaries:
             present=torch.ones(count, 1, dtype=torch.bool),
             labels=torch.zeros(count, dtype=torch.int64),
             device=torch.device("cpu"),
+            units=torch.arange(count) // each if config.of_patients else None,
         )
 
 

@@ -133,7 +133,7 @@ def _scores(
 def _mean(plan: Plan, host: str) -> float:
     """Return how often an included canary is in a round's release, in the mean."""
     release = plan.terms.releases[host]
-    return release.sampling_rate * release.steps
+    return release.sampling_rate * release.steps * plan.terms.config.institutions_per_unit
 
 
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

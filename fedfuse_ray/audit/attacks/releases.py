@@ -112,7 +112,7 @@ def _training(plan: Plan, host: HostCanaries, sizes: Mapping[str, int]) -> Local
         net=CanaryNet(
             plan.spec, participant.domain, participant.modalities, sizes, participant.tier
         ),
-        data=host.records(),
+        data=host.records(plan.terms.config),
         training=plain,
         model=plan.experiment.model,
         batch_size=participant.batch_size,
@@ -148,7 +148,7 @@ def _local(training: LocalTraining, plan: Plan, round: int) -> Blocks:
     training.net.flat.zero_()
     result = run_private_round(training, round, plan.terms, plan.randomness)
     rate = plan.terms.releases[training.name].sampling_rate
-    scale = np.float32(expected_batch(rate, len(training.data)) / _STEP)
+    scale = np.float32(expected_batch(rate, training.data.unit_count) / _STEP)
     return {name: vector * scale for name, vector in result.update.weights.items()}
 
 

@@ -235,7 +235,7 @@ def check_contrastive(
             f"{field}: 'rounds={rounds}' with model.embedding_dim=null, which leaves no encoder to "
             "train; give the embeddings a length, or set it to null"
         )
-    if privacy.enabled and privacy.unit == "record":
+    if privacy.enabled and privacy.protected_unit != "institution":
         raise ValueError(
             f"{field}: 'rounds={rounds}' under privacy.mode={privacy.mode}: the loss compares each "
             "record with its whole batch, so one record moves the gradients of all, and clipping "

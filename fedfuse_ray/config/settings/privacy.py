@@ -19,13 +19,8 @@ PrivacyMode = Literal["none", "record-local", "record-distributed", "client", "l
 Mechanism = Literal["gaussian", "skellam", "discrete-gaussian"]
 Accountant = Literal["pld", "rdp"]
 
-_UNITS: dict[str, str] = {
-    "none": "none",
-    "record-local": "record",
-    "record-distributed": "record",
-    "client": "institution",
-    "local-update": "institution",
-}
+_OF_INSTITUTIONS = ("client", "local-update")
+"""Modes that protect whole institutions."""
 
 
 class PrivacyConfig(Config):
@@ -40,11 +35,21 @@ class PrivacyConfig(Config):
         target_epsilon: The budget; the noise multiplier is calibrated to it.
         noise_multiplier: sigma, the noise's standard deviation over the clipping norm; give
             either this or `target_epsilon`.
-        delta: The guarantee's delta, below 1 / (training specimens of any institution); where an
-            institution is the unit, below 1 / (number of institutions). Keep it well below.
-        clip_norm: C, the joint L2 norm over all blocks that a record touches.
-        sampling_rate: q, the probability that a record (or, under `client`, an institution) takes
-            part in a step; 1 is full batch. `record-local` derives q from batch sizes instead.
+        delta: The guarantee's delta, below 1 / (training specimens, or patients, of any
+            institution); where an institution is the unit, below 1 / (number of institutions). Keep
+            it well below.
+        clip_norm: C, the joint L2 norm over all blocks of what one unit adds at an institution.
+        unit: Whose part is hidden: one `record`, or all records of one `patient`, which need a
+            column `patient_id`. A patient may be any group: a person, a sample, a location. Batches
+            then are of patients. Under `client` and `local-update` the unit is the institution.
+        records_per_patient: The most records of a patient that count in a step; which ones is drawn
+            anew in each. A public constant, under `unit: patient`.
+        patient_gradient: What is clipped of a patient: the `mean` of its records' gradients, or
+            their `sum`.
+        institutions_per_unit: At how many institutions one unit may stand; more are refused. Above
+            1 every unit is charged as if it stood at that many, under `record-distributed`.
+        sampling_rate: q, the probability that a unit takes part in a step; 1 is full batch.
+            `record-local` derives q from batch sizes instead.
         tolerated_dropouts: t, how many of a block's owners may drop out or collude without
             weakening the guarantee. 1 covers any single owner, who knows its own noise.
         groups: Clipping groups by name (a block, a modality, or `rest`); empty clips jointly.
@@ -80,6 +85,10 @@ class PrivacyConfig(Config):
     noise_multiplier: float | None = Field(None, gt=0.0, le=1e6)
     delta: float = Field(1e-5, ge=1e-12, lt=0.5)
     clip_norm: float = Field(0.5, ge=1e-6, le=1e6)
+    unit: Literal["record", "patient"] = "record"
+    records_per_patient: int = Field(8, ge=1, le=100_000)
+    patient_gradient: Literal["mean", "sum"] = "mean"
+    institutions_per_unit: int = Field(1, ge=1, le=1000)
     sampling_rate: float = Field(1.0, gt=0.0, le=1.0)
     tolerated_dropouts: int = Field(1, ge=0, le=100_000)
     groups: dict[str, ClippingGroupConfig] = Field({})
@@ -102,9 +111,16 @@ class PrivacyConfig(Config):
         return self.mode != "none"
 
     @property
-    def unit(self) -> str:
-        """Whose presence is hidden: `record`, `institution` or `none`."""
-        return _UNITS[self.mode]
+    def protected_unit(self) -> str:
+        """Whose part is hidden: that of a `record`, `patient` or `institution`, or `none`."""
+        if not self.enabled:
+            return "none"
+        return "institution" if self.mode in _OF_INSTITUTIONS else self.unit
+
+    @property
+    def of_patients(self) -> bool:
+        """Whether a patient's records are protected as one."""
+        return self.protected_unit == "patient"
 
     @property
     def hides_scores(self) -> bool:
@@ -122,8 +138,13 @@ class PrivacyConfig(Config):
         """The relation between data sets that the guarantee can't tell apart."""
         if not self.enabled:
             return "none"
-        if self.unit == "record":
+        if self.protected_unit == "record":
             return "one record's contribution replaced by zero; dataset sizes are public"
+        if self.protected_unit == "patient":
+            return (
+                "all that one patient's records contribute replaced by zero; the numbers of "
+                "patients and of records are public"
+            )
         zeroed = "one institution's update replaced by zero"
         if self.mode == "local-update":
             return f"{zeroed}; replaced by another update it moves 2 C: as at half the noise"
@@ -199,11 +220,27 @@ class PrivacyConfig(Config):
                 f"sampling_rate: {self.sampling_rate} amplifies nothing under 'local-update': the "
                 "server sees who takes part; set it to 1"
             )
+        self._check_unit()
         self._check_exposures()
         self._check_adaptive_budget()
         self._check_adaptive_clipping()
         self._check_groups()
         return self
+
+    def _check_unit(self) -> None:
+        if self.unit == "patient" and self.mode in _OF_INSTITUTIONS:
+            raise ValueError(
+                f"unit: 'patient' under mode {self.mode!r}, which protects all of an institution; "
+                "leave it at record, or use mode record-distributed or record-local"
+            )
+        if self.institutions_per_unit == 1:
+            return
+        if self.mode != "record-distributed" or self.sampling_rate < 1.0:
+            raise ValueError(
+                f"institutions_per_unit: '{self.institutions_per_unit}' is charged for full "
+                "batches of one joint sum only; set mode to record-distributed and sampling_rate "
+                "to 1, or institutions_per_unit to 1"
+            )
 
     def _check_exposures(self) -> None:
         if self.uplink_exposures is None:
@@ -257,7 +294,7 @@ class PrivacyConfig(Config):
                 "adaptive_clipping: one quantile is tracked, over the joint norm; drop `groups` "
                 "or disable it"
             )
-        if self.unit == "institution":
+        if self.protected_unit == "institution":
             raise ValueError(f"groups: {self.mode!r} clips whole updates; drop `groups`")
         if self.mechanism != "gaussian":
             raise ValueError("groups: need mechanism 'gaussian'; discrete noise is joint")

@@ -1,17 +1,18 @@
 """Importers: the user's own images and signals, named by a manifest.
 
 A manifest has a row an image: `specimen_id, institution, domain, modality, label, split` and either
-`path` (CSV or Parquet; relative to the manifest) or `image: {bytes, path}` (Parquet). `read` turns
-it into the dataset that a federation trains on, `check` looks without decoding, and
-`import_to_manifest` makes a manifest from a MedMNIST `.npz` or from a tree of folders.
+`path` (CSV or Parquet; relative to the manifest) or `image: {bytes, path}` (Parquet); `patient_id`
+may say whose a specimen is. `read` turns it into the dataset that a federation trains on, `check`
+looks without decoding, and `import_to_manifest` makes a manifest from a MedMNIST `.npz` or from a
+tree of folders.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedfuse_ray.config.settings.data import ManifestData
@@ -19,6 +20,7 @@ from fedfuse_ray.data.importers import reading
 from fedfuse_ray.data.importers.checks import (
     Shared,
     held_tests,
+    shared_patients,
     shared_specimens,
     shared_tests,
     split_of,
@@ -38,6 +40,7 @@ __all__ = [
     "Summary",
     "check",
     "fingerprint",
+    "has_patients",
     "held",
     "import_folder",
     "import_medmnist",
@@ -70,6 +73,9 @@ class Summary:
         specimens: Number of specimens by (owner, split), after `held_out` took effect.
         held_out: Institutions without validation rows; 15% of their train specimens are held out.
         shared: Specimens that several institutions train on.
+        patients: Number of patients of each institution's training specimens; empty where nobody
+            knows.
+        shared_patients: Patients that several institutions train on.
     """
 
     path: str
@@ -79,6 +85,8 @@ class Summary:
     specimens: dict[tuple[str, str], int]
     held_out: tuple[str, ...]
     shared: tuple[Shared, ...] = ()
+    patients: Mapping[str, int] = field(default_factory=dict)
+    shared_patients: tuple[Shared, ...] = ()
 
 
 def read(data: ManifestData, *, seed: int) -> tuple[Header, Parts]:
@@ -91,9 +99,9 @@ def read(data: ManifestData, *, seed: int) -> tuple[Header, Parts]:
     [C, signal_length].
 
     An institution without validation rows has a deterministic 15% of its train specimens held out
-    (at least one of four or more, none of fewer). Order is fixed: domains by first appearance,
-    institutions sorted by name within their domain, modalities and classes sorted, specimens by
-    first appearance.
+    (at least one of four or more, none of fewer; patients whole). Order is fixed: domains by first
+    appearance, institutions sorted by name within their domain, modalities and classes sorted,
+    specimens by first appearance.
 
     The seed decides which specimens are held out, and nothing else.
 
@@ -129,18 +137,36 @@ def check(data: ManifestData) -> Summary:
         specimens={(owner, split): len(part) for (split, owner), part in layout.parts.items()},
         held_out=layout.held_out,
         shared=shared_specimens(table),
+        patients={
+            name: len({specimen.patient for specimen in layout.parts["train", name]})
+            for name in layout.institutions
+        }
+        if table.patients
+        else {},
+        shared_patients=shared_patients(table),
     )
 
 
-def shared(data: ManifestData) -> tuple[Shared, ...]:
-    """Return the specimens that several institutions train on; no image is looked at.
+def shared(data: ManifestData, unit: str = "record") -> tuple[Shared, ...]:
+    """Return the specimens, or patients, that several institutions train on; no image is opened.
 
     Raises:
         InputError: The manifest can't be read.
     """
     table = _load(data)
     table.images.close()
-    return shared_specimens(table)
+    return shared_patients(table) if unit == "patient" else shared_specimens(table)
+
+
+def has_patients(data: ManifestData) -> bool:
+    """Return whether the manifest says whose a specimen is.
+
+    Raises:
+        InputError: The manifest can't be read.
+    """
+    table = _load(data)
+    table.images.close()
+    return table.patients
 
 
 def held(data: ManifestData) -> tuple[dict[str, str], tuple[Shared, ...]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from fedfuse_ray.data.importers.spellings import no_missing_label, one_spelling
-from fedfuse_ray.data.importers.table import COLUMNS, SPLITS, Row, Table
+from fedfuse_ray.data.importers.table import COLUMNS, PATIENT, SPLITS, Row, Table
 from fedfuse_ray.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -20,22 +20,25 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Shared:
-    """A specimen that several institutions hold.
+    """A specimen, or a patient, that several institutions hold.
 
     Attributes:
-        specimen: Its id.
-        domain: Its domain.
+        column: Where it is named: `specimen_id`, or `PATIENT`.
+        name: Its id.
+        domain: A specimen's domain; "" of a patient, who may have specimens in several.
         institutions: Who holds it, in order of first appearance.
         place: Where the second one's first row stands.
     """
 
-    specimen: str
+    column: str
+    name: str
     domain: str
     institutions: tuple[str, ...]
     place: str
 
     def __str__(self) -> str:
-        return f"{self.specimen} of {self.domain} at {', '.join(self.institutions)}"
+        within = f" of {self.domain}" if self.domain else ""
+        return f"{self.name}{within} at {', '.join(self.institutions)}"
 
 
 def verify(table: Table) -> None:
@@ -61,7 +64,16 @@ def shared_specimens(table: Table) -> tuple[Shared, ...]:
     That breaks no rule: hospitals may share a patient. But whatever each institution's epsilon is,
     such a specimen's own is larger.
     """
-    return _shared(table, "train")
+    return _shared(table, "train", "specimen_id", _specimen)
+
+
+def shared_patients(table: Table) -> tuple[Shared, ...]:
+    """Return the patients that more than one institution trains on, in order of appearance.
+
+    They are found by their ids, in all domains. In a real consortium no one party sees all ids:
+    there it takes a private set intersection.
+    """
+    return _shared(table, "train", PATIENT, lambda row: ("", row.patient)) if table.patients else ()
 
 
 def held_tests(table: Table) -> dict[str, str]:
@@ -78,24 +90,34 @@ def held_tests(table: Table) -> dict[str, str]:
 
 def shared_tests(table: Table) -> tuple[Shared, ...]:
     """Return the test specimens that several institutions hold, in order of appearance."""
-    return _shared(table, "test")
+    return _shared(table, "test", "specimen_id", _specimen)
 
 
-def _shared(table: Table, split: str) -> tuple[Shared, ...]:
+def _specimen(row: Row) -> tuple[str, str]:
+    return row.domain, row.specimen
+
+
+def _shared(
+    table: Table, split: str, column: str, key: Callable[[Row], tuple[str, str]]
+) -> tuple[Shared, ...]:
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for i, row in enumerate(table.rows):
         if SPLITS.get(row.split.lower()) == split and row.institution:
-            rows.setdefault((row.domain, row.specimen), {}).setdefault(row.institution, i)
+            rows.setdefault(key(row), {}).setdefault(row.institution, i)
     return tuple(
-        Shared(specimen, domain, tuple(owners), table.where(list(owners.values())[1]))
-        for (domain, specimen), owners in rows.items()
+        Shared(column, name, domain, tuple(owners), table.where(list(owners.values())[1]))
+        for (domain, name), owners in rows.items()
         if len(owners) > 1
     )
 
 
 def _filled(table: Table) -> None:
     for i, row in enumerate(table.rows):
-        for column, value in zip(COLUMNS, row, strict=True):
+        # A benchmark's own test set may come without ids.
+        if table.patients and not row.patient and row.split.lower() != "test":
+            remedy = "is empty; give every train and validation row one, or drop the column"
+            raise InputError(f"{table.where(i)}, {PATIENT}", row.patient, remedy)
+        for column, value in zip(COLUMNS, row, strict=False):
             if not value and not (column == "institution" and row.split.lower() == "test"):
                 remedy = "is empty; only test rows may leave institution empty"
                 raise InputError(f"{table.where(i)}, {column}", value, remedy)
@@ -142,6 +164,30 @@ def _one_split_and_label(table: Table) -> None:
             raise InputError(f"{table.where(i)}, label", row.label, remedy)
 
 
+def _one_patient(table: Table) -> None:
+    first: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(table.rows):
+        j = first.setdefault((row.domain, row.specimen), i)
+        if table.rows[j].patient != row.patient:
+            other = f"{table.rows[j].patient!r} at {table.place(j)}"
+            remedy = f"specimen {row.specimen} is of patient {other}; a specimen is of one patient"
+            raise InputError(f"{table.where(i)}, {PATIENT}", row.patient, remedy)
+
+
+def _whole_patients(table: Table) -> None:
+    first: dict[str, int] = {}
+    for i, row in enumerate(table.rows):
+        j = first.setdefault(row.patient, i) if row.patient else i
+        here, there = split_of(row), split_of(table.rows[j])
+        if here != there:
+            other = f"{there} at {table.place(j)}"
+            remedy = (
+                f"is in {here} here and in {other}, a leak; keep all specimens of a patient in one "
+                "split, and ids of patients unique in the manifest"
+            )
+            raise InputError(f"{table.where(i)}, {PATIENT}", row.patient, remedy)
+
+
 def _one_image(table: Table) -> None:
     first: dict[tuple[str, str, str, str], int] = {}
     for i, row in enumerate(table.rows):
@@ -149,8 +195,8 @@ def _one_image(table: Table) -> None:
         if j != i:
             remedy = (
                 f"specimen {row.specimen} has its {row.modality} image at {table.place(j)} already;"
-                " keep one of them, or make the other a modality of its own; never split a specimen"
-                " into several ids, which multiplies its epsilon"
+                " keep one of them, make the other a modality of its own, or give it a specimen_id"
+                f" of its own and both one {PATIENT}, which privacy.unit=patient protects as one"
             )
             raise InputError(f"{table.where(i)}, modality", row.modality, remedy)
 
@@ -219,6 +265,8 @@ RULES: tuple[Callable[[Table], None], ...] = (
     one_spelling,
     _one_domain,
     _one_split_and_label,
+    _one_patient,
+    _whole_patients,
     _one_image,
     _no_empty_institution,
     _domain_is_whole,

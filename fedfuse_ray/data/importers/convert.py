@@ -31,6 +31,8 @@ def import_to_manifest(
 ) -> Path:
     """Make a manifest from a MedMNIST `.npz` or from a folder `<domain>/<modality>/<label>/`.
 
+    An archive does not tell whose an image is, so its manifest has no patients.
+
     Args:
         source: The `.npz` or the folder.
         out: Folder for the manifest, `images.parquet`; created when missing.
@@ -112,12 +114,13 @@ def import_medmnist(
 def import_folder(
     folder: Path, out_folder: Path, *, institutions: int, label_alpha: float | None, seed: int
 ) -> Path:
-    """Write a tree `<domain>/<modality>/<label>/<image>` as a manifest, split 70/15/15.
+    """Write a tree `<domain>/<modality>/<label>[/<patient>]/<image>` as a manifest, split 70/15/15.
 
     Files of one domain and label that have the same name without suffix, in several modalities,
     are one specimen. Test specimens are the consortium's; the others are dealt to institutions
-    named `<domain>-01` and on, which own every modality that they got train images of. For the
-    arguments see `import_to_manifest`.
+    named `<domain>-01` and on, which own every modality that they got train images of. All of a
+    patient's specimens in a domain go to one split of one institution. For the arguments see
+    `import_to_manifest`.
 
     Raises:
         InputError: The folder holds no such tree, or a domain has fewer train specimens than
@@ -131,10 +134,12 @@ def import_folder(
             for specimen, site, split in _assign(specimens, institutions, label_alpha, generator):
                 owner = "" if split == "test" else _site(domain, site)
                 for modality, file in specimen.files.items():
-                    row = Row(specimen.id, owner, domain, modality, specimen.label, split)
+                    named = (specimen.id, owner, domain, modality, specimen.label, split)
+                    row = Row(*named, specimen.patient)
                     yield Entry(row, file.read_bytes(), file.name)
 
-    return write_manifest(Path(out_folder) / MANIFEST, entries)
+    known = any(specimen.patient for specimens in found.values() for specimen in specimens)
+    return write_manifest(Path(out_folder) / MANIFEST, entries, patients=known)
 
 
 def _assign(
@@ -143,25 +148,37 @@ def _assign(
     label_alpha: float | None,
     generator: np.random.Generator,
 ) -> Iterable[tuple[FolderSpecimen, int, str]]:
-    """Yield each specimen with its institution's index and its split."""
+    """Yield each specimen with its institution's index and its split.
+
+    A patient's specimens go where a specimen like the first of them would go.
+    """
+    units: dict[str, list[FolderSpecimen]] = {}
+    for specimen in specimens:
+        units.setdefault(specimen.patient or specimen.id, []).append(specimen)
+    firsts = [own[0] for own in units.values()]
     classes = sorted({specimen.label for specimen in specimens})
-    codes = np.array([classes.index(specimen.label) for specimen in specimens])
+    codes = np.array([classes.index(specimen.label) for specimen in firsts])
     # Specimens with the same modalities are split together, so that test has its part of each.
-    strata = [f"{s.label}/{' '.join(sorted(s.files))}" for s in specimens]
+    strata = [f"{s.label}/{' '.join(sorted(s.files))}" for s in firsts]
     splits = draw_splits(strata, generator)
     shares = draw_shares(len(classes), institutions, label_alpha, generator)
-    owner = np.zeros(len(specimens), np.int64)
+    owner = np.zeros(len(firsts), np.int64)
     for name in ("train", "validation", "test"):
         rows = np.flatnonzero(splits == name)
         owner[rows] = deal(codes[rows], shares, generator)
     train = np.flatnonzero(splits == "train")
     owner[train] = fill_empty(owner[train], institutions, specimens[0].label)
-    owned = {(int(owner[i]), modality) for i in train for modality in specimens[i].files}
+    kinds = [
+        {modality for specimen in own for modality in specimen.files} for own in units.values()
+    ]
+    owned = {(int(owner[i]), modality) for i in train for modality in kinds[i]}
     everywhere = {modality for _, modality in owned}
-    for specimen, site, split in zip(specimens, owner.tolist(), splits.tolist(), strict=True):
+    placed = zip(units.values(), kinds, owner.tolist(), splits.tolist(), strict=True)
+    for own, found, site, split in placed:
         modalities = everywhere if split == "test" else {m for s, m in owned if s == site}
         # What its institution could not learn from can't be scored there, so it trains instead.
-        yield specimen, site, split if specimen.files.keys() <= modalities else "train"
+        for specimen in own:
+            yield specimen, site, split if found <= modalities else "train"
 
 
 def _site(domain: str, index: int) -> str:

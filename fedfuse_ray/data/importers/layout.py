@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fedfuse_ray import rng
@@ -19,11 +20,14 @@ class Specimen:
     """One specimen of a part: its class index in the domain, and modality to index of row.
 
     `holder` is the institution in its rows; "" where the consortium shares it.
+    `unit` is what no split may cut: its patient, or itself where nobody knows.
     """
 
     id: str
     label: int
     rows: dict[str, int]
+    patient: str
+    unit: tuple[str, str]
     holder: str = ""
 
 
@@ -76,30 +80,50 @@ def arrange(table: Table, seed: int) -> Layout:
     for domain in domains:
         parts["test", domain].sort(key=lambda specimen: order[specimen.holder])
     held_out = tuple(name for name in institutions if not parts["validation", name])
+    whole = _shared_units([parts["train", name] for name in institutions])
     for name in held_out:
-        kept, taken = hold_out(parts["train", name], seed, name)
+        kept, taken = hold_out(parts["train", name], seed, name, whole)
         parts["train", name], parts["validation", name] = kept, taken
     return Layout(domains, institutions, parts, held_out)
 
 
 def hold_out(
-    specimens: list[Specimen], seed: int, institution: str
+    specimens: list[Specimen],
+    seed: int,
+    institution: str,
+    whole: Collection[tuple[str, str]] = (),
 ) -> tuple[list[Specimen], list[Specimen]]:
     """Return (train, validation): 15%, at least one of four or more, none of fewer.
 
-    A specimen stays in train when it is the institution's last one of its label or of one of its
-    modalities, so the validation part may come out smaller.
+    Patients are held out whole, where they are known, and those that other institutions train on,
+    `whole`, are not. A patient stays in train when the institution would lose its last specimen
+    of a label or of a modality, or more than the 15%, so the validation part may come out smaller.
     """
     wanted = max(1, round(HELD_OUT * len(specimens))) if len(specimens) >= 4 else 0
     left = Counter(name for specimen in specimens for name in _kinds(specimen))
+    units: dict[tuple[str, str], list[int]] = {}
+    for i, specimen in enumerate(specimens):
+        units.setdefault(specimen.unit, []).append(i)
+    members = list(units.values())
     taken: set[int] = set()
-    for i in rng.generator(seed, "validation", institution).permutation(len(specimens)):
-        kinds = _kinds(specimens[i])
-        if len(taken) < wanted and all(left[kind] > 1 for kind in kinds):
-            taken.add(int(i))
-            left.subtract(kinds)
+    for chosen in rng.generator(seed, "validation", institution).permutation(len(members)):
+        rows = members[chosen]
+        lost = Counter(kind for i in rows for kind in _kinds(specimens[i]))
+        fits = len(taken) + len(rows) <= wanted and specimens[rows[0]].unit not in whole
+        if fits and all(left[kind] > count for kind, count in lost.items()):
+            taken.update(rows)
+            left.subtract(lost)
     train = [specimen for i, specimen in enumerate(specimens) if i not in taken]
     return train, [specimens[i] for i in sorted(taken)]
+
+
+def _shared_units(parts: list[list[Specimen]]) -> set[tuple[str, str]]:
+    """Return the units that lie in several institutions' parts."""
+    owners: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for part in parts:
+        for unit in {specimen.unit for specimen in part}:
+            owners[unit] += 1
+    return {unit for unit, count in owners.items() if count > 1}
 
 
 def _kinds(specimen: Specimen) -> list[tuple[str, str | int]]:
@@ -144,8 +168,12 @@ def _specimens(
     for i, row in enumerate(table.rows):
         split = splits[split_of(row)]
         owner = row.domain if split == "test" else row.institution
-        rank = ranks[row.domain][row.label]
-        fresh = (split, owner), Specimen(row.specimen, rank, {}, row.institution)
+        unit = ("", row.patient) if row.patient else (row.domain, row.specimen)
+        label = ranks[row.domain][row.label]
+        fresh = (
+            (split, owner),
+            Specimen(row.specimen, label, {}, row.patient, unit, row.institution),
+        )
         key = (row.domain, row.specimen, row.institution)
         found.setdefault(key, fresh)[1].rows[row.modality] = i
     return list(found.values())

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedfuse_ray.data.importers.embedded import EmbeddedImages
-from fedfuse_ray.data.importers.table import COLUMNS, Row, Table
+from fedfuse_ray.data.importers.table import COLUMNS, PATIENT, Row, Table
 from fedfuse_ray.errors import InputError
 
 _PATH = "write paths relative to the manifest's folder, with forward slashes, to files inside it"
@@ -89,13 +89,15 @@ def read_csv(path: Path) -> Table:
         if len(fields) != len(header):
             remedy = f"the line has {len(fields)} fields, the header {len(header)}; quote commas"
             raise InputError(f"{path} line {number}", ",".join(fields), remedy)
-    order = [header.index(name) for name in (*COLUMNS, "path")]
+    names = columns_of(path, header)
+    order = [header.index(name) for name in (*names, "path")]
     cells = [[fields[i].strip() for i in order] for _, fields in lines]
     numbers = tuple(number for number, _ in lines)
     places = [f"{path} line {number}" for number in numbers]
     files = tuple(row[-1] for row in cells)
     images = FileImages(places, files, path.parent)
-    return Table(path, "line", numbers, tuple(Row(*row[:-1]) for row in cells), images, files)
+    rows = tuple(Row(*row[:-1]) for row in cells)
+    return Table(path, "line", numbers, rows, images, files, PATIENT in names)
 
 
 def read_parquet(path: Path) -> Table:
@@ -109,7 +111,8 @@ def read_parquet(path: Path) -> Table:
         source = "image" if "image" in schema.names else "path"
         require(path, schema.names, (*COLUMNS, source))
         # The images themselves stay on the disk until they are asked for.
-        text = [*COLUMNS] if source == "image" else [*COLUMNS, "path"]
+        names = columns_of(path, schema.names)
+        text = names if source == "image" else [*names, "path"]
         columns = pq.ParquetFile(path).read(columns=text)
         cells = [texts(path, name, columns.column(name)) for name in text]
     except (pa.ArrowException, OSError) as error:
@@ -117,13 +120,14 @@ def read_parquet(path: Path) -> Table:
         raise InputError("data.path", path, remedy) from None
     numbers = tuple(range(1, columns.num_rows + 1))
     places = [f"{path} row {number}" for number in numbers]
-    rows = tuple(Row(*row) for row in zip(*cells[: len(COLUMNS)], strict=True))
+    rows = tuple(Row(*row) for row in zip(*cells[: len(names)], strict=True))
     if source == "path":
         files = tuple(cells[-1])
-        return Table(path, "row", numbers, rows, FileImages(places, files, path.parent), files)
+        images = FileImages(places, files, path.parent)
+        return Table(path, "row", numbers, rows, images, files, PATIENT in names)
     folder = path.parent.resolve()
-    images = EmbeddedImages(path, places, lambda name, place: resolve(folder, name, place))
-    return Table(path, "row", numbers, rows, images)
+    embedded = EmbeddedImages(path, places, lambda name, place: resolve(folder, name, place))
+    return Table(path, "row", numbers, rows, embedded, patients=PATIENT in names)
 
 
 def texts(path: Path, name: str, column: pa.ChunkedArray) -> list[str]:
@@ -141,6 +145,18 @@ def texts(path: Path, name: str, column: pa.ChunkedArray) -> list[str]:
     except (pa.ArrowException, OverflowError, ValueError):
         raise InputError(f"{path}, {name}", kind, "write the column as text or numbers") from None
     return ["" if value is None else value.strip() for value in values]
+
+
+def columns_of(path: Path, found: Sequence[str]) -> list[str]:
+    """Return the columns that become a `Row`, in its order; `found` are the file's.
+
+    Raises:
+        InputError: The column of patients stands twice.
+    """
+    if PATIENT not in found:
+        return [*COLUMNS]
+    require(path, found, (*COLUMNS, PATIENT))
+    return [*COLUMNS, PATIENT]
 
 
 def require(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:

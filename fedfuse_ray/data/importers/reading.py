@@ -105,6 +105,7 @@ def _decode(
         labels=np.array([specimen.label for specimen in batch], np.int64),
         images=images,
         present=present,
+        patients=tuple(specimen.patient for specimen in batch) if table.patients else (),
     )
     return specimens, keys
 

@@ -10,12 +10,18 @@ from typing import BinaryIO, NamedTuple, Protocol
 COLUMNS = ("specimen_id", "institution", "domain", "modality", "label", "split")
 """What every manifest must have, beside `path` or `image`."""
 
+PATIENT = "patient_id"
+"""What a manifest may have: whose a specimen is."""
+
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 """Spelling in a manifest to the split's name."""
 
 
 class Row(NamedTuple):
-    """One image of one specimen, in the order of `COLUMNS`; text is stripped, absent is empty."""
+    """One image of one specimen, in the order of `COLUMNS`; text is stripped, absent is empty.
+
+    `patient` is `PATIENT`'s cell; always empty in a manifest without that column.
+    """
 
     specimen: str
     institution: str
@@ -23,6 +29,7 @@ class Row(NamedTuple):
     modality: str
     label: str
     split: str
+    patient: str = ""
 
 
 class Images(Protocol):
@@ -64,6 +71,7 @@ class Table:
         rows: The rows, with splits spelled as in the file.
         images: Their images.
         files: Each row's path as written, when the images are files; else empty.
+        patients: Whether there is a column `PATIENT`.
     """
 
     path: Path
@@ -72,6 +80,7 @@ class Table:
     rows: tuple[Row, ...]
     images: Images
     files: tuple[str, ...] = ()
+    patients: bool = False
 
     def where(self, row: int) -> str:
         """Return the place of a row as an error names it, such as `scans.csv line 7`."""

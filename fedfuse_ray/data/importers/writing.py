@@ -10,16 +10,13 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedfuse_ray.data.importers.table import COLUMNS, Row
+from fedfuse_ray.data.importers.table import COLUMNS, PATIENT, Row
 from fedfuse_ray.files import write_atomic
 
 GROUP_BYTES = 32 << 20
 """Encoded images of one row group."""
 
-_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in COLUMNS]
-    + [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))]
-)
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -31,32 +28,38 @@ class Entry:
     path: str
 
 
-def write_manifest(path: Path, entries: Callable[[], Iterable[Entry]]) -> Path:
+def write_manifest(
+    path: Path, entries: Callable[[], Iterable[Entry]], *, patients: bool = False
+) -> Path:
     """Write entries in order, atomically, and return the path; memory holds one row group.
+
+    There is a column `patient_id` only where `patients` are known.
 
     Raises:
         InputError: Whatever `entries` raises; `path` keeps what it had.
     """
-    write_atomic(path, lambda file: _write(file, entries()))
+    names = [*COLUMNS, PATIENT] if patients else [*COLUMNS]
+    schema = pa.schema([*((name, pa.string()) for name in names), ("image", _IMAGE)])
+    write_atomic(path, lambda file: _write(file, schema, entries()))
     return path
 
 
-def _write(file: BinaryIO, entries: Iterable[Entry]) -> None:
-    with pq.ParquetWriter(file, _SCHEMA) as writer:
+def _write(file: BinaryIO, schema: pa.Schema, entries: Iterable[Entry]) -> None:
+    with pq.ParquetWriter(file, schema) as writer:
         group: list[Entry] = []
         size = 0
         for entry in entries:
             group.append(entry)
             size += len(entry.data)
             if size >= GROUP_BYTES:
-                writer.write_table(_table(group))
+                writer.write_table(_table(schema, group))
                 group, size = [], 0
         if group:
-            writer.write_table(_table(group))
+            writer.write_table(_table(schema, group))
 
 
-def _table(group: list[Entry]) -> pa.Table:
-    columns = zip(*(entry.row for entry in group), strict=True)
+def _table(schema: pa.Schema, group: list[Entry]) -> pa.Table:
+    columns = list(zip(*(entry.row for entry in group), strict=True))[: len(schema) - 1]
     arrays = [pa.array(column, pa.string()) for column in columns]
     images = [{"bytes": entry.data, "path": entry.path} for entry in group]
-    return pa.table([*arrays, pa.array(images, _SCHEMA.field("image").type)], schema=_SCHEMA)
+    return pa.table([*arrays, pa.array(images, _IMAGE)], schema=schema)

@@ -231,11 +231,16 @@ def _specimens(
         scanner = at_times(settings, times, data.skew.feature, data.skew.temporal)
         images[modality] = acquire(models[modality], shapes[modality], factors, scanner, rng)
         images[modality][~present[:, column]] = 0
+    numbers = range(start, start + len(labels))
+    each = data.specimens_per_patient
     return Specimens(
         domain=table.domain,
         modalities=modalities,
-        ids=tuple(f"{table.owner}-{table.split}-{start + n:06d}" for n in range(len(labels))),
+        ids=tuple(f"{table.owner}-{table.split}-{n:06d}" for n in numbers),
         labels=labels,
         images=images,
         present=present,
+        patients=tuple(f"{table.owner}-{table.split}-p{n // each:06d}" for n in numbers)
+        if each > 1
+        else (),
     )

@@ -274,8 +274,12 @@ class Institution:
 
     @cached_property
     def _train_data(self) -> TensorData:
-        specimens = self._dataset.split("train", self.participant.members)
-        return self._tensors(specimens, self.participant.tier)
+        p, backbones = self.participant, self._nets.backbones
+        specimens = self._dataset.split("train", p.members)
+        of_patients = self.plan.experiment.privacy.of_patients
+        return to_tensors(
+            specimens, self.plan.spec, backbones, self._device, p.tier, of_patients=of_patients
+        )
 
     @cached_property
     def _validation(self) -> TensorData:

@@ -2,13 +2,14 @@
 
 A record is a specimen: all its images, the modality dropout drawn for it, and its auxiliary losses
 go into one gradient over all blocks, which is clipped as one. Nothing in the network mixes
-specimens, so the gradients are taken by `torch.func.vmap`, which can't get that wrong.
+specimens, so the gradients are taken by `torch.func.vmap`, which can't get that wrong. Where
+patients are the unit, their records' gradients become one before the clip (`patients`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from fedfuse_ray import rng
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.compression.projection import SparseProjection
 from fedfuse_ray.federation.institution.optimizer import FlatOptimizer
+from fedfuse_ray.federation.institution.patients import Patients, expected_records, records_of
 from fedfuse_ray.federation.institution.training import (
     LocalTraining,
     RoundResult,
@@ -38,7 +40,8 @@ from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
 from fedfuse_ray.privacy.mechanisms.sampling import expected_batch, poisson_sample
 from fedfuse_ray.privacy.randomness import Randomness, digest_of
 
-_CHUNK_FLOATS = 1 << 24
+CHUNK_FLOATS = 1 << 24
+"""Floats of the per-record gradients that are in memory at a time."""
 
 
 class _Loss(nn.Module):
@@ -66,8 +69,9 @@ def clipped_gradient_sum(
     clip_norms: dict[str, float],
     groups: dict[str, str] | None,
     sketches: Mapping[str, SparseProjection] = {},
+    patients: Patients | None = None,
 ) -> tuple[ClippedSum, float]:
-    """Return the clipped sum of the records' gradients, and the sum of their losses.
+    """Return the clipped sum of the records' or patients' gradients, and the sum of their losses.
 
     Args:
         training: Network, data and config.
@@ -75,15 +79,15 @@ def clipped_gradient_sum(
         generator: Draws the modality dropout.
         clip_norms: C by clipping group.
         groups: Group of every block; None clips jointly.
-        sketches: Linear maps that a record's gradient goes through before it is clipped, by
-            block.
+        sketches: Linear maps that a gradient goes through before it is clipped, by block.
+        patients: Whose the records are; None where each is clipped by itself.
 
     Returns:
         Sums by block (of the sketches where there are some), and the summed loss, which is not
         protected: it must not leave.
     """
     net = training.net
-    size = max(1, _CHUNK_FLOATS // max(1, net.flat.numel()))
+    size = max(1, CHUNK_FLOATS // max(1, net.flat.numel()))
     shown = drop_modalities(training.data.present[rows], training.model.modality_dropout, generator)
     sums: Blocks = {
         name: np.zeros(_width(sketches.get(name), stop - start), np.float32)
@@ -91,10 +95,10 @@ def clipped_gradient_sum(
     }
     norms: dict[str, list[Any]] = {name: [] for name in clip_norms}
     total = 0.0
-    for chunk, hidden in zip(torch.split(rows, size), torch.split(shown, size), strict=True):
-        if not len(chunk):
-            continue  # an empty sample is one empty chunk, which not every encoder takes
-        gradients, losses = _per_record(training, chunk, hidden)
+    for part, owners in _chunks(len(rows), size, patients):
+        gradients, losses = _per_record(training, rows[part], shown[part])
+        if owners is not None:
+            gradients = {n: [owners.gradients(g) for g in own] for n, own in gradients.items()}
         for name, sketch in sketches.items():
             gradients[name] = [_sketched(gradients[name], sketch)]
         clipped = clip_and_sum_torch(gradients, clip_norms, groups)
@@ -107,6 +111,16 @@ def clipped_gradient_sum(
     return ClippedSum(sums, joined), total
 
 
+def _chunks(
+    records: int, size: int, patients: Patients | None
+) -> Iterator[tuple[slice, Patients | None]]:
+    """Yield a batch's parts of about `size` records; none cuts a patient, and none is empty."""
+    if patients is not None:
+        yield from patients.chunks(size)
+    else:
+        yield from ((slice(i, i + size), None) for i in range(0, records, size))
+
+
 def joint_step(
     training: LocalTraining,
     round: int,
@@ -117,8 +131,8 @@ def joint_step(
 ) -> RoundResult:
     """Return one institution's part of a joint step: the clipped sum of *negative* gradients.
 
-    No noise is in it yet. The records are a Poisson sample at the public rate; the sum over all
-    institutions is divided by the expected batch at the server.
+    No noise is in it yet. The records, or patients, are a Poisson sample at the public rate; the
+    sum over all institutions is divided by the expected batch at the server.
 
     Args:
         training: Network, data and config.
@@ -126,23 +140,24 @@ def joint_step(
         terms: The privacy terms.
         draws: The run's randomness, given the incoming weights.
         clip_norm: The round's clipping norm where it is adaptive; the centred count of unclipped
-            records is then part of the update.
+            units is then part of the update.
         sketches: Linear maps before the clip, by block.
     """
-    size, rate = len(training.data), terms.releases[training.name].sampling_rate
-    rows = poisson_sample(size, rate, draws, training.name, round)
+    data, rate = training.data, terms.releases[training.name].sampling_rate
+    chosen = poisson_sample(data.unit_count, rate, draws, training.name, round)
+    rows, patients = records_of(data, chosen, terms.config, draws, training.name, round)
     generator = rng.generator(training.seed, "private training", training.name, round)
     groups = terms.groups(training.net.names)
     clip_norms = terms.clip_norms if clip_norm is None else {JOINT: clip_norm}
     clipped, total = clipped_gradient_sum(
-        training, torch.from_numpy(rows), generator, clip_norms, groups, sketches
+        training, rows, generator, clip_norms, groups, sketches, patients
     )
     update = {name: -vector for name, vector in clipped.sums.items()}
     if clip_norm is not None:
         count = centred_count(clipped.norms[JOINT], clip_norm)
         update[COUNT] = np.array([count], np.float32)
     # The virtual clock must not tell how many records were sampled.
-    expected = math.ceil(expected_batch(rate, size))
+    expected = math.ceil(expected_records(data, rate, terms.config))
     return RoundResult(Update(update), total / max(1, len(rows)), 1, expected)
 
 
@@ -152,24 +167,27 @@ def run_private_round(
     """Run a round of DP-SGD at one institution, with full noise of its own.
 
     Abadi et al., 2016, arXiv 1607.00133, Algorithm 1, with Poisson sampling at the rate that the
-    ledger is charged with, and the sum divided by the expected batch.
+    ledger is charged with, and the sum divided by the expected batch. Where patients are the unit,
+    batches are of patients.
     """
-    net, config = training.net, training.training
+    net, config, data = training.net, training.training, training.data
     release = terms.releases[training.name]
-    size = len(training.data)
+    batch = expected_batch(release.sampling_rate, data.unit_count)
     start = net.flat.clone()
     optimizer = FlatOptimizer(config, net.flat, net.gradient)
     stds = terms.noise_stds(terms.sigma(training.name, round))
     groups = terms.groups(net.names)
     generator = rng.generator(training.seed, "private training", training.name, round)
     per_epoch = release.steps // config.local_epochs
-    loss = 0.0
+    expected, loss = expected_records(data, release.sampling_rate, terms.config), 0.0
     for step in range(release.steps):
         epoch = (round - 1) * config.local_epochs + step // per_epoch
         optimizer.learning_rate = learning_rate(config, epoch, config.rounds * config.local_epochs)
-        rows = poisson_sample(size, release.sampling_rate, draws, training.name, round, step)
+        place = (draws, training.name, round, step)
+        chosen = poisson_sample(data.unit_count, release.sampling_rate, *place)
+        rows, patients = records_of(data, chosen, terms.config, *place)
         clipped, total = clipped_gradient_sum(
-            training, torch.from_numpy(rows), generator, terms.clip_norms, groups
+            training, rows, generator, terms.clip_norms, groups, {}, patients
         )
         message = digest_of(clipped.sums)
         noisy = {}
@@ -177,11 +195,10 @@ def run_private_round(
             keys = (training.name, round, step, name)
             noise = draws.stream("local noise", *keys, message=message)
             noisy[name] = vector + gaussian_noise(vector.size, stds[groups[name]], noise)
-        batch = expected_batch(release.sampling_rate, size)
         net.gradient.copy_(net.join(noisy) / batch)
         optimizer.step()
-        loss += total / batch
-    seen = math.ceil(release.steps * expected_batch(release.sampling_rate, size))
+        loss += total / expected
+    seen = math.ceil(release.steps * expected)
     update = Update(net.split(net.flat - start))
     return RoundResult(update, loss / release.steps, release.steps, seen)
 

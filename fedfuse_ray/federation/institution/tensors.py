@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ class TensorData:
         present: Which images there are, bool [N, M].
         labels: Class indices, int64 [N].
         device: Where batches go.
+        units: Which unit of privacy each specimen belongs to, int64 [N], counted from 0 without a
+            gap; None where each is one by itself.
     """
 
     modalities: tuple[str, ...]
@@ -35,9 +38,15 @@ class TensorData:
     present: torch.Tensor
     labels: torch.Tensor
     device: torch.device
+    units: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def unit_count(self) -> int:
+        """How many units of privacy there are."""
+        return len(self) if self.units is None else int(self.units.max()) + 1
 
     def batch(self, rows: torch.Tensor | slice) -> dict[str, torch.Tensor]:
         """Return the inputs of some specimens as float32, on the device."""
@@ -105,10 +114,13 @@ def to_tensors(
     backbones: BackboneCache,
     device: torch.device,
     tier: str = "",
+    *,
+    of_patients: bool = False,
 ) -> TensorData:
     """Turn specimens into what a tier's networks take.
 
-    Images stay as they are stored until a batch asks for them.
+    Images stay as they are stored until a batch asks for them. `of_patients` says that a patient's
+    specimens are one unit of privacy; then all patients are known.
     """
     inputs = {}
     for column, modality in enumerate(specimens.modalities):
@@ -130,7 +142,14 @@ def to_tensors(
         present=torch.from_numpy(specimens.present.copy()),
         labels=torch.from_numpy(specimens.labels.copy()),
         device=device,
+        units=_codes(specimens.patients) if of_patients else None,
     )
+
+
+def _codes(names: Sequence[str]) -> torch.Tensor:
+    """Return names as numbers, in order of first appearance."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([numbers[name] for name in names], dtype=torch.int64)
 
 
 def _writable(images: np.ndarray) -> np.ndarray:

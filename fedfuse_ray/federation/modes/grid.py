@@ -43,7 +43,8 @@ class Grid:
     Attributes:
         terms: The run's privacy terms.
         coding: How blocks are encoded.
-        specimens: Public number of training specimens, by institution.
+        sizes: Public number of the units that are protected, by institution: of training specimens,
+            or of their patients.
         round: From 1.
         released: The round's terms that change.
         rotation: The stream, by block and round, of the rotation that all its owners share.
@@ -51,15 +52,15 @@ class Grid:
 
     terms: PrivacyTerms
     coding: Coding
-    specimens: dict[str, int]
+    sizes: dict[str, int]
     round: int
     released: Released
     rotation: Rotation
 
     @property
     def records(self) -> int:
-        """The public number of all training specimens."""
-        return sum(self.specimens.values())
+        """The public number of all records that a sum may hold; of patients, where each is one."""
+        return sum(self.sizes.values())
 
     def is_coarse(self, block: str) -> bool:
         """Whether a block's integers lie on the coarse grid; the count of records never does."""
@@ -128,9 +129,9 @@ class Grid:
         return min(self.coding.config.rounding_step, proved)
 
     def expected_batch(self, owners: Iterable[str]) -> float:
-        """Return how many records the owners are expected to sample, from public sizes."""
+        """Return how many units the owners are expected to sample, from public sizes."""
         releases = self.terms.releases
-        return math.fsum(releases[who].sampling_rate * self.specimens[who] for who in owners)
+        return math.fsum(releases[who].sampling_rate * self.sizes[who] for who in owners)
 
 
 def grid_of(plan: Plan, round: int, released: Released = NOTHING_RELEASED) -> Grid:
@@ -145,7 +146,7 @@ def grid_of(plan: Plan, round: int, released: Released = NOTHING_RELEASED) -> Gr
     return Grid(
         terms=plan.terms,
         coding=plan.coding,
-        specimens={p.name: p.specimens for p in plan.participants},
+        sizes={p.name: p.units(plan.terms.config) for p in plan.participants},
         round=round,
         released=released,
         rotation=lambda block, round: rng.generator(seed, "secure rotation", block, round),

@@ -32,6 +32,7 @@ class _Audit(BaseModel, frozen=True):
 
     paradigm: str
     mode: str
+    unit: str | None = None
     delta: float | None
     epsilon: float | None = Field(gt=0.0, allow_inf_nan=False)
     lower_bounds: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]
@@ -100,6 +101,8 @@ def _read(config: PrivacyConfig, paradigm: str) -> _Audit:
     if found.epsilon is None or not found.lower_bounds:
         raise InputError(_FIELD, path, "attacks nothing private; audit a private run")
     wanted = {"paradigm": paradigm, "mode": config.mode, "delta": config.delta}
+    if found.unit is not None:  # audits of versions that knew one unit a mode don't tell it
+        wanted["unit"] = config.protected_unit
     for name, value in wanted.items():
         if (other := getattr(found, name)) != value:
             raise InputError(

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from fedfuse_ray.config import Experiment
+from fedfuse_ray.config import Experiment, PrivacyConfig
 from fedfuse_ray.config.settings.data import ManifestData
 from fedfuse_ray.config.settings.model import NAMED_WEIGHTS
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan.participants import Participant
 from fedfuse_ray.federation.plan.score_terms import no_public_test
+
+if TYPE_CHECKING:
+    from fedfuse_ray.data.importers import Shared
 
 
 def check(
@@ -34,28 +38,55 @@ def check(
     _check_delta(experiment, participants)
 
 
-def check_records(experiment: Experiment) -> None:
-    """Refuse a record that several institutions train on, before anything of a run is touched.
+def check_units(experiment: Experiment) -> None:
+    """Refuse units that the ledger would not charge as they are, before a run touches anything.
 
-    Each institution's epsilon speaks of its own releases; such a specimen is in those of several.
+    Each institution's epsilon speaks of its own releases, so a unit at several of them loses more
+    than that, unless `institutions_per_unit` charges it for as many.
 
     Raises:
-        InputError: Names the specimen, the institutions and the row.
+        InputError: Nobody knows the patients that are to be protected; or a specimen, or a patient,
+            stands at more institutions than are charged: names it, them and the row.
     """
     data, privacy = experiment.data, experiment.privacy
-    if privacy.unit != "record" or not isinstance(data, ManifestData):
+    if privacy.protected_unit not in ("record", "patient"):
         return
-    from fedfuse_ray.data.importers import shared  # pyarrow
+    if not isinstance(data, ManifestData):
+        if privacy.of_patients and data.specimens_per_patient == 1:
+            raise InputError(
+                "privacy.unit",
+                privacy.unit,
+                "generated specimens have no patients; set data.specimens_per_patient to 2 or more",
+            )
+        return
+    from fedfuse_ray.data.importers import has_patients, shared  # pyarrow
 
-    for found in shared(data)[:1]:
-        names = " and ".join(found.institutions)
+    if privacy.of_patients and not has_patients(data):
         raise InputError(
-            f"{found.place}, specimen_id",
-            found.specimen,
-            f"is trained on at {names}, and would lose more than the epsilon that "
-            f"privacy.mode={privacy.mode} gives the records of one institution; leave all rows of "
-            "a specimen at one institution, or set privacy.mode=none",
+            "privacy.unit",
+            privacy.unit,
+            f"{data.path} has no column patient_id; add it, or set privacy.unit=record",
         )
+    for found in shared(data, privacy.unit):
+        if len(found.institutions) > privacy.institutions_per_unit:
+            _refuse_shared(found, privacy)
+
+
+def _refuse_shared(found: Shared, privacy: PrivacyConfig) -> NoReturn:
+    count, names = len(found.institutions), " and ".join(found.institutions)
+    charge = (
+        f"set privacy.institutions_per_unit={count}, which charges every {privacy.unit} for as many"
+        if privacy.mode == "record-distributed"
+        else "use privacy.mode=record-distributed, which can charge for that"
+    )
+    what = "a specimen" if privacy.unit == "record" else "a patient"
+    raise InputError(
+        f"{found.place}, {found.column}",
+        found.name,
+        f"is trained on at {names}, and would lose more than the epsilon that is charged for "
+        f"{privacy.institutions_per_unit}; leave all rows of {what} at one institution, or "
+        f"{charge}",
+    )
 
 
 def check_scores(experiment: Experiment, *, each_round: bool = False) -> None:
@@ -78,7 +109,7 @@ def check_scores(experiment: Experiment, *, each_round: bool = False) -> None:
     domains, shared = held(data)
     for domain, place in domains.items():
         field = f"{place}, institution"
-        if privacy.unit != "record":
+        if privacy.protected_unit != "record":
             raise no_public_test(experiment, domain, field)
         if each_round:
             raise InputError(
@@ -92,7 +123,7 @@ def check_scores(experiment: Experiment, *, each_round: bool = False) -> None:
         if found.domain in domains:
             raise InputError(
                 f"{found.place}, specimen_id",
-                found.specimen,
+                found.name,
                 f"is a test specimen at {' and '.join(found.institutions)}, and would lose more "
                 "than the epsilon that each one's scores are charged; leave it at one institution, "
                 "or set privacy.scores=shown",
@@ -210,9 +241,13 @@ def _check_delta(experiment: Experiment, participants: tuple[Participant, ...]) 
     privacy = experiment.privacy
     if not privacy.enabled:
         return
-    largest = max(participants, key=lambda p: p.specimens)
-    count, what = largest.specimens, f"{largest.name} has {largest.specimens} training specimens"
-    if privacy.unit == "institution":
+    largest = max(participants, key=lambda p: p.units(privacy))
+    count, kind = (
+        largest.units(privacy),
+        "patients" if privacy.of_patients else "training specimens",
+    )
+    what = f"{largest.name} has {count} {kind}"
+    if privacy.protected_unit == "institution":
         count, what = len(participants), f"there are {len(participants)} institutions"
     if privacy.delta * count >= 1.0:
         raise InputError(

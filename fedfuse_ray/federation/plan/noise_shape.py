@@ -23,8 +23,9 @@ class Release:
     """What one institution releases in every round.
 
     Attributes:
-        noise_multiplier: sigma, before the schedule's factor.
-        sampling_rate: Poisson rate of its records (of the institution itself under `client`).
+        noise_multiplier: sigma, the noise on a sum over the clipping norm, before the schedule's
+            factor.
+        sampling_rate: Poisson rate of its units (of the institution itself under `client`).
         steps: Noisy steps a round.
     """
 
@@ -150,22 +151,27 @@ class NoiseShape:
     def event(
         self, institution: str, blocks: tuple[str, ...], round: int, release: Release, sigma: float
     ) -> PrivacyEvent:
-        """Return one release as it is charged, with `sigma` before the schedule's factor."""
+        """Return one release as it is charged, with `sigma` before the schedule's factor.
+
+        A unit that stands at k institutions adds up to k C to a joint sum, so that sum is a release
+        of multiplier sigma / k for it: the group bound of a Gaussian mechanism (Dong, Roth and Su,
+        2019, arXiv 1905.02383, theorem 2.14), which holds for adaptive rounds together too.
+        """
         sigma *= self.factors[round - 1]
-        mechanism = self.config.mechanism
+        mechanism, parts = self.config.mechanism, self.config.institutions_per_unit
         rho = xi = None
         if mechanism != "gaussian":
             shares = max(self.shares_among(len(names)) for names in self.owners.values())
-            rho, xi = concentrated_terms(mechanism, sigma, self.scales[JOINT], shares)
+            rho, xi = concentrated_terms(mechanism, sigma, self.scales[JOINT], shares, parts)
         return PrivacyEvent(
             round=round,
             institution=institution,
             blocks=blocks,
             mechanism=mechanism,
-            noise_multiplier=sigma,
+            noise_multiplier=sigma / parts,
             sampling_rate=release.sampling_rate,
             count=release.steps,
-            unit=self.config.unit,
+            unit=self.config.protected_unit,
             rho=rho,
             xi=xi,
             ripple=self.round_ripple,

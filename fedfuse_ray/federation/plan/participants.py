@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from fedfuse_ray.config import Experiment
+from fedfuse_ray.config import Experiment, PrivacyConfig
 from fedfuse_ray.config.settings.institutions import HardwareConfig
 from fedfuse_ray.data.index import DatasetIndex
 
@@ -20,7 +20,8 @@ class Participant:
         modalities: The modalities that it owns, in its domain's slot order.
         members: The institutions whose specimens it trains on; itself, unless it is a pool.
         specimens: Number of its training specimens, which is public.
-        batch_size: Specimens a local step.
+        patients: Number of their patients, public too; 0 where nobody knows.
+        batch_size: Specimens a local step; patients, where they are the unit of privacy.
         num_cpus: Logical CPUs that it asks for.
         num_gpus: Fraction of a GPU that it asks for.
         speed: Compute speed relative to the reference.
@@ -39,6 +40,11 @@ class Participant:
     speed: float = 1.0
     local_steps: int | None = None
     tier: str = ""
+    patients: int = 0
+
+    def units(self, config: PrivacyConfig) -> int:
+        """Return the public number of units that it holds: records, or patients."""
+        return self.patients if config.of_patients else self.specimens
 
     @property
     def label(self) -> str:
@@ -72,6 +78,7 @@ def _participants(experiment: Experiment, index: DatasetIndex) -> Iterator[Parti
             modalities=info.modalities,
             members=(name,),
             specimens=info.train,
+            patients=info.patients,
             batch_size=hardware.batch_size or experiment.training.batch_size,
             num_cpus=hardware.num_cpus,
             num_gpus=experiment.execution.num_gpus_per_institution if gpus is None else gpus,
@@ -94,6 +101,7 @@ def _pool(participants: tuple[Participant, ...], index: DatasetIndex) -> Iterato
             modalities=tuple(m for m in info.modalities if m in owned),
             members=tuple(p.name for p in members),
             specimens=sum(p.specimens for p in members),
+            patients=sum(p.patients for p in members),
             local_steps=None,
             tier="",
         )

@@ -104,7 +104,7 @@ def score_terms(
         name: public[name] if source == "public" else index.test[name]
         for name, source in sources.items()
     }
-    unit = experiment.privacy.unit
+    unit = experiment.privacy.protected_unit
     if held and unit != "record":
         raise no_public_test(experiment, next(n for n, s in sources.items() if s == "noised"))
     sigma = _sigma(experiment.training.rounds, privacy) if held and privacy is not None else None
@@ -123,7 +123,7 @@ def no_public_test(experiment: Experiment, domain: str, place: str = "institutio
         place,
         domain,
         "all test specimens of the domain are held by its institutions, and noise on a score hides "
-        f"one specimen, not the whole {experiment.privacy.unit} that privacy.mode="
+        f"one specimen, not the whole {experiment.privacy.protected_unit} that privacy.mode="
         f"{experiment.privacy.mode} protects; leave institution empty in rows of a test set that "
         "the consortium shares, or set privacy.scores=shown",
     )

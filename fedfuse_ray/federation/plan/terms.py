@@ -69,7 +69,8 @@ class PrivacyTerms(NoiseShape):
         factors = list(self.factors)
         for event in (e for e in events if e.records is None):
             planned = self.releases[event.institution].noise_multiplier
-            factors[event.round - 1] = event.noise_multiplier / planned
+            charged = event.noise_multiplier * self.config.institutions_per_unit
+            factors[event.round - 1] = charged / planned
         return replace(self, factors=tuple(factors))
 
     def shares(self, block: str) -> int:
@@ -191,7 +192,7 @@ def make_terms(
 
     Args:
         experiment: The experiment.
-        participants: Its participants; their numbers of specimens are public.
+        participants: Its participants; their numbers of specimens and patients are public.
         owners: Each block's owners.
         coordinates: Returns the numbers that are summed, by institution and block.
     """
@@ -217,8 +218,9 @@ def _release(experiment: Experiment, participant: Participant, shape: NoiseShape
     config, training = shape.config, experiment.training
     rate, steps = config.sampling_rate, 1
     if shape.local:
-        rate = sampling_rate(participant.batch_size, participant.specimens)
-        per_epoch = steps_per_epoch(participant.batch_size, participant.specimens)
+        units = participant.units(config)
+        rate = sampling_rate(participant.batch_size, units)
+        per_epoch = steps_per_epoch(participant.batch_size, units)
         steps = training.local_epochs * per_epoch
     if config.noise_multiplier is not None:
         return Release(config.noise_multiplier, rate, steps)
@@ -236,6 +238,7 @@ def _release(experiment: Experiment, participant: Participant, shape: NoiseShape
             config.accountant,
             (shape.round_ripple or 0.0) * len(shape.factors),
         )
+        sigma *= config.institutions_per_unit
     else:
         whose = Release(1.0, rate, steps)
         rounds = range(1, training.rounds + 1)

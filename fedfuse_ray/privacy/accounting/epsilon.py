@@ -154,7 +154,7 @@ Sampled = tuple[tuple[float, float, int], ...]
 
 
 def _pld_epsilon(sampled: Sampled, full_batch: float, delta: float) -> float:
-    interval = _interval(sampled, full_batch)
+    interval = interval_of(sampled, full_batch)
     total = _composed(sampled, interval)
     if full_batch < math.inf:
         total = total.compose(_step(full_batch, 1.0, interval))
@@ -190,7 +190,7 @@ def _step(sigma: float, rate: float, interval: float) -> Any:
     )
 
 
-def _interval(sampled: Sampled, full_batch: float) -> float:
+def interval_of(sampled: Sampled, full_batch: float) -> float:
     """Return a discretisation of the privacy loss: fine for one step, affordable for all.
 
     A step's loss spreads over about q/sigma. Rounding it to an interval h adds a variance of about

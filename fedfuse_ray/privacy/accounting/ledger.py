@@ -19,7 +19,7 @@ from fedfuse_ray.files import storing, write_text
 from fedfuse_ray.privacy.accounting.chain import Chain
 
 MECHANISMS = ("gaussian", "skellam", "discrete-gaussian")
-UNITS = ("record", "institution")
+UNITS = ("record", "patient", "institution")
 OBSERVERS = ("uplink", "downlink")
 """Who sees only one of two ways: an institution's uploads, or what is broadcast."""
 RECORDS = ("test",)
@@ -40,10 +40,11 @@ class PrivacyEvent:
         institution: Whose data the release depends on.
         blocks: The model blocks released.
         mechanism: `gaussian`, `skellam` or `discrete-gaussian`.
-        noise_multiplier: sigma, standard deviation over sensitivity.
+        noise_multiplier: sigma, standard deviation over sensitivity: over all that one unit adds,
+            at however many institutions it may stand.
         sampling_rate: Poisson probability that a unit takes part.
         count: How often the same release was made, as local steps.
-        unit: `record` or `institution`.
+        unit: One of `UNITS`.
         rho: Discrete mechanisms only: the release's Renyi divergence of order alpha is at most
             xi + rho * alpha (concentrated DP).
         xi: See `rho`.

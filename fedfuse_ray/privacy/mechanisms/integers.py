@@ -78,7 +78,11 @@ def integer_scale(clip_norm: float, dimension: int, overhead: float = 0.01) -> I
 
 
 def concentrated_terms(
-    mechanism: str, noise_multiplier: float, sensitivity: IntegerScale, shares: int = 1
+    mechanism: str,
+    noise_multiplier: float,
+    sensitivity: IntegerScale,
+    shares: int = 1,
+    parts: int = 1,
 ) -> tuple[float, float]:
     """Return (rho, xi): Renyi divergence of integer order alpha is at most xi + rho * alpha.
 
@@ -87,20 +91,22 @@ def concentrated_terms(
         noise_multiplier: sigma; the sum's standard deviation is sigma * sensitivity.l2.
         sensitivity: Scale and dimension of the integers.
         shares: K - t, the shares that the noise is made of.
+        parts: How many institutions' sums one unit may move, each by the sensitivity.
 
     Raises:
         InputError: The mechanism has no such proof.
     """
     variance = (noise_multiplier * sensitivity.l2) ** 2
+    l2, dimension = parts * sensitivity.l2, sensitivity.dimension
     if mechanism == "skellam":
-        return _skellam_terms(variance, sensitivity)
+        return _skellam_terms(variance, l2, parts * sensitivity.l1)
     if mechanism == "discrete-gaussian":
-        return _discrete_gaussian_terms(variance, sensitivity, shares)
+        return _discrete_gaussian_terms(variance, l2, dimension, shares)
     raise InputError("privacy.mechanism", mechanism, "use 'skellam' or 'discrete-gaussian'")
 
 
-def _skellam_terms(variance: float, sensitivity: IntegerScale) -> tuple[float, float]:
-    l1, square = sensitivity.l1, sensitivity.l2**2
+def _skellam_terms(variance: float, l2: float, l1: float) -> tuple[float, float]:
+    square = l2**2
     rho = square / (2.0 * variance)
     # Both branches of the corollary's minimum hold; the first wins unless the noise is tiny.
     steep = (rho + square / (2.0 * variance**2), max(0.0, 6.0 * l1 - square) / (4.0 * variance**2))
@@ -109,13 +115,13 @@ def _skellam_terms(variance: float, sensitivity: IntegerScale) -> tuple[float, f
 
 
 def _discrete_gaussian_terms(
-    variance: float, sensitivity: IntegerScale, shares: int
+    variance: float, l2: float, dimension: int, shares: int
 ) -> tuple[float, float]:
     share_variance = variance / shares
     tau = 10.0 * math.fsum(
         math.exp(-2.0 * math.pi**2 * share_variance * k / (k + 1)) for k in range(1, shares)
     )
-    ratio, dimension = sensitivity.l2 / math.sqrt(variance), sensitivity.dimension
+    ratio = l2 / math.sqrt(variance)
     shifted = (0.5 * ratio**2, tau * dimension)
     widened = (0.5 * (ratio + math.sqrt(dimension) * tau) ** 2, 0.0)
     return _smaller(shifted, widened)

@@ -54,7 +54,7 @@ def select(sweep: Sweep, store: SweepStore, rows: Sequence[Row]) -> Selection:
     private = [(row, c) for row, c in zip(ran, configs, strict=True) if c.enabled]
     if not private:
         return Selection(None, "Not charged: no trial is private.")
-    if len(units := sorted({config.unit for _, config in private})) > 1:
+    if len(units := sorted({config.protected_unit for _, config in private})) > 1:
         return Selection(None, f"Not charged: trials protect different units ({units}).")
     ledgers = [read_ledger(store.trials / row.trial / "privacy_ledger.jsonl") for row, _ in private]
     number = sweep.search.number if isinstance(sweep.search, RandomSearch) else "fixed"

@@ -125,6 +125,28 @@ FORGED = {
 }
 
 
+@pytest.fixture(scope="module")
+def of_patients(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "patients"
+    settings = ("data.specimens_per_patient=4", "privacy.unit=patient", "training.rounds=2")
+    running.run(tiny(*settings, "privacy.institutions_per_unit=2", paradigm="fedfuse"), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"unit": lambda u: "record"}, "unit is record, expected patient"),
+        ({"noise_multiplier": lambda s: 2 * s}, "noise_multiplier is "),
+    ],
+    ids=["for records", "for one institution"],
+)
+def test_patients_that_were_charged_as_less_are_found(fields, said, of_patients, tmp_path):
+    assert not failed(of_patients)
+    folder = forge(of_patients, tmp_path / "forged", of(**fields))
+    assert said in failed(folder)["charges"]
+
+
 @pytest.mark.parametrize("kind", FORGED)
 def test_a_ledger_that_charges_otherwise_fails_with_and_without_the_key(kind, original, tmp_path):
     change, said = FORGED[kind]

@@ -11,7 +11,7 @@ DISTRIBUTED = {"mode": "record-distributed", "target_epsilon": 1, "noise_schedul
 
 def test_defaults_protect_nothing_and_say_so():
     config = PrivacyConfig()
-    assert (config.enabled, config.unit, config.adversary) == (False, "none", "none")
+    assert (config.enabled, config.protected_unit, config.adversary) == (False, "none", "none")
     assert (config.delta, config.clip_norm, config.sampling_rate) == (1e-5, 0.5, 1.0)
 
 
@@ -26,14 +26,38 @@ def test_defaults_protect_nothing_and_say_so():
 )
 def test_every_mode_names_its_unit_and_adversary(mode, unit):
     config = PrivacyConfig(mode=mode, target_epsilon=1.0)
-    assert config.unit == unit
+    assert config.protected_unit == unit
     assert unit in config.neighbouring
     assert "server" in config.adversary
+
+
+@pytest.mark.parametrize("mode", ["record-local", "record-distributed"])
+def test_a_patient_is_the_unit_where_it_is_asked_for(mode):
+    config = PrivacyConfig(mode=mode, target_epsilon=1.0, unit="patient")
+    assert (config.protected_unit, config.of_patients) == ("patient", True)
+    assert "all that one patient's records contribute" in config.neighbouring
+    assert not PrivacyConfig(unit="patient").of_patients  # nothing is protected
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"mode": "client", "target_epsilon": 1, "unit": "patient"}, "unit: 'patient' under mode"),
+        ({"mode": "local-update", "target_epsilon": 1, "unit": "patient"}, "unit: 'patient'"),
+        ({"unit": "institution"}, "unit"),
+        ({"records_per_patient": 0}, "records_per_patient"),
+        ({"patient_gradient": "median"}, "patient_gradient"),
+        (
+            {"mode": "record-local", "target_epsilon": 1, "institutions_per_unit": 2},
+            "institutions_per_unit: '2' is charged for full batches",
+        ),
+        (
+            {
+                **{"mode": "record-distributed", "target_epsilon": 1, "sampling_rate": 0.5},
+                "institutions_per_unit": 2,
+            },
+            "institutions_per_unit: '2' is charged for full batches",
+        ),
         ({"mode": "record-local"}, "exactly one"),
         ({"mode": "client", "target_epsilon": 1, "noise_multiplier": 1}, "exactly one"),
         ({"delta": 0.0}, "delta"),

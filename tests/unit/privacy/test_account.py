@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import plotly.graph_objects
 import pytest
 
+from fedfuse_ray import cli
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.privacy.account import (
     PAPER_SCHEDULE,
@@ -49,6 +51,37 @@ def test_both_directions_agree():
     for given in ({}, {"noise_multiplier": 1.0, "target_epsilon": 1.0}, {"noise_multiplier": 0.0}):
         with pytest.raises(InputError):
             answer(plan, **given)
+
+
+@pytest.mark.parametrize("records", [2, 732])
+def test_a_delta_that_publishes_a_record_is_refused(records, capsys):
+    asked = ("account", "--epsilon", "1", "--records", str(records), "--delta")
+    assert cli.main([*asked, str(1 / records)]) == 2
+    said = capsys.readouterr().err
+    assert f"with {records} records a delta of 1 / {records} or more" in said
+    assert cli.main([*asked, str(0.9 / records)]) == 0
+
+
+@pytest.mark.parametrize("delta", ["0", "1", "-0.1", "nan"])
+def test_a_delta_that_is_no_probability_is_refused(delta, capsys):
+    assert cli.main(["account", "--epsilon", "1", f"--delta={delta}"]) == 2
+    assert "--delta" in capsys.readouterr().err
+
+
+def test_without_a_number_of_records_any_probability_passes():
+    assert cli.main(["account", "--sigma", "5", "--delta", "0.01"]) == 0
+
+
+def test_a_group_is_told_beside_the_unit(capsys):
+    assert cli.main(["account", "--sigma", "23.6", "--rounds", "40", "--group", "4"]) == 0
+    assert "epsilon of 4 units together" in capsys.readouterr().out
+    asked = ["account", "--sigma", "5.9", "--rounds", "40", "--json"]
+    assert cli.main(asked) == 0
+    alone = json.loads(capsys.readouterr().out)
+    asked[2] = "23.6"
+    assert cli.main([*asked, "--group", "4"]) == 0
+    together = json.loads(capsys.readouterr().out)
+    assert together["group_epsilon"] == pytest.approx(alone["epsilon"])
 
 
 def test_steps_are_rounded_up_each_epoch():

@@ -56,6 +56,7 @@ ANY = {
     "fedfuse_ray.data.importers.scaling",
     "fedfuse_ray.models.encoders.imagenet",
     "fedfuse_ray.privacy.accounting.epsilon",
+    "fedfuse_ray.privacy.accounting.groups",
     "fedfuse_ray.privacy.mechanisms.homomorphic",
     "fedfuse_ray.federation.checkpoints.alone",
     "fedfuse_ray.federation.checkpoints.archive",

@@ -55,19 +55,51 @@ def test_a_record_at_two_institutions_is_refused(mode, tmp_path):
     path = save(tmp_path, both(), images=False)
     said = r"m\.csv line 16, specimen_id: 'a0': is trained on at a and b, .*at one institution"
     with pytest.raises(InputError, match=said):
-        feasibility.check_records(experiment(path, mode))
+        feasibility.check_units(experiment(path, mode))
+
+
+def test_a_record_at_two_institutions_is_charged_where_that_is_asked_for(tmp_path):
+    path = save(tmp_path, both(), images=False)
+    charged = tiny(
+        f"data={{kind: manifest, path: '{path}', image_size: 16}}",
+        *("institutions=[]", "privacy.institutions_per_unit=2"),
+        paradigm="fedfuse",
+    )
+    feasibility.check_units(charged)
+    with pytest.raises(InputError, match=r"set privacy\.institutions_per_unit=2, which charges"):
+        feasibility.check_units(experiment(path, "record-distributed"))
+
+
+@pytest.mark.parametrize("mode", PRIVATE)
+def test_patients_need_the_column_that_says_who_they_are(mode, tmp_path):
+    path = save(tmp_path, federation(), images=False)
+    asked = tiny(
+        f"data={{kind: manifest, path: '{path}', image_size: 16}}",
+        *("institutions=[]", f"privacy.mode={mode}", "privacy.unit=patient"),
+        paradigm="fedfuse",
+    )
+    with pytest.raises(InputError, match=r"m\.csv has no column patient_id; add it, or set priv"):
+        feasibility.check_units(asked)
+
+
+def test_delta_goes_by_patients_where_they_are_the_unit():
+    settings = ("data.specimens_per_patient=4", "privacy.unit=patient")
+    plan = plan_of(tiny(*settings, paradigm="fedfuse"))
+    most = max(p.patients for p in plan.participants)
+    with pytest.raises(InputError, match=f"has {most} patients: with a delta of 1 / {most} or mo"):
+        plan_of(tiny(*settings, f"privacy.delta={1 / most}", paradigm="fedfuse"))
 
 
 @pytest.mark.parametrize("mode", ["none", "client", "local-update"])
 def test_it_is_accepted_where_records_are_not_the_unit(mode, tmp_path):
-    feasibility.check_records(experiment(save(tmp_path, both(), images=False), mode))
+    feasibility.check_units(experiment(save(tmp_path, both(), images=False), mode))
 
 
 @pytest.mark.parametrize("mode", PRIVATE)
 def test_a_specimen_of_one_institution_and_its_modalities_passes(mode, tmp_path):
     # a0 has two images at a; t0 is a test specimen; one id in two domains is two specimens.
     rows = [*federation(), row("a0", "c", "sick", "train", domain="other")]
-    feasibility.check_records(experiment(save(tmp_path, rows, images=False), mode))
+    feasibility.check_units(experiment(save(tmp_path, rows, images=False), mode))
 
 
 def test_the_command_ends_before_an_older_result_is_touched(tmp_path, capsys):

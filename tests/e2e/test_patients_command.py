@@ -1,0 +1,37 @@
+"""Patients from the command line: generated, protected, verified, refused where they are cut."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.support.processes.commands import done, refused
+
+SMALL = ("--executor", "serial", "--set", "data.image_size=16", "--set", "training.rounds=1")
+
+
+def test_a_manifest_with_patients_runs_for_patients_and_a_cut_one_does_not(tmp_path):
+    path, out = tmp_path / "m.parquet", tmp_path / "run"
+    done("data", "generate", "tiny", "--set", "data.specimens_per_patient=4", "--out", path)
+    assert "Patients of train: med-01" in " ".join(done("data", "describe", path).split())
+    asked = ("run", "tiny", "--data", path, *SMALL, "--paradigm", "fedfuse")
+    printed = done(*asked, "--set", "privacy.unit=patient", "--out", out)
+    assert "per patient" in printed
+    assert json.loads((out / "summary.json").read_text())["privacy"]["unit"] == "patient"
+    done("verify", out)
+    assert "a patient has up to 4 records: epsilon for a patient is" in done(
+        *asked, "--out", tmp_path / "records"
+    )
+
+    table = pq.read_table(path)
+    cut = ["P" if split != "train" or i == 0 else name for i, (split, name) in enumerate(
+        zip(table["split"].to_pylist(), table["patient_id"].to_pylist(), strict=True)
+    )]  # fmt: skip
+    column = table.column_names.index("patient_id")
+    pq.write_table(table.set_column(column, "patient_id", pa.array(cut)), path)
+    said = refused("run", "tiny", "--data", path, *SMALL, "--out", tmp_path / "cut")
+    assert "patient_id: 'P': is in" in said
+    assert "a leak; keep all specimens of a patient in one split" in said
+    assert not (tmp_path / "cut").exists()
