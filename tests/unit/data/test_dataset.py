@@ -41,6 +41,7 @@ def dataset(tmp_path_factory):
 def test_a_dataset_holds_a_table_for_each_split_and_owner(dataset):
     assert sorted(contents(dataset)) == [
         "index.json",
+        *(f"records/{name}.npy" for name in ("mat-01", "med-01", "med-02")),
         "test/materials.arrow",
         "test/medical.arrow",
         *(f"train/{name}.arrow" for name in ("mat-01", "med-01", "med-02")),
