@@ -17,11 +17,21 @@ from pathlib import Path
 from fedfuse_ray.accounts import charges as charged
 from fedfuse_ray.accounts.book import FINISHED, STOPPED, WITHDRAWN, more_line, settled_line
 from fedfuse_ray.accounts.charges import Charges, by_institution, covers, fold
-from fedfuse_ray.accounts.pending import ID_BYTES, Pending, check_budget, exceeds
+from fedfuse_ray.accounts.pending import (
+    ID_BYTES,
+    Pending,
+    check_budget,
+    check_experiments,
+    exceeds,
+    pending,
+)
 from fedfuse_ray.accounts.store import OPTION, Writer, writing
-from fedfuse_ray.accounts.terms import AccountTerms, Note, read_note
+from fedfuse_ray.accounts.terms import AccountTerms, Note, forget_note, read_note, resumed
 from fedfuse_ray.accounts.totals import Total, total
+from fedfuse_ray.config import Experiment
+from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.errors import BudgetSpentError, FedfuseError
+from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.privacy.accounting.ledger import Ledger, PrivacyEvent
 
 
@@ -156,6 +166,33 @@ class Entry:
 
     def _note(self) -> None:
         Note(self._path, self.id, self._coming.guarantee, self._budget).write(self._folder)
+
+
+def admitted(
+    experiment: Experiment, folder: Path, terms: AccountTerms, *, resume: bool
+) -> AccountTerms:
+    """Return which account a run keeps, before anything of the run is written.
+
+    Raises:
+        OverBudgetError: A fresh run would exceed the budget.
+    """
+    if resume:
+        return resumed(terms, folder)
+    check_experiments([(experiment, folder)], terms)
+    forget_note(folder)
+    return terms
+
+
+def enter(
+    plan: Plan, dataset: Dataset, folder: Path, terms: AccountTerms, *, resume: bool
+) -> Entry:
+    """Enter a run before it releases anything, or find its entry where it goes on.
+
+    Raises:
+        OverBudgetError: It would exceed the budget; nothing was entered.
+        InputError: The account is not as it was written.
+    """
+    return Entry(pending(plan, dataset, folder), folder, terms, resume=resume)
 
 
 def settle_stopped(folder: Path, ledger: Ledger) -> None:

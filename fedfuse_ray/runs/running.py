@@ -8,9 +8,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from fedfuse_ray.accounts.entry import Entry
-from fedfuse_ray.accounts.pending import check_experiments, pending
-from fedfuse_ray.accounts.terms import AccountTerms, forget_note, resumed
+from fedfuse_ray.accounts.entry import admitted, enter
+from fedfuse_ray.accounts.terms import AccountTerms
 from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.data.index import told_sizes
@@ -58,7 +57,7 @@ def run(
     experiment = paradigms.resolve(experiment)
     feasibility.check_units(experiment)
     feasibility.check_sources(experiment)
-    kept = _account(experiment, out, account or AccountTerms(), resume=resume)
+    kept = admitted(experiment, out, account or AccountTerms(), resume=resume)
     feasibility.check_scores(experiment)
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
@@ -76,7 +75,7 @@ def run(
         if warning := patient_warning(plan, dataset):
             progress.stage(f"Warning: {warning}")
         encode_ahead(plan, dataset, progress.stage)
-        entry = Entry(pending(plan, dataset, out), out, kept, resume=resume)
+        entry = enter(plan, dataset, out, kept, resume=resume)
         ongoing = Ongoing(plan, dataset, executor, store, seal, entry, progress, began)
         try:
             return _train(ongoing, resume, job)
@@ -95,17 +94,6 @@ def resume(
     """
     begun = read_resumed(folder)
     return run(begun, folder, executor=executor, resume=True, progress=progress)
-
-
-def _account(
-    experiment: Experiment, out: Path, terms: AccountTerms, *, resume: bool
-) -> AccountTerms:
-    """Return which account is kept; a fresh run that exceeds its budget is refused."""
-    if resume:
-        return resumed(terms, out)
-    check_experiments([(experiment, out)], terms)
-    forget_note(out)
-    return terms
 
 
 def _open_folder(experiment: Experiment, out: Path, *, resume: bool) -> tuple[RunStore, LedgerSeal]:

@@ -18,6 +18,7 @@ FILES = {
     "institutions.parquet",
     "privacy_ledger.jsonl",
     "ledger_seal.json",
+    "privacy_account.json",
     "summary.json",
     "report.html",
     "checkpoints",
@@ -43,6 +44,9 @@ SUMMARY = {
         "steps",
         "unit",
         "adversary",
+        "total_epsilon",
+        "total_runs",
+        "unprotected_runs",
     },
     "communication": {
         "uplink_bytes_per_round",

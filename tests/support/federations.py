@@ -16,11 +16,14 @@ from fedfuse_ray.federation.messages.updates import Update
 from fedfuse_ray.federation.plan import paradigms
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.models.spec import ModelSpec
+from fedfuse_ray.report import Summary
 
 SHAPES = {"ct": (1, 16, 16), "mri": (1, 16, 16), "rgb": (3, 16, 16), "line": (1, 64)}
 WALL_SECONDS = frozenset(
     {"seconds", "train_seconds", "aggregate_seconds", "evaluate_seconds", "simulated_seconds"}
 )
+TOTALS = {"total_epsilon", "total_runs", "unprotected_runs"}
+"""What a summary says of all runs on the same records."""
 DOMAINS = {"medical": ("ct", "mri"), "materials": ("rgb", "line")}
 
 THIRD = (
@@ -116,6 +119,13 @@ def rows_of(folder: Path, name: str) -> list[dict[str, object]]:
 
 
 def scores_of(folder: Path) -> dict[str, object]:
-    """Return what a run's summary says of its result, without clocks and executors."""
+    """Return what a run's summary says of its own result, without clocks and executors."""
     summary = json.loads((folder / "summary.json").read_text())
-    return {name: value for name, value in summary.items() if name not in ("time", "executor")}
+    kept = {name: value for name, value in summary.items() if name not in ("time", "executor")}
+    own = {name: value for name, value in kept["privacy"].items() if name not in TOTALS}
+    return {**kept, "privacy": own}
+
+
+def guarantee_of(summary: Summary) -> dict[str, object]:
+    """Return what a run alone guarantees, without what was run on the same records before."""
+    return summary.privacy.model_dump(exclude=TOTALS)

@@ -100,9 +100,13 @@ class Charging:
 
 
 def planned(plan: Plan) -> list[PrivacyEvent]:
-    """Return what a whole run is charged; an adaptive schedule costs as much, or less."""
-    rounds = range(1, plan.experiment.training.rounds + 1)
-    return [event for number in rounds for event in _events(plan, number, 1.0)]
+    """Return what a whole run is charged, its last scores among it.
+
+    An adaptive schedule costs as much, or less.
+    """
+    last = plan.experiment.training.rounds
+    rounds = [event for number in range(1, last + 1) for event in _events(plan, number, 1.0)]
+    return rounds + plan.scores.events(last)
 
 
 def _events(plan: Plan, round: int, factor: float) -> list[PrivacyEvent]:

@@ -8,10 +8,9 @@ refuses writes down why, and from then on none is begun.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fedfuse_ray.accounts.pending import check_experiments, without_noise
 from fedfuse_ray.accounts.several import total_of_folders
@@ -36,10 +35,12 @@ def begin(folder: Path, terms: AccountTerms) -> AccountTerms:
         InputError: It began with another account.
     """
     known = _known(folder)
-    path = _path(folder, known) if terms.path is None or known else absolute(terms.path)
+    path = terms.of(folder) if known is None else known.of(folder)
     if terms.path is not None and absolute(terms.path) != path:
         raise InputError(OPTION, terms.path, f"it began with {path}; leave the option out")
-    budget = known.get("budget") if terms.budget is None else terms.budget
+    budget = terms.budget
+    if budget is None and known is not None:
+        budget = known.budget
     with writing(path) as writer:
         kept = AccountTerms(path, budget, writer.book.id)
     tree = {"account": told_from(folder, path), "id": kept.id, "budget": budget}
@@ -87,11 +88,9 @@ def terms_of(folder: Path) -> AccountTerms:
         OverBudgetError: The budget has refused a trial already.
     """
     known = _known(folder)
-    if not known:
-        return AccountTerms()
-    if why := refused(folder):
-        raise OverBudgetError("--budget", known.get("budget"), why)
-    return AccountTerms(_path(folder, known), known["budget"], known["id"])
+    if known is not None and (why := refused(folder)):
+        raise OverBudgetError("--budget", known.budget, why)
+    return known or AccountTerms()
 
 
 def refuse(folder: Path, error: OverBudgetError) -> None:
@@ -109,7 +108,7 @@ def refused(folder: Path) -> str:
 def total_for(folder: Path) -> Total | None:
     """Return the total for the records of a sweep's trials; None where none has begun."""
     trials = sorted(path for path in (folder / "trials").iterdir() if path.is_dir())
-    return total_of_folders(_path(folder, _known(folder)), trials)
+    return total_of_folders((_known(folder) or AccountTerms()).of(folder), trials)
 
 
 def total_line(folder: Path) -> str:
@@ -118,10 +117,10 @@ def total_line(folder: Path) -> str:
     return f"Total for these records: {found.text}" if found is not None else ""
 
 
-def _path(folder: Path, known: Mapping[str, Any]) -> Path:
-    return absolute(folder / known["account"]) if known else AccountTerms().of(folder)
-
-
-def _known(folder: Path) -> dict[str, Any]:
+def _known(folder: Path) -> AccountTerms | None:
+    """Return what the driver has written down; None where it has not."""
     path = folder / NOTE
-    return dict(read_json(path)) if path.is_file() else {}
+    if not path.is_file():
+        return None
+    tree = read_json(path)
+    return AccountTerms(absolute(folder / tree["account"]), tree["budget"], tree["id"])
