@@ -152,7 +152,7 @@ def _privacy(run: RunResult) -> Cell:
     return Cell(
         yes=True,
         evidence=f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} from {entries} ledger "
-        f"entries, hiding one {privacy.protected_unit}",
+        f"entries, hiding one {privacy.unit}",
     )
 
 
