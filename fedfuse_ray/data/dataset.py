@@ -31,7 +31,7 @@ from fedfuse_ray.data.tables import TableWriter, read_patients, read_table
 from fedfuse_ray.errors import FedfuseError, InputError, StorageError
 from fedfuse_ray.files import cache_folder, write_json
 
-_FORMAT = 3
+_FORMAT = 4
 _PHANTOMS = 1
 """Raised whenever the same request would generate other specimens."""
 _INDEX = "index.json"

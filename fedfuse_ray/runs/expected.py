@@ -168,8 +168,8 @@ def _tabled(folder: Path) -> dict[str, InstitutionInfo]:
 
 
 def _public(info: InstitutionInfo) -> str:
-    of = f" of {info.patients} patients" if info.patients else ""
-    return f"{info.train} specimens{of}, {info.domain} ({', '.join(info.modalities)})"
+    whose = f", of {info.patients} patients" if info.patients else ""
+    return f"{info.train} specimens of {info.domain} ({', '.join(info.modalities)}){whose}"
 
 
 def _from_tables(

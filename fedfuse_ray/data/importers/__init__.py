@@ -49,7 +49,7 @@ __all__ = [
     "shared",
 ]
 
-VERSION = 2
+VERSION = 3
 """Raised when the same manifest would be read into other arrays."""
 
 READERS: dict[str, Callable[[Path], Table]] = {

@@ -77,7 +77,7 @@ def _holdings(plan: Plan, dataset: Dataset) -> set[Held]:
 
 
 def _largest(holdings: set[Held]) -> list[Held]:
-    """Return those that no other covers, in a fixed order: equal ones must not change places."""
+    """Return those that no other one covers, in a fixed order, so that ties end alike."""
     found = [dict(held) for held in holdings]
 
     def covered(one: dict[str, int]) -> bool:

@@ -227,6 +227,7 @@ def test_an_older_folder_reads_with_the_defaults_of_later_columns(tmp_path):
         "payload_bytes": 0,
         "staleness": 0,
         "compression": "",
+        "patients": 0,
     }
     assert run.rounds["simulated_start"].to_pylist() == [0.0, 0.0]
     assert run.rounds["accuracy/medical"].null_count == 0
