@@ -32,7 +32,7 @@ BENCHMARKS = (
     "adaptive_privacy",
     "integer_noise",
 )
-HEAVY = ("memory", "compression", "network", "soak", "adaptive_privacy", "integer_noise")
+HEAVY = ("memory", "compression", "network", "soak", "adaptive_privacy")
 
 
 def run(names: Sequence[str], folder: Path, quick: bool) -> list[str]:
