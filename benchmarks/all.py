@@ -40,7 +40,6 @@ HEAVY = (
     "soak",
     "adaptive_privacy",
     "correlated_noise",
-    "integer_noise",
 )
 
 
