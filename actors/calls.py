@@ -57,7 +57,9 @@ class RayCalls:
         """Have the server broadcast."""
         self._epoch = epoch
         # Never twice the same in a session, whoever died in between.
-        self._broadcast: Ref[Broadcast] = self._server.begin(next(self._attempts), epoch)
+        attempt = next(self._attempts)
+        self._journal.begin(attempt)
+        self._broadcast: Ref[Broadcast] = self._server.begin(attempt, epoch)
         self._answer = self._no_answer
         self._deadline = Deadline.after(self._round_seconds, "round_seconds")
 
@@ -77,7 +79,7 @@ class RayCalls:
             kept = self.states.get(host, self._nothing_kept)
             records: Ref[list[TrainRecord]]
             messages[host], states[host], records = task.remote(
-                *given, kept, list(idle), list(behind), self._journal.last
+                *given, kept, list(idle), list(behind), self._journal.memory
             )
             return records
 

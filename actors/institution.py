@@ -14,7 +14,7 @@ import numpy as np
 
 from actors.refs import Messages, States
 from fedfuse_ray.blocks import Blocks
-from fedfuse_ray.federation.checkpoints.promise import Promise
+from fedfuse_ray.federation.checkpoints.promise import Memory
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.metrics import Scores, View
 from fedfuse_ray.federation.messages.records import Alone, TrainRecord
@@ -76,7 +76,7 @@ class InstitutionActor:
         states: States,
         idle: Collection[str],
         behind: Collection[str],
-        promised: Promise | None,
+        memory: Memory,
     ) -> tuple[Messages, States, list[TrainRecord]]:
         """Let the institutions here take one step; returns messages, all states, and records.
 
@@ -88,12 +88,12 @@ class InstitutionActor:
             states: What the institutions here kept.
             idle: Who takes no part.
             behind: Who missed the broadcast before.
-            promised: The survivors that institutions confirmed last.
+            memory: What institutions confirmed before, as the disk remembers it.
         """
         replies = {
             name: side.take(
                 step,
-                Turn(round, answer, broadcast, states.get(name, Kept()), name in behind, promised),
+                Turn(round, answer, broadcast, states.get(name, Kept()), name in behind, memory),
             )
             for name, side in self._sides.items()
             if name not in idle

@@ -11,7 +11,7 @@ import torch
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.data.specimens import Specimens
-from fedfuse_ray.federation.checkpoints.promise import Promise
+from fedfuse_ray.federation.checkpoints.promise import Memory
 from fedfuse_ray.federation.institution.alone import train_alone
 from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.institution.contrastive import in_round
@@ -80,7 +80,7 @@ class Institution:
         nets: The networks of this process.
 
     Attributes:
-        promise: The survivors that it confirmed last.
+        memory: What it confirmed, and which attempts of secure rounds it took part in.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Institution:
         self._device = torch.device("cuda" if use_gpu else "cpu")
         self._owned = frozenset(plan.blocks_of(participant))
         strategy = plan.experiment.strategy
-        self.promise: Promise | None = None
+        self.memory = Memory()
         self._rule = STRATEGIES[strategy.kind](strategy).local
 
     @property

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fedfuse_ray.errors import ProtocolError
+from fedfuse_ray.errors import BudgetSpentError, ProtocolError
+from fedfuse_ray.federation.checkpoints.promise import Memory
 from fedfuse_ray.federation.modes.exchange import Turn
 from fedfuse_ray.federation.modes.grid import WIDEST_MODULUS
 from fedfuse_ray.federation.plan.terms import MOST_GROWTH
@@ -52,3 +55,62 @@ def check_broadcast(institution: Institution, turn: Turn) -> float:
     if not 1.0 / spread <= released.noise_factor <= spread or spent > len(terms.factors) * _SLACK:
         raise ProtocolError(f"a factor of {released.noise_factor:g} on the noise was not agreed on")
     return spent
+
+
+def check_begun(institution: Institution, turn: Turn) -> Memory:
+    """Check that the server begins nothing twice, and no more than the budget has room for.
+
+    Keys, masks and signatures are those of one attempt, so a server that begins an attempt again
+    gets two kinds of shares of one key. Noise is drawn anew in every epoch, so one that begins
+    epochs nobody charges averages it away. An institution counts both by itself.
+
+    Returns:
+        What the institution remembers from now on.
+
+    Raises:
+        ProtocolError: The round, the attempt or the epoch is none that can come now.
+    """
+    sent, plan, disk = turn.broadcast, institution.plan, turn.memory
+    mine = institution.memory
+    last, rounds = max(mine.last, disk.last), len(plan.terms.factors)
+    if sent.round != turn.round or not 1 <= sent.round <= rounds:
+        raise ProtocolError(f"round {sent.round} is none of the {rounds} that were agreed on")
+    if sent.attempt <= max(mine.attempt, disk.attempt):
+        raise ProtocolError(f"attempt {sent.attempt} was begun before, and its keys are used up")
+    if sent.round < last and not (mine.of(sent.round) or disk.of(sent.round)):
+        raise ProtocolError(f"round {sent.round} can't follow round {last}, which was confirmed")
+    epochs = dict(disk.epochs)
+    for round, epoch in mine.epochs.items():
+        epochs[round] = max(epoch, epochs.get(round, 0))
+    if sent.epoch < epochs.get(sent.round, 0):
+        raise ProtocolError(
+            f"epoch {sent.epoch} of round {sent.round} is over: its noise was drawn anew"
+        )
+    known = replace(mine, epochs=epochs, attempt=sent.attempt).drawn(sent.round, sent.epoch)
+    _check_budget(institution, known.epochs, max(last, sent.round))
+    return known
+
+
+def _check_budget(institution: Institution, epochs: Mapping[int, int], last: int) -> None:
+    """Check that all that was released up to a round, and again, is within the budget.
+
+    Calibration is for every round once. An adaptive schedule is added up by `check_broadcast`.
+    """
+    terms, plan = institution.plan.terms, institution.plan
+    config = terms.config
+    if not epochs or config.target_epsilon is None or terms.spends_adaptively:
+        return
+    from fedfuse_ray.privacy.accounting.budget import Account  # scipy: a second, seldom needed
+
+    blocks = plan.blocks_of(institution.participant)
+    events = [
+        event
+        for round in range(1, last + 1)
+        for _ in range(1 + epochs.get(round, 0))
+        for event in terms.events(institution.name, blocks, round)
+    ]
+    account = Account(config.delta, config.target_epsilon, accountant=config.accountant)
+    try:
+        account.charge(events)
+    except BudgetSpentError as error:
+        raise ProtocolError(f"the server draws noise anew too often: {error}") from None

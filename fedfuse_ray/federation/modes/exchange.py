@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fedfuse_ray.errors import ProtocolError
-from fedfuse_ray.federation.checkpoints.promise import Promise
+from fedfuse_ray.federation.checkpoints.promise import Memory
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.messages.records import Reply
 from fedfuse_ray.federation.messages.updates import Kept
@@ -56,7 +56,7 @@ class Turn:
         broadcast: The server's broadcast.
         kept: What the institution kept from its last round.
         behind: It missed the broadcast before, so it is sent the weights themselves.
-        promised: The survivors that institutions confirmed last, as the disk remembers it.
+        memory: What was confirmed and begun before this attempt, as the disk remembers it.
     """
 
     round: int
@@ -64,7 +64,7 @@ class Turn:
     broadcast: Broadcast
     kept: Kept = field(default_factory=Kept)
     behind: bool = False
-    promised: Promise | None = None
+    memory: Memory = field(default_factory=Memory)
 
 
 class Member(Protocol):

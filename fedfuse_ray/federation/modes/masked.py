@@ -14,7 +14,7 @@ from fedfuse_ray.errors import ProtocolError, SurvivorsChangedError, TooFewError
 from fedfuse_ray.federation.checkpoints.promise import Promise
 from fedfuse_ray.federation.messages.records import Reply, with_payload
 from fedfuse_ray.federation.messages.updates import Kept
-from fedfuse_ray.federation.modes.agreed import check_broadcast
+from fedfuse_ray.federation.modes.agreed import check_begun, check_broadcast
 from fedfuse_ray.federation.modes.exchange import Answer, Messages, Mode, Turn, as_step
 from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.federation.modes.integers import Integers, Owners, mean_gradients, noisy_words
@@ -56,6 +56,7 @@ class MaskedMember:
     def __init__(self, institution: Institution, turn: Turn) -> None:
         self._institution = institution
         self._spent, self._basis = check_broadcast(institution, turn), ""
+        institution.memory = check_begun(institution, turn)
         plan, name, broadcast = institution.plan, institution.name, turn.broadcast
         attempt = broadcast.attempt
         self._terms = round_terms(plan, broadcast.sizes, turn.round, attempt, broadcast.released)
@@ -87,13 +88,14 @@ class MaskedMember:
         message = self._client.confirm(answer)
         me, epoch = self._institution, turn.broadcast.epoch
         promise = Promise(turn.round, epoch, self._client.survivors, self._basis)
-        for earlier in (me.promise, turn.promised):
-            if earlier is not None and not earlier.allows(promise):
-                raise SurvivorsChangedError(
-                    f"{me.name} confirmed other survivors or weights of round {turn.round}, and "
-                    "won't confirm these under the same noise"
-                )
-        me.promise = promise
+        for known in (me.memory, turn.memory):
+            if known.allows(promise):
+                continue
+            refusal = f"{me.name} confirmed other survivors or weights of round {turn.round}, and "
+            if turn.round < known.last:  # new noise would not mend what was released since
+                raise ProtocolError(f"{refusal}round {known.last} rests on them")
+            raise SurvivorsChangedError(f"{refusal}won't confirm these under the same noise")
+        me.memory = me.memory.after(promise)
         return Reply(message)
 
     def _mask(self, answer: bytes, turn: Turn) -> Reply:

@@ -103,8 +103,7 @@ def _charged(
     checkpoints: Path,
 ) -> RoundOutcome:
     """Charge a round, then run it; with noise drawn anew, and charged again, as often as needed."""
-    last = promise.read(checkpoints)
-    epoch = last.epoch if last is not None and last.round == number else 0
+    epoch = promise.read(checkpoints).epochs.get(number, 0)
     for _ in range(epoch + 1):
         charge(number)
     while True:

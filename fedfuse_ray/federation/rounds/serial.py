@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class SerialCalls:
         server: The server.
         kept: What institutions keep, by name.
         journal: Where survivors are kept before their sums are unmasked.
+        attempts: Counts the rounds that this session has begun.
     """
 
     def __init__(
@@ -43,16 +45,18 @@ class SerialCalls:
         server: ServerSide,
         kept: dict[str, Kept],
         journal: Journal,
+        attempts: Iterator[int],
     ) -> None:
         self._sides, self._server, self.kept, self._journal = sides, server, kept, journal
+        self._attempts, self._epoch = attempts, 0
         self._broadcast = Broadcast(0, {}, {})
         self._answer = Answer()
-        self._attempt = 0
 
     def begin(self, round: int, epoch: int) -> None:
         """Have the server broadcast."""
-        self._broadcast, self._answer = self._server.server.begin(self._attempt, epoch), Answer()
-        self._attempt += 1
+        attempt, self._epoch = next(self._attempts), epoch
+        self._journal.begin(attempt)
+        self._broadcast, self._answer = self._server.server.begin(attempt, epoch), Answer()
 
     def take(
         self, step: str, round: int, idle: Sequence[str], behind: Sequence[str]
@@ -66,7 +70,7 @@ class SerialCalls:
                 continue
             kept = self.kept.get(name, Kept())
             turn = Turn(
-                round, self._answer, self._broadcast, kept, name in behind, self._journal.last
+                round, self._answer, self._broadcast, kept, name in behind, self._journal.memory
             )
             reply = side.take(step, turn)
             if reply.message is not None:
@@ -80,7 +84,7 @@ class SerialCalls:
     def close(self, step: str, round: int, sent: Sent[Messages]) -> bool:
         """Have the server close a step before the last."""
         answer = self._server.close(step, round, _wanted(sent))
-        self._journal.note(round, self._broadcast.epoch, self._server.survivors)
+        self._journal.note(round, self._epoch, self._server.survivors)
         self._answer = answer or Answer()
         return answer is not None
 
@@ -104,6 +108,7 @@ class SerialExecutor:
 
     def __init__(self) -> None:
         self._sides: list[InstitutionSide] = []
+        self._attempts = itertools.count()
 
     def start(self, plan: Plan, dataset: Path) -> None:
         """Create the participants."""
@@ -120,7 +125,11 @@ class SerialExecutor:
         )
         self._server = ServerSide(self._plan, checkpoint)
         self._calls = SerialCalls(
-            self._sides, self._server, dict(checkpoint.institutions), Journal(journal)
+            self._sides,
+            self._server,
+            dict(checkpoint.institutions),
+            Journal(journal),
+            self._attempts,
         )
         carried: dict[str, Carried[Messages]] = {
             who: Carried(c.flight, c.record, [(who, c.payload)])

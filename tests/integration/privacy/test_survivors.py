@@ -7,13 +7,14 @@ from collections import Counter
 
 import pytest
 
-from fedfuse_ray.errors import BudgetSpentError, FedfuseError
+from fedfuse_ray.errors import BudgetSpentError, FedfuseError, InstitutionError
 from fedfuse_ray.federation.rounds.serial import SerialCalls
 from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
 from fedfuse_ray.privacy.accounting.ledger import read_ledger
 from fedfuse_ray.runs import running
 from tests.support.federations import scores_of, tiny
 from tests.support.privacy.restarting import LOST, ROUND, altered, cut_off, experiment_of, is_update
+from tests.support.processes.interruptions import CutAfter, PowerCut
 
 LEDGER = "privacy_ledger.jsonl"
 
@@ -55,10 +56,10 @@ def whole(tmp_path_factory):
 
 def test_with_the_same_survivors_a_round_is_the_same_release_and_charged_once(whole, tmp_path):
     file = broken_off(tmp_path, experiment_of())
+    everyone = ["med-01", "med-02", "mat-01"]
     assert json.loads(file.read_text()) == {
-        "round": ROUND,
-        "epoch": 0,
-        "survivors": ["med-01", "med-02", "mat-01"],
+        "promises": [{"round": r, "epoch": 0, "survivors": everyone} for r in range(1, ROUND + 1)],
+        "epochs": {},
     }
     running.resume(tmp_path)
     assert scores_of(tmp_path) == scores_of(whole)
@@ -77,7 +78,7 @@ def test_with_other_survivors_it_is_another_release_and_charged_again(
     assert "drawn anew, and charged again" in caplog.text
     assert rounds_charged(tmp_path) == {1: 1, 2: 2, 3: 1}
     # All were there again when the noise had been drawn anew.
-    assert json.loads(file.read_text())["round"] == 3
+    assert [each["round"] for each in json.loads(file.read_text())["promises"]] == [1, 2, 3]
     assert scores_of(tmp_path)["weights_sha256"] != scores_of(whole)["weights_sha256"]
     # What is printed is what the whole ledger gives, and more than of a round that was made once.
     ledger = read_ledger(tmp_path / LEDGER)
@@ -96,7 +97,7 @@ def test_a_run_remembers_how_often_a_round_was_charged(tmp_path, monkeypatch):
         cut_off(patch, SerialCalls, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             running.resume(tmp_path)
-    assert json.loads(file.read_text())["epoch"] == 1
+    assert json.loads(file.read_text())["epochs"] == {str(ROUND): 1}
     running.resume(tmp_path)
     assert rounds_charged(tmp_path) == {1: 1, 2: 2, 3: 1}
 
@@ -122,6 +123,31 @@ def test_a_round_that_does_not_fit_the_budget_twice_ends_the_run(tmp_path, monke
 def test_a_journal_that_can_not_be_read_ends_the_resume(tmp_path):
     broken_off(tmp_path, experiment_of()).write_text("{")
     with pytest.raises(FedfuseError, match=r"survivors\.json can't be read"):
+        running.resume(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", [(2,), (1, 2)])
+def test_a_run_that_goes_back_behind_what_was_confirmed_makes_it_again(whole, tmp_path, damaged):
+    """Of the third round survivors were confirmed, and checkpoints before it can't be read."""
+    with pytest.raises(PowerCut):
+        running.run(experiment_of(), tmp_path, progress=CutAfter(3))
+    for number in damaged:
+        path = tmp_path / "checkpoints" / f"round-{number:06d}.npz"
+        path.write_bytes(path.read_bytes()[:100])
+    running.resume(tmp_path)
+    assert scores_of(tmp_path) == scores_of(whole)
+    assert set(rounds_charged(tmp_path).values()) == {1}
+
+
+def test_a_run_that_goes_back_with_other_survivors_ends_since_later_rounds_rest_on_it(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(PowerCut):
+        running.run(experiment_of(), tmp_path, progress=CutAfter(3))
+    path = tmp_path / "checkpoints" / "round-000002.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    lose_an_update(monkeypatch)
+    with pytest.raises(InstitutionError, match="round 3 rests on them"):
         running.resume(tmp_path)
 
 

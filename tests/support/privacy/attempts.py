@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from fedfuse_ray.errors import ProtocolError
 from fedfuse_ray.federation.checkpoints.checkpoint import Checkpoint
+from fedfuse_ray.federation.checkpoints.promise import Memory
 from fedfuse_ray.federation.institution.institution import Institution, NetCache
 from fedfuse_ray.federation.messages.downlink import Broadcast
 from fedfuse_ray.federation.modes.exchange import Answer, Turn
@@ -90,15 +92,17 @@ class Federation:
         nets, data = NetCache(plan), dataset_of(plan.experiment)
         self.sides = [InstitutionSide(Institution(plan, p, data, nets)) for p in plan.participants]
         self.server = ParameterServer(plan, Checkpoint(0, first_weights(plan.spec)))
+        self._attempts = itertools.count()
 
     def forget(self) -> None:
-        """Let the institutions forget what they confirmed, as before they kept it."""
+        """Let the institutions forget what they took part in and confirmed."""
         for side in self.sides:
-            side.institution.promise = None
+            side.institution.memory = Memory()
 
     def broadcast(self, **changes: object) -> Broadcast:
-        """Return the first broadcast, with some of it changed."""
-        return replace(self.server.begin(0), **changes)  # type: ignore[arg-type]
+        """Return the first broadcast of a new attempt, with some of it changed."""
+        begun = self.server.begin(next(self._attempts))
+        return replace(begun, **changes)  # type: ignore[arg-type]
 
     def attempt(
         self,
