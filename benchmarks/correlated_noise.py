@@ -32,6 +32,7 @@ from benchmarks.factorisations import (
 from benchmarks.results import Result, on_one_thread, parser, publish
 from fedfuse_ray import load_experiment
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.config.settings.training import FedAvgConfig
 from fedfuse_ray.data.dataset import prepare
 from fedfuse_ray.federation.institution.institution import Institution, NetCache, pin_threads
 from fedfuse_ray.federation.messages.downlink import Received
@@ -103,6 +104,16 @@ class Training:
         """T."""
         return self.experiment.training.rounds
 
+    @cached_property
+    def strategy(self) -> FedAvgConfig:
+        """The server's step, whose part in the noise is linear."""
+        config = self.experiment.strategy
+        if not isinstance(config, FedAvgConfig):
+            raise SystemExit(
+                f"strategy.kind {config.kind!r}: its steps are not linear in the noise"
+            )
+        return config
+
     def model(self, filtered: Matrix, seed: int) -> Blocks:
         """Train, and return the model that is scored.
 
@@ -111,7 +122,7 @@ class Training:
                 own multiplier: see `filters`.
             seed: Of the draws.
         """
-        config = self.experiment.strategy
+        config = self.strategy
         strategy, weights = STRATEGIES[config.kind](config), first_weights(self._plan.spec)
         standing = Standing(weights=weights, state=strategy.init(weights))
         generator = np.random.default_rng(seed)
@@ -145,7 +156,7 @@ class Training:
             update = one.joint_step(round, received, draws).update
             for block, vector in update.weights.items():
                 sums[block] += vector
-        means = {}
+        means: Blocks = {}
         for block, owners in self._plan.owners.items():
             # Shares that cover dropouts add up to more than is needed while nobody is missing.
             std = terms.common_sigma(1) * terms.config.clip_norm
@@ -168,7 +179,7 @@ def accuracies(training: Training, forms: Mapping[str, Matrix], draws: int) -> d
 
 def forms_of(training: Training) -> dict[str, Matrix]:
     """Return the C that trainings are made with."""
-    rounds, strategy = training.rounds, training.experiment.strategy
+    rounds, strategy = training.rounds, training.strategy
     momentum = strategy.server_momentum
     a = scored(rounds, momentum, strategy.average_last)
     return {
@@ -185,7 +196,7 @@ def measure(
 ) -> Result:
     """Compute the errors for every number of rounds, and train with every seed."""
     trainings = [Training(preset, [*overrides, f"seed={seed}"]) for seed in seeds]
-    strategy = trainings[0].experiment.strategy
+    strategy = trainings[0].strategy
     momentum, fraction = strategy.server_momentum, strategy.average_last
     ratios: dict[str, list[float]] = {}
     for rounds in lengths:

@@ -55,7 +55,8 @@ def iterates(rounds: int, momentum: float = 0.0, pull: float = 0.0) -> Matrix:
         velocity = momentum * velocity + gradient - pull * model
         model = model + velocity
         made.append(model)
-    return np.array(made)
+    all_models: Matrix = np.array(made)
+    return all_models
 
 
 def scored(rounds: int, momentum: float, average_last: float, pull: float = 0.0) -> Matrix:
@@ -68,7 +69,8 @@ def scored(rounds: int, momentum: float, average_last: float, pull: float = 0.0)
         pull: As in `iterates`.
     """
     last = max(1, math.ceil(average_last * rounds))
-    return iterates(rounds, momentum, pull)[-last:].mean(axis=0, keepdims=True)
+    mean: Matrix = iterates(rounds, momentum, pull)[-last:].mean(axis=0, keepdims=True)
+    return mean
 
 
 def sensitivity(c: Matrix, every: int = 1) -> float:

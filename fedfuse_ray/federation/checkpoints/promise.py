@@ -153,5 +153,5 @@ def _write(path: Path, memory: Memory) -> None:
     promises = [asdict(promise) for promise in memory.promises]
     for facts in promises:
         del facts["basis"]  # each institution's own
-    epochs = {round: epoch for round, epoch in memory.epochs.items()}
+    epochs: dict[int, int] = dict(memory.epochs)
     write_json(path, {"promises": promises, "epochs": epochs})

@@ -104,9 +104,8 @@ def _check_budget(institution: Institution, epochs: Mapping[int, int], last: int
 
     blocks = plan.blocks_of(institution.participant)
     events = [
-        event
+        replace(event, count=event.count * (1 + epochs.get(round, 0)))
         for round in range(1, last + 1)
-        for _ in range(1 + epochs.get(round, 0))
         for event in terms.events(institution.name, blocks, round)
     ]
     account = Account(config.delta, config.target_epsilon, accountant=config.accountant)

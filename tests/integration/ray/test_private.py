@@ -43,6 +43,6 @@ def test_noise_samples_and_charges_are_the_same(ray_address, serial, tmp_path, m
     begun = read_resumed(tmp_path, executor="serial")
     assert run(begun, tmp_path, resume=True).executor == "serial"
     agrees(tmp_path, whole)
-    # Negative control: another root gives other noise, and the comparison would see it.
+    # Negative control: another seed gives other noise, and the comparison would see it.
     other = serial(*settings, "seed=1", paradigm="fedfuse")
     assert scores_of(other)["weights_sha256"] != scores_of(whole)["weights_sha256"]

@@ -85,8 +85,14 @@ def test_noise_is_drawn_anew_only_as_often_as_the_budget_has_room_for(federation
     attempts = itertools.count()
     for epoch in range(ROUNDS):
         federation.attempt(next(attempts), epoch=epoch)
-    with pytest.raises(InstitutionError, match="draws noise anew too often"):
-        federation.attempt(next(attempts), epoch=ROUNDS)
+    for epoch in (ROUNDS, 10**12):
+        with pytest.raises(InstitutionError, match="draws noise anew too often"):
+            federation.attempt(next(attempts), epoch=epoch)
+
+
+def test_there_are_no_epochs_before_the_first(federation):
+    with pytest.raises(InstitutionError, match="epoch -1 of round 1 is over"):
+        begins(federation, epoch=-1)
 
 
 def test_without_a_budget_of_their_own_the_noise_is_averaged_away():

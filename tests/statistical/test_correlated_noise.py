@@ -22,6 +22,7 @@ from benchmarks.factorisations import (
     square_root,
     toeplitz,
 )
+from fedfuse_ray.config.settings.training import FedAvgConfig
 from fedfuse_ray.federation.checkpoints import checkpoint
 from fedfuse_ray.federation.strategies import STRATEGIES, Aggregate, Standing
 from fedfuse_ray.runs.running import run
@@ -125,8 +126,6 @@ def test_a_search_over_bands_ends_where_the_theorem_says(rounds):
 
 @pytest.mark.parametrize(("momentum", "fraction"), [(0.0, 0.0), (0.9, 0.5), (0.9, 0.0), (0.5, 0.3)])
 def test_the_scored_workload_is_what_server_and_strategy_compute(momentum, fraction):
-    from fedfuse_ray.config.settings.training import FedAvgConfig
-
     rounds = 7
     config = FedAvgConfig(server_learning_rate=1.0, server_momentum=momentum)
     strategy, found = STRATEGIES["fedavg"](config), []
