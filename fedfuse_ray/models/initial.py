@@ -68,10 +68,13 @@ def frozen_projection(spec: ModelSpec, modality: str, tier: str, features: int) 
 def project(features: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Standardise each feature vector [N, F] within itself, and project it: [N, P].
 
-    Nothing is fitted on anybody's data: mean and standard deviation are those of a vector's own
-    entries. Results have a norm of about `FEATURE_NORM`, whatever F and P are.
+    Signed square roots come first, so that no few strong features decide (Perronnin et al., 2010,
+    doi 10.1007/978-3-642-15561-1_11, section 3.2). Nothing is fitted on anybody's data: mean and
+    standard deviation are those of a vector's own entries. Results have a norm of about
+    `FEATURE_NORM`, whatever F and P are.
     """
-    centred = features - features.mean(dim=1, keepdim=True)
+    rooted = features.sign() * features.abs().sqrt()
+    centred = rooted - rooted.mean(dim=1, keepdim=True)
     spread = centred.square().mean(dim=1, keepdim=True).sqrt()
     # A vector without any spread says nothing: zeros.
     own = torch.where(spread > 0, centred / spread.clamp(min=1e-30), torch.zeros_like(centred))

@@ -36,8 +36,9 @@ class EncoderConfig(Config):
         name: The architecture's name in timm.
         input_size: Images are resized to this height and width, in pixels, before a `timm`
             backbone (bicubic, antialiased); null leaves them as they are.
-        projection: A frozen backbone's features are standardised within each vector, and projected
-            to so many by a fixed random orthogonal matrix; null leaves them as they are.
+        projection: A frozen backbone's features (their signed square roots) are standardised within
+            each vector, and projected to so many by a fixed random orthogonal matrix; null leaves
+            them as they are.
     """
 
     kind: EncoderKind = "cnn"

@@ -21,8 +21,8 @@ from fedfuse_ray import rng
 from fedfuse_ray.config.settings.model import EncoderConfig
 
 _LENGTH, _TAPS = 9, 3
-_SEGMENTS = (1, 8)
-_BIASES = 2
+_SEGMENTS = (1, 16)
+_BIASES = 1
 _MOST_DILATIONS = 8
 _SMOOTHEST = 4.0
 _SEED = 20_210_814
