@@ -45,7 +45,7 @@ def audit_command(
 ) -> None:
     """Attack what a run releases; fail if it loses more privacy than its ledger says.
 
-    Gradient inversion, membership inference, and the one-run canary audit. A preset is audited
+    Gradient inversion, membership inference, and the canary audit. A preset is audited
     under the paradigm `fedfuse` unless `--set paradigm=...` names another.
     """
     from fedfuse_ray.audit import ATTACKS, audit, of_experiment, of_run, write_audit
@@ -74,10 +74,10 @@ def audit_command(
     console.print(_table(found))
     console.print(f"Report: {page}", markup=False, highlight=False)
     if found.canaries is not None and not found.passed:
+        worst = found.canaries.worst
         raise FedfuseError(
-            f"the audit failed: epsilon is at least {found.canaries.lower_bound:.2f} "
-            f"(canaries in {found.canaries.worst.group}), where the ledger says "
-            f"{found.canaries.epsilon:.2f}"
+            f"the audit failed: epsilon is at least {worst.lower_bound:.2f} (canaries in "
+            f"{worst.group}; 95% confidence), where the ledger says {worst.claim:.2f}"
         )
 
 
@@ -86,7 +86,7 @@ def _table(found: Audit) -> Table:
     if found.canaries is not None:
         verdict = "passed" if found.passed else "FAILED"
         bound = f"{verdict}: epsilon >= {found.canaries.lower_bound:.2f}"
-        table.add_row("one-run canaries", bound, f"a claim of {found.canaries.epsilon:.2f}")
+        table.add_row("canaries", bound, f"a claim of {found.canaries.epsilon:.2f}")
     for m in found.membership:
         result = f"AUC {m.auc:.3f}, {m.tpr:.1%} at 1% FPR"
         table.add_row(m.attack, result, m.target)
