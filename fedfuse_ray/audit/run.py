@@ -37,7 +37,7 @@ class Effort:
         epochs: Epochs of a shadow.
     """
 
-    canaries: int = 150_000
+    canaries: int = 200_000
     records: int = 2
     steps: int = 800
     batch_steps: int = 200
@@ -48,7 +48,7 @@ class Effort:
 
 
 QUICK = Effort(
-    canaries=45_000,
+    canaries=50_000,
     records=1,
     steps=200,
     batch_steps=40,

@@ -122,7 +122,8 @@ class CanaryNet(CrossModalNet):
         """Return the logits <canary, weights> and 0, [B, 2]."""
         positions, values = embedded[:, 0].chunk(2, dim=1)
         weights = torch.cat([block.vector for block in self.blocks.values()])  # type: ignore[misc]
-        logit = (weights[positions.long()] * values).sum(dim=1)
+        picked = weights.expand(len(positions), -1).gather(1, positions.long())
+        logit = (picked * values).sum(dim=1)
         return torch.stack([logit, torch.zeros_like(logit)], dim=1), mask.to(logit.dtype)
 
 

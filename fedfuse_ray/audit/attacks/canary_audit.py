@@ -7,7 +7,7 @@ that the highest took part and the lowest did not, and abstains on the rest.
 Two bounds, of which the terms choose one beforehand:
 
 - Full batches of Gaussian noise are one Gaussian release: its whole trade-off curve is tested
-  (`tradeoff.py`), by three groups of runs that have to
+  (`tradeoff.py`), by four groups of runs that have to
   agree.
 - Sampled records: one point (epsilon, delta) is tested, by one run (`bound.py`).
 
@@ -51,12 +51,12 @@ _OF_ALL, _OF_SPREAD, _OF_PAIR, _OF_BLOCKS = 0.041, 0.004, 0.001, 0.004
 
 # On each side, of all canaries and of one block's. Few and sure guesses prove most about all; a
 # block without noise gives a quarter away on each side where two canaries share a coordinate.
-_GUESSED, _GUESSED_IN_BLOCK = 0.03, 0.18
+_GUESSED, _GUESSED_IN_BLOCK = 0.025, 0.18
 
-_GROUPS = 3
+_GROUPS = 4
 """Of runs that have to agree, where the whole trade-off curve is tested."""
 
-_LONGEST = 4
+_LONGEST = 8
 """How many times as long as in the model a block may be, to hold more canaries."""
 
 _MOST_SAMPLED = 5000
@@ -68,6 +68,9 @@ _MOST_INSTITUTIONS = 30_000
 _MOST_SHARING, _BLUR = 4, 0.3
 _OTHER_BUDGET = 1.5
 """The noise of the second of two runs, over the first's."""
+
+_ROUNDS_OF_PAIR = 5
+"""Of two runs; noise in common shows in any."""
 
 Scores = npt.NDArray[np.float64]
 Included = npt.NDArray[np.bool_]
@@ -187,12 +190,19 @@ class _Stage:
         return _seen(hosts, scores(self.fresh(run), hosts, sizes, self.rounds))
 
     def two_runs(self, sizes: Mapping[str, int], run: int) -> tuple[_Seen, float]:
-        """Return what two runs of one seed show together, and the epsilon of both ledgers."""
-        hosts, first = self.hosts(sizes, run), self.fresh(run)
+        """Return what two runs of one seed show together, and the epsilon of both ledgers.
+
+        Their first rounds, with blocks as long as they are.
+        """
+        hosts, first, rounds = (
+            self.hosts(sizes, run),
+            self.fresh(run),
+            min(self.rounds, _ROUNDS_OF_PAIR),
+        )
         pair, config = (first, _other_budget(first, self.index)), self.plan.terms.config
-        events = [event for plan in pair for event in _events(plan, self.rounds)]
+        events = [event for plan in pair for event in _events(plan, rounds)]
         claim = largest(epsilon_by_institution(events, config.delta, config.accountant))
-        seen = _seen(hosts, joint_scores(pair, hosts, sizes, self.rounds))
+        seen = _seen(hosts, joint_scores(pair, hosts, sizes, rounds))
         return seen.of(seen.groups != JOINT), claim
 
 
