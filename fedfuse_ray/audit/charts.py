@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
 from fedfuse_ray.audit.attacks.membership import dp_bound
 from fedfuse_ray.audit.findings import Audit
 from fedfuse_ray.report import theme

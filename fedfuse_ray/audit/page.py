@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedfuse_ray.audit import pictures
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
 from fedfuse_ray.audit.attacks.features import FeatureLeak
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak
 from fedfuse_ray.audit.charts import bounds_chart, membership_chart

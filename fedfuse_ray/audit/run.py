@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit, audit_canaries
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
+from fedfuse_ray.audit.attacks.canary_audit import audit_canaries
 from fedfuse_ray.audit.attacks.features import FeatureLeak, feature_leaks
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack, attack_images, victim
 from fedfuse_ray.audit.attacks.membership_attack import attack_membership
@@ -37,7 +38,7 @@ class Effort:
         epochs: Epochs of a shadow.
     """
 
-    canaries: int = 200_000
+    canaries: int = 160_000
     records: int = 2
     steps: int = 800
     batch_steps: int = 200
@@ -48,7 +49,7 @@ class Effort:
 
 
 QUICK = Effort(
-    canaries=50_000,
+    canaries=40_000,
     records=1,
     steps=200,
     batch_steps=40,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedfuse_ray.audit import Audit, CanaryAudit, Guesses, of_experiment
-from fedfuse_ray.audit.attacks.canary_audit import CanaryTest
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryTest
 from fedfuse_ray.audit.attacks.features import FeatureLeak
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak, Picture
 from fedfuse_ray.audit.attacks.membership import Membership

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.audit.attacks.canaries import JOINT, draw_canaries, honest_owners
-from fedfuse_ray.audit.attacks.canary_audit import guess
+from fedfuse_ray.audit.attacks.canary.verdicts import guess
 from fedfuse_ray.audit.attacks.releases import releases, secure_sum
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan.terms import PrivacyTerms

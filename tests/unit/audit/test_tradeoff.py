@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from fedfuse_ray.audit.attacks.bound import Guesses, epsilon_lower_bound
-from fedfuse_ray.audit.attacks.canary_audit import guess
+from fedfuse_ray.audit.attacks.canary.verdicts import guess
 from fedfuse_ray.audit.attacks.tradeoff import (
     epsilon_of,
     gaussian_lower_bound,
