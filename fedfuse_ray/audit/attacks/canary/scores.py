@@ -46,17 +46,30 @@ def joint_scores(
     for host, blocks in first.items():
         both[host] = {}
         for block, one in blocks.items():
+            if not one.size:
+                both[host][block] = one
+                continue
             pair = np.stack([one, second[host][block]])
             # Each in units of the sum, so that a canary shows equally in both.
             pair /= np.array([[_gain(plan, host, block, rounds)] for plan in plans])
-            spread = np.cov(pair) if pair.shape[1] > 1 else np.eye(2)
-            spread += 1e-9 * np.trace(spread) * np.eye(2)
-            # Two by two: an inverse that no library's kernel has a say in.
-            (a, b), (_, d) = spread
-            weights = np.array([d - b, a - b]) / (a + d - 2.0 * b)
-            variance = (a * d - b * b) / (a + d - 2.0 * b)
+            weights, variance = _least_variance(pair)
             both[host][block] = (weights[:, None] * pair).sum(axis=0) / variance
     return _projected(both, plans[0], hosts)
+
+
+def _least_variance(pair: Floats) -> tuple[Floats, float]:
+    """Return the weights of the best mean of two rows, [2], and its variance.
+
+    Plain sums, so that no library's kernel has a say in them.
+    """
+    first, second = pair - pair.mean(axis=1, keepdims=True)
+    a, d = float((first**2).mean()), float((second**2).mean())
+    b = float((first * second).mean())
+    # So that equal releases, or none, weigh alike.
+    ridge = 1e-9 * (a + d) + 1e-30
+    a, d = a + ridge, d + ridge
+    total = a + d - 2.0 * b
+    return np.array([d - b, a - b]) / total, (a * d - b * b) / total
 
 
 def _gain(plan: Plan, host: str, block: str, rounds: int) -> float:
