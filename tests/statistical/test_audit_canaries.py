@@ -1,4 +1,4 @@
-"""The one-run audit passes the real path and catches planted faults: its negative controls.
+"""The canary audit passes the real path and catches planted faults: its negative controls.
 
 Every fault is planted into the code that training runs, not into the audit.
 """
