@@ -53,11 +53,11 @@ def test_the_real_path_passes_and_the_bound_is_not_vacuous(seed):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_sound_runs_are_refuted_no_more_often_than_the_confidence_allows():
-    """200 audits of `tiny`, seeds 100 to 299; about 20 minutes."""
-    found = [audited(seed=seed, canaries=160_000) for seed in range(100, 300)]
+    """200 audits of `tiny`, seeds 100 to 299."""
+    found = [audited(seed=seed, canaries=60_000) for seed in range(100, 300)]
     failed = sum(not audit.passed for audit in found)
     assert binomtest(failed, len(found), SIGNIFICANCE, alternative="greater").pvalue > 0.01
-    assert np.median([audit.lower_bound for audit in found]) > 0.7
+    assert np.median([audit.lower_bound for audit in found]) > 0.6
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def quieter(monkeypatch, factor):
 
 
 @pytest.mark.parametrize(
-    ("factor", "canaries", "least"), [(math.sqrt(15), 30_000, 2.0), (1.5, 160_000, 1.0)]
+    ("factor", "canaries", "least"), [(math.sqrt(15), 30_000, 2.0), (1.5, 100_000, 1.0)]
 )
 def test_noise_that_is_too_small_is_caught(monkeypatch, factor, canaries, least):
     quieter(monkeypatch, factor)
