@@ -1,7 +1,8 @@
 """Attacks on what a federation releases, and a test of the privacy that its ledger claims."""
 
 from fedfuse_ray.audit.attacks.bound import Guesses, epsilon_lower_bound, p_value
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit, audit_canaries
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
+from fedfuse_ray.audit.attacks.canary_audit import audit_canaries
 from fedfuse_ray.audit.findings import Audit
 from fedfuse_ray.audit.page import write_audit
 from fedfuse_ray.audit.run import ATTACKS, audit

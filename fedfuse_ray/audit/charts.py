@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
 from fedfuse_ray.audit.attacks.membership import dp_bound
 from fedfuse_ray.audit.findings import Audit
 from fedfuse_ray.report import theme
@@ -16,7 +16,7 @@ _LEAST = 1e-3
 def bounds_chart(audit: CanaryAudit) -> go.Figure:
     """Bars of what each test proves epsilon to be at least, beside what the ledger says."""
     tests = audit.tests
-    colors = [theme.VERMILION if test.lower_bound > audit.epsilon else theme.BLUE for test in tests]
+    colors = [theme.BLUE if test.passed else theme.VERMILION for test in tests]
     figure = go.Figure()
     figure.add_bar(
         y=[theme.text(test.group) for test in tests],
@@ -38,7 +38,7 @@ def bounds_chart(audit: CanaryAudit) -> go.Figure:
         showarrow=False,
         font={"color": theme.NEUTRAL},
     )
-    widest = max(audit.epsilon, audit.lower_bound)
+    widest = max(audit.epsilon, *(test.lower_bound for test in tests))
     x = {"title_text": "epsilon is at least", "range": [0, 1.15 * widest]}
     y, height = theme.category_axis(autorange="reversed"), 120 + 26 * len(tests)
     return theme.dressed(figure, "Lower bounds on epsilon", height, x, y, bargap=0.3)

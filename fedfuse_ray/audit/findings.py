@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
 from fedfuse_ray.audit.attacks.features import FeatureLeak
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack
 from fedfuse_ray.audit.attacks.membership import FALSE_POSITIVES, Membership, dp_bound

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 
 from fedfuse_ray.audit.attacks.bound import binomial
-from fedfuse_ray.audit.attacks.canary_audit import SIGNIFICANCE
+from fedfuse_ray.audit.attacks.canary.verdicts import SIGNIFICANCE
 from fedfuse_ray.audit.attacks.features import FeatureLeak
 from fedfuse_ray.audit.attacks.membership import FALSE_POSITIVES, Membership
 

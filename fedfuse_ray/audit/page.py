@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedfuse_ray.audit import pictures
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
 from fedfuse_ray.audit.attacks.features import FeatureLeak
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak
 from fedfuse_ray.audit.charts import bounds_chart, membership_chart
@@ -102,17 +102,19 @@ def _canaries(audit: CanaryAudit, charts: Charts) -> Section:
     rows = [
         (
             test.group,
-            f"{test.guesses.canaries:,}",
-            f"{test.guesses.guessed:,}",
-            percent(test.guesses.correct / max(1, test.guesses.guessed)),
+            f"{test.total.canaries:,}",
+            f"{test.total.guessed:,}",
+            percent(test.total.correct / max(1, test.total.guessed)),
             f"{test.lower_bound:.2f}",
+            f"{test.claim:.2f}",
         )
         for test in audit.tests
     ]
-    head = ("canaries in", "canaries", "guesses", "correct", "epsilon at least")
+    head = ("canaries in", "canaries", "guesses", "correct", "epsilon at least", "claimed")
     drawn = charts.add(bounds_chart(audit), _TEXTS["canaries"]["caption"], wide=True)
     tests = Group([Table(head, rows)], "All tests", "details")
-    return section(_TEXTS, "canaries", [drawn, tests])
+    method = _TEXTS["canaries"]["f-DP" if audit.bound == "f-DP" else "sampled"]
+    return section(_TEXTS, "canaries", [drawn, Text(method), tests], unit=audit.unit)
 
 
 def _proved(bounds: Mapping[str, float]) -> Section:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedfuse_ray.audit.attacks.canary_audit import CanaryAudit, audit_canaries
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryAudit
+from fedfuse_ray.audit.attacks.canary_audit import audit_canaries
 from fedfuse_ray.audit.attacks.features import FeatureLeak, feature_leaks
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack, attack_images, victim
 from fedfuse_ray.audit.attacks.membership_attack import attack_membership
@@ -27,7 +28,7 @@ class Effort:
     """How much work goes into the attacks.
 
     Attributes:
-        canaries: m of the one-run audit, at most.
+        canaries: m of the canary audit, over all of its runs.
         records: Records whose images are attacked.
         steps: Steps of the search for one record's images.
         batch_steps: The same for a batch.
@@ -37,7 +38,7 @@ class Effort:
         epochs: Epochs of a shadow.
     """
 
-    canaries: int = 5000
+    canaries: int = 160_000
     records: int = 2
     steps: int = 800
     batch_steps: int = 200
@@ -48,7 +49,14 @@ class Effort:
 
 
 QUICK = Effort(
-    records=1, steps=200, batch_steps=40, feature_records=16, company=4, shadows=4, epochs=10
+    canaries=40_000,
+    records=1,
+    steps=200,
+    batch_steps=40,
+    feature_records=16,
+    company=4,
+    shadows=4,
+    epochs=10,
 )
 
 
@@ -111,6 +119,7 @@ def _canaries(subject: Subject, effort: Effort, seed: int) -> CanaryAudit:
     return audit_canaries(
         subject.plan,
         sizes,
+        subject.dataset.index,
         epsilon=float(subject.epsilon or 0.0),
         rounds=subject.rounds,
         canaries=effort.canaries,

@@ -46,7 +46,7 @@ def audit_command(
 ) -> None:
     """Attack what a run releases; fail if it loses more privacy than its ledger says.
 
-    Gradient inversion, membership inference, and the one-run canary audit. A preset is audited
+    Gradient inversion, membership inference, and the canary audit. A preset is audited
     under the paradigm `fedfuse` unless `--set paradigm=...` names another.
     """
     from fedfuse_ray.accounts.terms import AccountTerms
@@ -79,10 +79,10 @@ def audit_command(
     say(f"Total for these records: {total.text}", on_one_line=True)
     console.print(f"Report: {page}", markup=False, highlight=False)
     if found.canaries is not None and not found.passed:
+        worst = found.canaries.worst
         raise FedfuseError(
-            f"the audit failed: epsilon is at least {found.canaries.lower_bound:.2f} "
-            f"(canaries in {found.canaries.worst.group}), where the ledger says "
-            f"{found.canaries.epsilon:.2f}"
+            f"the audit failed: epsilon is at least {worst.lower_bound:.2f} (canaries in "
+            f"{worst.group}; 95% confidence), where the ledger says {worst.claim:.2f}"
         )
 
 
@@ -92,7 +92,7 @@ def _table(found: Audit) -> Table:
         verdict = "passed" if found.passed else "FAILED"
         claim = f"{found.canaries.epsilon:.2f} per {found.subject.plan.terms.config.protected_unit}"
         bound = f"{verdict}: epsilon >= {found.canaries.lower_bound:.2f}"
-        table.add_row("one-run canaries", bound, f"a claim of {claim}")
+        table.add_row("canaries", bound, f"a claim of {claim}")
     for m in found.membership:
         result = f"AUC {m.auc:.3f}, {m.tpr:.1%} at 1% FPR"
         table.add_row(m.attack, result, m.target)

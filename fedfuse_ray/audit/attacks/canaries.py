@@ -3,7 +3,8 @@
 A canary is a direction in the space of a host's gradients. To travel through the real code (Poisson
 sampling, per-record gradients, the clip, the noise, the modular sum) it is a record like any other:
 its loss, under `CanaryNet`, is the cross-entropy of a logit that is linear in the weights, so that
-the negative gradient is the canary itself, twenty times as long as the clip allows.
+the negative gradient is the canary itself, twenty times as long as the clip allows. Where
+institutions are the unit, it is the whole update of an institution more (`institutions.py`).
 
 Two kinds: one coordinate of one block each, which show what happens to that block; and `JOINT`
 ones, spread over all blocks of their host, which show whether the clip is joint. Adversary: knows
@@ -13,6 +14,7 @@ Jagielski, 2023, arXiv 2305.08846, section 6; Dirac canaries: Nasr et al., 2023,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +39,9 @@ JOINT = "joint clip"
 
 _JOINT_FRACTION = 0.2
 # At weights of zero the gradient of the loss is half the canary, or a little more.
-_OVERLONG = 40.0
+OVERLONG = 40.0
+"""How many times as long as it may be a canary is before it is clipped."""
+
 _LARGEST_MODEL = 1 << 24
 _FEWEST_IN_BLOCK = 120
 
@@ -72,7 +76,7 @@ class HostCanaries:
         there because an institution without a record can't train.
         """
         kept, each = self.included, PATIENT_RECORDS if config.of_patients else 1
-        packed = np.concatenate([self.positions[kept], self.values[kept] * _OVERLONG], axis=1)
+        packed = np.concatenate([self.positions[kept], self.values[kept] * OVERLONG], axis=1)
         packed = np.repeat(packed, config.institutions_per_unit * each, axis=0)
         packed = np.concatenate([packed, np.zeros((1, packed.shape[1]))])
         count = len(packed)
@@ -84,6 +88,18 @@ class HostCanaries:
             device=torch.device("cpu"),
             units=torch.arange(count) // each if config.of_patients else None,
         )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Canaries of one group at one host: coordinates and values, both [n, j]."""
+
+    group: str
+    positions: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.positions)
 
 
 class CanaryNet(CrossModalNet):
@@ -114,7 +130,8 @@ class CanaryNet(CrossModalNet):
         """Return the logits <canary, weights> and 0, [B, 2]."""
         positions, values = embedded[:, 0].chunk(2, dim=1)
         weights = torch.cat([block.vector for block in self.blocks.values()])  # type: ignore[misc]
-        logit = (weights[positions.long()] * values).sum(dim=1)
+        picked = weights.expand(len(positions), -1).gather(1, positions.long())
+        logit = (picked * values).sum(dim=1)
         return torch.stack([logit, torch.zeros_like(logit)], dim=1), mask.to(logit.dtype)
 
 
@@ -130,10 +147,12 @@ def draw_canaries(
     sizes: Mapping[str, int],
     count: int,
     generator: np.random.Generator,
+    sharing: int = 2,
 ) -> list[HostCanaries]:
     """Draw `count` canaries over all hosts, and which take part, each with probability 1/2.
 
-    There are fewer where the model is small. The clip norms give them their length.
+    There are fewer where the model is small: no coordinate is taken more than `sharing` times by
+    canaries of one coordinate. The clip norms give them their length.
 
     Raises:
         InputError: The model has more than 2^24 parameters.
@@ -146,18 +165,19 @@ def draw_canaries(
         p.name for p in plan.participants if all(p.name in witnesses[b] for b in plan.blocks_of(p))
     ]
     spread = round(count * _JOINT_FRACTION) if everywhere else 0
-    rows: dict[str, list[tuple[str, list[int], list[float]]]] = {}
-    for block, index in _coordinates(sizes, count - spread, generator):
-        host = witnesses[block][generator.integers(len(witnesses[block]))]
-        start = _starts(plan, host, sizes)[block]
-        row = _one(terms, plan, host, {block: start + index}, generator)
-        rows.setdefault(host, []).append((block, *row))
-    for _ in range(spread):
-        host = everywhere[generator.integers(len(everywhere))]
-        starts = _starts(plan, host, sizes)
-        chosen = {b: start + _spread_coordinate(sizes[b], generator) for b, start in starts.items()}
-        rows.setdefault(host, []).append((JOINT, *_one(terms, plan, host, chosen, generator)))
-    return [_packed(p.name, rows[p.name], generator) for p in plan.participants if p.name in rows]
+    rows: dict[str, list[_Rows]] = {p.name: [] for p in plan.participants}
+    for block, chosen in _coordinates(sizes, count - spread, sharing, generator).items():
+        drawn = generator.integers(len(witnesses[block]), size=len(chosen))
+        for number, host in enumerate(witnesses[block]):
+            own = {block: chosen[drawn == number]}
+            rows[host].append(_rows(terms, plan, host, own, sizes, block, generator))
+    drawn = generator.integers(max(1, len(everywhere)), size=spread)
+    for number, host in enumerate(everywhere):
+        size = int((drawn == number).sum())
+        blocks = [b for b in plan.blocks_of(plan.by_name[host]) if sizes[b]]
+        own = {b: _spread_coordinates(sizes[b], size, generator) for b in blocks}
+        rows[host].append(_rows(terms, plan, host, own, sizes, JOINT, generator))
+    return [_packed(host, own, generator) for host, own in rows.items() if any(map(len, own))]
 
 
 def honest_owners(plan: Plan, terms: PrivacyTerms, block: str) -> tuple[str, ...]:
@@ -170,21 +190,26 @@ def honest_owners(plan: Plan, terms: PrivacyTerms, block: str) -> tuple[str, ...
 
 
 def _coordinates(
-    sizes: Mapping[str, int], count: int, generator: np.random.Generator
-) -> list[tuple[str, int]]:
-    """Return up to `count` coordinates, shared out over blocks by size, but a few for each block.
+    sizes: Mapping[str, int], count: int, sharing: int, generator: np.random.Generator
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return up to `count` coordinates by block, shared out by size, but a few for each block.
 
-    None is taken more than twice: canaries that overlap blur each other, and would hide that a
-    block has no noise.
+    None is taken more than `sharing` times: canaries that overlap blur each other.
     """
     free = {block: _own_coordinates(size) for block, size in sizes.items() if size}
     fraction = count / sum(free.values())
-    chosen = []
+    chosen = {}
     for block, size in free.items():
-        wanted = min(2 * size, max(_FEWEST_IN_BLOCK, round(fraction * size)))
-        order = np.concatenate([generator.permutation(size), generator.permutation(size)])
-        chosen += [(block, int(index)) for index in order[:wanted]]
+        wanted = min(sharing * size, max(_FEWEST_IN_BLOCK, round(fraction * size)))
+        order = np.concatenate([generator.permutation(size) for _ in range(sharing)])
+        chosen[block] = order[:wanted]
     return chosen
+
+
+def capacity(sizes: Mapping[str, int], sharing: int) -> int:
+    """Return how many canaries one run can have, the spread ones included."""
+    own = sharing * sum(_own_coordinates(size) for size in sizes.values())
+    return math.floor(own / (1.0 - _JOINT_FRACTION))
 
 
 def _own_coordinates(size: int) -> int:
@@ -192,9 +217,11 @@ def _own_coordinates(size: int) -> int:
     return size - size // 8
 
 
-def _spread_coordinate(size: int, generator: np.random.Generator) -> int:
+def _spread_coordinates(
+    size: int, count: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
     first = _own_coordinates(size) if size // 8 else 0
-    return int(generator.integers(first, size))
+    return generator.integers(first, size, count)
 
 
 def _starts(plan: Plan, host: str, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -203,32 +230,37 @@ def _starts(plan: Plan, host: str, sizes: Mapping[str, int]) -> dict[str, int]:
     return {b: int(end) - sizes[b] for b, end in zip(blocks, ends, strict=True)}
 
 
-def _one(
+def _rows(
     terms: PrivacyTerms,
     plan: Plan,
     host: str,
-    chosen: Mapping[str, int],
+    chosen: Mapping[str, npt.NDArray[np.int64]],
+    sizes: Mapping[str, int],
+    group: str,
     generator: np.random.Generator,
-) -> tuple[list[int], list[float]]:
-    """Return a canary's positions, and its values with norm C_m in every group that it touches."""
-    groups = terms.groups(plan.blocks_of(plan.by_name[host]))
-    touched = [groups[block] for block in chosen]
-    values = [
-        float(generator.choice((-1.0, 1.0))) * terms.clip_norms[g] / touched.count(g) ** 0.5
-        for g in touched
-    ]
-    return list(chosen.values()), values
+) -> _Rows:
+    """Return canaries at the chosen coordinates, with norm C_m in every group that they touch."""
+    clips, starts = terms.groups(plan.blocks_of(plan.by_name[host])), _starts(plan, host, sizes)
+    touched = [clips[block] for block in chosen]
+    lengths = [terms.clip_norms[name] / touched.count(name) ** 0.5 for name in touched]
+    positions = np.stack([starts[block] + index for block, index in chosen.items()], axis=1)
+    signs = generator.choice((-1.0, 1.0), positions.shape)
+    return _Rows(group, positions, (signs * np.array(lengths)).astype(np.float32))
 
 
-def _packed(
-    host: str, rows: Sequence[tuple[str, list[int], list[float]]], generator: np.random.Generator
-) -> HostCanaries:
-    width = max(len(positions) for _, positions, _ in rows)
-    pad = [(0,) * (width - len(positions)) for _, positions, _ in rows]
+def _packed(host: str, rows: Sequence[_Rows], generator: np.random.Generator) -> HostCanaries:
+    width = max(part.positions.shape[1] for part in rows)
+    count = sum(len(part) for part in rows)
+
+    def padded(parts: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+        return np.concatenate(
+            [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
+        )
+
     return HostCanaries(
         institution=host,
-        positions=np.array([[*r[1], *p] for r, p in zip(rows, pad, strict=True)], np.int64),
-        values=np.array([[*r[2], *p] for r, p in zip(rows, pad, strict=True)], np.float32),
-        groups=np.array([group for group, _, _ in rows]),
-        included=generator.random(len(rows)) < 0.5,
+        positions=padded([part.positions for part in rows]).astype(np.int64),
+        values=padded([part.values for part in rows]).astype(np.float32),
+        groups=np.repeat([part.group for part in rows], [len(part) for part in rows]),
+        included=generator.random(count) < 0.5,
     )

@@ -1,183 +1,185 @@
-"""The one-run audit: how much privacy the releases lost at least, with 95% confidence.
+"""The canary audit: how much privacy the releases lost at least, with 95% confidence.
 
-The attack scores each canary by its log-likelihood ratio under the claimed noise, guesses that the
-highest took part and the lowest did not, and abstains on the rest. The error probability is shared
-out over tests that are fixed beforehand: half of it for the canaries of all blocks together, the
-other half for those of each block and for those spread over blocks, so that a fault in one small
-block does not drown. Source: Steinke, Nasr and Jagielski, 2023, arXiv 2305.08846, algorithm 1.
+The run's noise and sums are played anew, several times, with canaries and noise of their own each
+time. The attack scores each canary by its log-likelihood ratio under the claimed noise, guesses
+that the highest took part and the lowest did not, and abstains on the rest.
+
+Two bounds, of which the terms choose one beforehand:
+
+- Full batches of Gaussian noise are one Gaussian release: its whole trade-off curve is tested
+  (`tradeoff.py`), by four groups of runs that have to agree.
+- Sampled records: one point (epsilon, delta) is tested, by one run (`bound.py`).
+
+Sources: Steinke, Nasr and Jagielski, 2023, arXiv 2305.08846, algorithm 1; Mahloujifar, Melis and
+Chaudhuri, 2024, arXiv 2410.22235.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from fedfuse_ray import rng
-from fedfuse_ray.audit.attacks.bound import Guesses, epsilon_lower_bound
-from fedfuse_ray.audit.attacks.canaries import JOINT, HostCanaries, draw_canaries
-from fedfuse_ray.audit.attacks.releases import released_variances, releases, reseeded
+from fedfuse_ray.audit.attacks.canaries import JOINT, HostCanaries, capacity, draw_canaries
+from fedfuse_ray.audit.attacks.canary.scores import joint_scores, scores
+from fedfuse_ray.audit.attacks.canary.verdicts import (
+    CanaryAudit,
+    Seen,
+    one_point,
+    pair_test,
+    seen_of,
+    tests_of,
+    together,
+    whole_curve,
+)
+from fedfuse_ray.audit.attacks.releases import reseeded
+from fedfuse_ray.audit.attacks.tradeoff import mu_of
+from fedfuse_ray.data.index import DatasetIndex
 from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.plan.terms import PrivacyTerms
+from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
+from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
-EVERY = "all blocks"
-"""Group of all canaries that lie in a single block."""
+_GROUPS = 4
+"""Of runs that have to agree, where the whole trade-off curve is tested."""
 
-SIGNIFICANCE = 0.05
+_LONGEST = 8
+"""How many times as long as in the model a block may be, to hold more canaries."""
 
-# On each side, of all canaries and of one block's. Few and sure guesses prove most about all; a
-# block without noise gives a quarter away on each side where two canaries share a coordinate.
-_GUESSED, _GUESSED_IN_BLOCK = 0.05, 0.18
+_MOST_SAMPLED = 5000
+"""Canaries under sampling, where each of them costs delta."""
+
+_MOST_INSTITUTIONS = 30_000
+"""Canaries where each is a whole update."""
+
+_MOST_SHARING, _SHARING_SAMPLED, _BLUR = 8, 2, 0.6
+"""How many canaries may share a coordinate, and how much variance they may add to the noise's."""
+
+_OTHER_BUDGET = 1.5
+"""The noise of the second of two runs, over the first's."""
+
+_ROUNDS_OF_PAIR = 5
+"""Of two runs; noise in common shows in any."""
 
 
 @dataclass(frozen=True)
-class CanaryTest:
-    """What one group of canaries shows: a block's, `EVERY` or `canaries.JOINT`.
+class _Stage:
+    """What every run of an audit has in common; each draws canaries and noise of its own."""
 
-    Epsilon is at least `lower_bound`, unless a chance of `significance` came true.
-    """
-
-    group: str
-    guesses: Guesses
-    significance: float
-    lower_bound: float
-
-
-@dataclass(frozen=True)
-class CanaryAudit:
-    """The finding beside what the ledger claims.
-
-    All tests together err with probability `SIGNIFICANCE` at most.
-    """
-
-    epsilon: float
-    delta: float
+    plan: Plan
+    index: DatasetIndex
     rounds: int
-    tests: tuple[CanaryTest, ...]
+    seed: int
+    canaries: int
+    sharing: int
 
-    @property
-    def worst(self) -> CanaryTest:
-        """The test with the largest lower bound."""
-        return max(self.tests, key=lambda test: test.lower_bound)
+    def fresh(self, run: int) -> Plan:
+        """Return the plan under the noise of one run."""
+        return reseeded(self.plan, rng.derive(self.seed, "canary noise", run) >> 1, self.index)
 
-    @property
-    def lower_bound(self) -> float:
-        """What epsilon is at least."""
-        return self.worst.lower_bound
+    def hosts(self, sizes: Mapping[str, int], run: int) -> list[HostCanaries]:
+        """Draw one run's canaries."""
+        generator = rng.generator(self.seed, "canaries", run)
+        terms = self.plan.terms
+        return draw_canaries(self.plan, terms, sizes, self.canaries, generator, self.sharing)
 
-    @property
-    def passed(self) -> bool:
-        """Whether the ledger's claim is compatible with what was seen."""
-        return self.lower_bound <= self.epsilon
+    def one_run(self, sizes: Mapping[str, int], run: int) -> Seen:
+        """Return what one run shows."""
+        hosts = self.hosts(sizes, run)
+        return seen_of(hosts, scores(self.fresh(run), hosts, sizes, self.rounds))
+
+    def two_runs(self, sizes: Mapping[str, int], run: int) -> tuple[Seen, float]:
+        """Return what two runs of one seed show together, and the epsilon of both ledgers.
+
+        Their first rounds, with blocks as long as they are.
+        """
+        hosts, first = self.hosts(sizes, run), self.fresh(run)
+        rounds = min(self.rounds, _ROUNDS_OF_PAIR)
+        pair, config = (first, _other_budget(first, self.index)), self.plan.terms.config
+        events = [event for plan in pair for event in _events(plan, rounds)]
+        claim = largest(epsilon_by_institution(events, config.delta, config.accountant))
+        seen = seen_of(hosts, joint_scores(pair, hosts, sizes, rounds))
+        return seen.of(seen.groups != JOINT), claim
 
 
 def audit_canaries(
-    plan: Plan, sizes: Mapping[str, int], *, epsilon: float, rounds: int, canaries: int, seed: int
+    plan: Plan,
+    sizes: Mapping[str, int],
+    index: DatasetIndex,
+    *,
+    epsilon: float,
+    rounds: int,
+    canaries: int,
+    seed: int,
 ) -> CanaryAudit:
     """Audit the releases of a plan with privacy terms against the epsilon that its ledger claims.
 
-    The seed draws `canaries` (m), inclusions and noise anew.
+    Args:
+        plan: The federation's plan.
+        sizes: How many numbers of each block are clipped and summed.
+        index: The data's index, which the noise depends on.
+        epsilon: The ledger's.
+        rounds: That a run releases.
+        canaries: m, over all runs together; fewer under sampling, and of institutions.
+        seed: Draws canaries, inclusions and noise anew.
 
     Raises:
         InputError: A privacy mode, or a model, that canaries can't audit.
     """
-    terms = plan.terms
-    generator = rng.generator(seed, "canaries")
-    hosts = draw_canaries(plan, terms, sizes, canaries, generator)
-    fresh = reseeded(plan, rng.derive(seed, "canary noise") >> 1)
-    scores = _scores(fresh, hosts, sizes, rounds)
-    included = np.concatenate([host.included for host in hosts])
-    groups = np.concatenate([host.groups for host in hosts])
-    tests = _tests(scores, included, groups, terms.config.delta)
-    return CanaryAudit(epsilon, terms.config.delta, rounds, tests)
+    terms, delta = plan.terms, plan.terms.config.delta
+    exact = _is_gaussian(terms)
+    wanted = min(canaries, _MOST_INSTITUTIONS if terms.whole_updates else canaries)
+    groups = count = times = 1
+    sharing = _SHARING_SAMPLED
+    if exact:
+        groups, sharing = _GROUPS, _sharing(epsilon, delta)
+        # Longer blocks are cheaper than more runs, and noise and clip don't ask how long they are.
+        places = capacity(sizes, sharing)
+        times = max(1, min(_LONGEST, round(wanted / groups / places)))
+        count = groups * max(1, round(wanted / groups / (times * places)))
+    else:
+        wanted = min(wanted, _MOST_SAMPLED)
+    stage = _Stage(plan, index, rounds, seed, max(1, wanted // count), sharing)
+    longer = {block: times * size for block, size in sizes.items()}
+    runs = [stage.one_run(longer, run) for run in range(count)]
+    parts = [together(runs[first::groups]) for first in range(groups)]
+    bound = whole_curve(delta) if exact else one_point(delta)
+    pair, double = stage.two_runs(sizes, count)
+    tests = (*tests_of(parts, epsilon, bound), pair_test(pair, double, bound))
+    kind = "f-DP" if exact else "(epsilon, delta)-DP"
+    return CanaryAudit(epsilon, delta, rounds, terms.config.protected_unit, kind, tests)
 
 
-def guess(
-    scores: npt.NDArray[np.float64], included: npt.NDArray[np.bool_], fraction: float
-) -> Guesses:
-    """Guess the highest scores in and the lowest out, `fraction` of all on each side."""
-    count = len(scores)
-    each = min(max(1, round(fraction * count)), count // 2)
-    order = np.argsort(scores, kind="stable")
-    right = int((~included[order[:each]]).sum() + included[order[count - each :]].sum())
-    return Guesses(count, 2 * each, right)
+def _is_gaussian(terms: PrivacyTerms) -> bool:
+    """Whether all that a run releases is as one Gaussian release: every batch is full.
 
-
-def _scores(
-    plan: Plan, hosts: Sequence[HostCanaries], sizes: Mapping[str, int], rounds: int
-) -> npt.NDArray[np.float64]:
-    """Return every canary's score, in the order of the hosts: a linear discriminant.
-
-    Canaries may share coordinates. What all of them add in the mean is taken off first, and the
-    variance of what they add, which stays the same from round to round, counts as noise.
+    Integer noise counts as the Gaussian of its size, which is less than its ledger charges.
     """
-    terms = plan.terms
-    totals = {host.institution: np.zeros(len(host)) for host in hosts}
-    prior = _prior(plan, hosts, sizes)
-    for number, released in enumerate(releases(plan, hosts, sizes, rounds), 1):
-        for host in hosts:
-            name = host.institution
-            variances = released_variances(plan, terms, name, number)
-            seen = np.concatenate(
-                [
-                    (released[name][block] - mean) / (variances[block] + rounds * spread)
-                    for block, (mean, spread) in prior[name].items()
-                ]
-            )
-            means = _mean(plan, name) * host.values
-            totals[name] += (means * seen[host.positions]).sum(axis=1)
-    return np.concatenate([totals[host.institution] for host in hosts])
+    return all(release.sampling_rate >= 1.0 for release in terms.releases.values())
 
 
-def _mean(plan: Plan, host: str) -> float:
-    """Return how often an included canary is in a round's release, in the mean."""
-    release = plan.terms.releases[host]
-    return release.sampling_rate * release.steps * plan.terms.config.institutions_per_unit
+def _sharing(epsilon: float, delta: float) -> int:
+    """Return how many canaries may share a coordinate, before they blur each other.
+
+    Each adds mu^2 / 4 to the noise's variance of 1; together they may add a seventh.
+    """
+    return max(1, min(_MOST_SHARING, int(_BLUR / mu_of(epsilon, delta) ** 2)))
 
 
-Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-"""Mean and variance of a block's coordinates."""
+def _other_budget(plan: Plan, index: DatasetIndex) -> Plan:
+    """Return the same run, of the same seed, with more noise."""
+    releases = {
+        name: replace(release, noise_multiplier=_OTHER_BUDGET * release.noise_multiplier)
+        for name, release in plan.terms.releases.items()
+    }
+    other = replace(plan, privacy=replace(plan.terms, releases=releases))
+    return reseeded(other, plan.experiment.seed, index)
 
 
-def _prior(
-    plan: Plan, hosts: Sequence[HostCanaries], sizes: Mapping[str, int]
-) -> dict[str, dict[str, Moments]]:
-    """Return the moments of what canaries add to each host's blocks, before anything is seen."""
-    own: dict[str, dict[str, Moments]] = {}
-    for host in hosts:
-        blocks = plan.blocks_of(plan.by_name[host.institution])
-        means = _mean(plan, host.institution) / 2.0 * host.values
-        first = np.zeros(sum(sizes[b] for b in blocks))
-        second = np.zeros_like(first)
-        np.add.at(first, host.positions, means)
-        np.add.at(second, host.positions, means**2)
-        cuts = np.cumsum([sizes[b] for b in blocks])[:-1]
-        pairs = zip(np.split(first, cuts), np.split(second, cuts), strict=True)
-        own[host.institution] = dict(zip(blocks, pairs, strict=True))
-    if not plan.terms.distributed:
-        return own
-    total = {block: (np.zeros(size), np.zeros(size)) for block, size in sizes.items()}
-    for parts in own.values():
-        for block, (mean, spread) in parts.items():
-            total[block] = (total[block][0] + mean, total[block][1] + spread)
-    return {name: {block: total[block] for block in parts} for name, parts in own.items()}
-
-
-def _tests(
-    scores: npt.NDArray[np.float64],
-    included: npt.NDArray[np.bool_],
-    groups: npt.NDArray[np.str_],
-    delta: float,
-) -> tuple[CanaryTest, ...]:
-    names = sorted(set(groups.tolist()))
-    parts = [(EVERY, groups != JOINT, _GUESSED, SIGNIFICANCE / 2)]
-    for name in names:
-        share = SIGNIFICANCE / 2 / len(names)
-        parts.append((name, groups == name, _GUESSED_IN_BLOCK, share))
-    tests = []
-    for name, chosen, fraction, significance in parts:
-        guesses = guess(scores[chosen], included[chosen], fraction)
-        bound = epsilon_lower_bound(guesses, delta, significance)
-        tests.append(CanaryTest(name, guesses, significance, bound))
-    return tuple(tests)
+def _events(plan: Plan, rounds: int) -> list[PrivacyEvent]:
+    return [
+        event
+        for participant in plan.participants
+        for number in range(1, rounds + 1)
+        for event in plan.terms.events(participant.name, plan.blocks_of(participant), number)
+    ]

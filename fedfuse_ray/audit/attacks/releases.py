@@ -6,6 +6,8 @@ expected batch are the functions that training itself calls (`joint_step`, `nois
 secure aggregation are left out: they cancel to the bit, which its own tests show.
 
 All other records add a constant that the adversary is assumed to know, so they are left out too.
+What every round repeats exactly, the clipped sum of the same records, is taken once (repeated
+releases: Nasr et al., 2023, arXiv 2302.07956); noise, grid and sums are those of each round.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fedfuse_ray.audit.attacks.canaries import CanaryNet, HostCanaries, honest_owners
+from fedfuse_ray.audit.attacks.institutions import institution_releases
 from fedfuse_ray.blocks import Blocks
+from fedfuse_ray.data.index import DatasetIndex
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.institution.private_gradients import joint_step, run_private_round
 from fedfuse_ray.federation.institution.training import LocalTraining
 from fedfuse_ray.federation.modes.grid import grid_of
 from fedfuse_ray.federation.modes.integers import gradient_sums, noisy_words
+from fedfuse_ray.federation.plan.origin import facts
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.privacy.mechanisms.gaussian import gaussian_noise
@@ -39,23 +44,31 @@ def releases(
 ) -> Iterator[dict[str, Blocks]]:
     """Yield, for each round, the noisy sums that concern each host, by host.
 
-    The plan has privacy terms; its seed draws the noise.
+    The plan has privacy terms; its randomness draws the noise.
 
     Raises:
-        InputError: A privacy mode without per-record releases.
+        InputError: The privacy mode `local-update`.
     """
     terms = plan.terms
+    if terms.config.mode == "client":
+        yield from institution_releases(plan, hosts, sizes, rounds)
+        return
     if not (terms.distributed or terms.local):
         raise InputError(
-            "privacy.mode", terms.config.mode, "canaries audit record-level modes: record-..."
+            "privacy.mode", terms.config.mode, "canaries audit record-... modes and client"
         )
     trainings = {h.institution: _training(plan, h, sizes) for h in hosts}
-    for number in range(1, rounds + 1):
-        if terms.distributed:
-            released = _joint(plan, terms, trainings, sizes, number)
-            yield dict.fromkeys(trainings, released)
-        else:
+    if terms.local:
+        for number in range(1, rounds + 1):
             yield {name: _local(t, plan, number) for name, t in trainings.items()}
+        return
+    among = {block: honest_owners(plan, terms, block) for block in plan.owners}
+    everyone = all(release.sampling_rate >= 1.0 for release in terms.releases.values())
+    updates: dict[str, Blocks] = {}
+    for number in range(1, rounds + 1):
+        if not (updates and everyone):
+            updates = _clipped(plan, trainings, sizes, number)
+        yield dict.fromkeys(trainings, secure_sum(updates, plan, number, among))
 
 
 def released_variances(plan: Plan, terms: PrivacyTerms, host: str, round: int) -> dict[str, float]:
@@ -121,26 +134,21 @@ def _training(plan: Plan, host: HostCanaries, sizes: Mapping[str, int]) -> Local
     )
 
 
-def _joint(
-    plan: Plan,
-    terms: PrivacyTerms,
-    trainings: Mapping[str, LocalTraining],
-    sizes: Mapping[str, int],
-    round: int,
-) -> Blocks:
+def _clipped(
+    plan: Plan, trainings: Mapping[str, LocalTraining], sizes: Mapping[str, int], round: int
+) -> dict[str, Blocks]:
+    """Return each institution's clipped sum; without canaries it is zero."""
     updates: dict[str, Blocks] = {}
     for participant in plan.participants:
         training = trainings.get(participant.name)
         if training is not None:
-            updates[participant.name] = joint_step(
-                training, round, terms, plan.randomness
-            ).update.weights
+            step = joint_step(training, round, plan.terms, plan.randomness)
+            updates[participant.name] = step.update.weights
         else:
             updates[participant.name] = {
                 b: np.zeros(sizes[b], np.float32) for b in plan.blocks_of(participant)
             }
-    among = {block: honest_owners(plan, terms, block) for block in plan.owners}
-    return secure_sum(updates, plan, round, among)
+    return updates
 
 
 def _local(training: LocalTraining, plan: Plan, round: int) -> Blocks:
@@ -152,7 +160,13 @@ def _local(training: LocalTraining, plan: Plan, round: int) -> Blocks:
     return {name: vector * scale for name, vector in result.update.weights.items()}
 
 
-def reseeded(plan: Plan, seed: int) -> Plan:
-    """Return the plan with other noise; its terms stay."""
+def reseeded(plan: Plan, seed: int, index: DatasetIndex | None = None) -> Plan:
+    """Return the plan with other noise; its terms stay.
+
+    With the data's index the noise depends on what is run, as that of a run of this seed would.
+    """
     experiment = plan.experiment.model_copy(update={"seed": seed})
-    return replace(plan, experiment=experiment, randomness=derived(seed))
+    draws = derived(seed)
+    if index is not None:
+        draws = draws.given(*facts(experiment, index, plan.privacy))
+    return replace(plan, experiment=experiment, randomness=draws)

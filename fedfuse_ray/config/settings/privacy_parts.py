@@ -45,8 +45,9 @@ class AdaptiveBudgetConfig(Config):
     Attributes:
         spread: How far a round's noise may lie from that of a constant schedule, either way, as a
             factor.
-        audit_margin: How close an attack on the audited run may come to its claim, as a fraction
-            of the claimed epsilon; closer, and this run's budget is lowered.
+        audit_margin: How close an attack on the records of the audited run may come to its claim,
+            as a fraction of the claimed epsilon; closer, and this run's budget is lowered. Canaries
+            are nobody's records: they refute a claim, or change nothing.
     """
 
     spread: float = Field(1.5, gt=1.0, le=16.0)

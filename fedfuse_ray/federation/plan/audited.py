@@ -1,9 +1,14 @@
 """What an audit of an earlier run changes for this one: it may refuse it, or lower its budget.
 
-An audit gives lower bounds on epsilon. A bound above the claim refutes the mechanism. A bound close
-to the claim says that attacks are nearly as strong as the guarantee allows. Then the target is
-lowered until the attack, scaled in proportion, would just reach the margin. A bound far below the
-claim proves nothing, since a better attack may exist, and changes nothing.
+An audit gives lower bounds on epsilon, each with 95% confidence, of two kinds:
+
+- Canaries are the worst case that the guarantee covers, and nobody's records. On a sound run a
+  tight audit comes close to the claim by design, so closeness says nothing. A bound above the claim
+  refutes the mechanism: on a sound one that happens in at most one of twenty audits.
+- Attacks on the institutions' own records. A bound close to the claim says that attacks on real
+  data are nearly as strong as the guarantee allows. Then the target is lowered until the attack,
+  scaled in proportion, would just reach the margin. A bound far below the claim proves nothing,
+  since a better attack may exist, and changes nothing.
 
 Canaries are made up. The other attacks look at real records without noise, so under
 `privacy.scores: private` nothing that they found decides or says anything.
@@ -35,6 +40,7 @@ class _Audit(BaseModel, frozen=True):
     unit: str | None = None
     delta: float | None
     epsilon: float | None = Field(gt=0.0, allow_inf_nan=False)
+    passed: bool = True
     lower_bounds: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]
 
 
@@ -53,18 +59,27 @@ def after_audit(config: PrivacyConfig, paradigm: str) -> tuple[PrivacyConfig, st
         return config, None
     found = _read(config, paradigm)
     claim, bounds = float(found.epsilon or 0.0), _usable(found.lower_bounds, config)
-    if bounds.get(_REFUTES, 0.0) > claim:
+    refuting = bounds.get(_REFUTES, 0.0)
+    if refuting > claim or not found.passed:
+        shown = f"an epsilon of at least {refuting:.2f}" if refuting > claim else "too large a loss"
         raise InputError(
             _FIELD,
             config.audit,
-            f"canaries show an epsilon of at least {bounds[_REFUTES]:.2f} where the audited run "
-            f"claims {claim:.2f}: its mechanism is broken; repair it before anything is released",
+            f"canaries show {shown} (95% confidence) where the audited run claims {claim:.2f}: its "
+            "mechanism is broken; repair it before anything is released. An audit of a sound one "
+            "says so once in twenty times at most: audit again with another --seed to be sure",
         )
-    attack = max(bounds, key=lambda name: bounds[name])
-    margin, reached = config.adaptive_budget.audit_margin, bounds[attack] / claim
+    real = {name: bound for name, bound in bounds.items() if name != _REFUTES}
+    if not real:
+        return config, (
+            f"canaries on an earlier run show {refuting:.2f} of the {claim:.2f} claimed, which "
+            "refutes nothing and changes nothing"
+        )
+    attack = max(real, key=lambda name: real[name])
+    margin, reached = config.adaptive_budget.audit_margin, real[attack] / claim
     said = (
-        f"the strongest attack on an earlier run, {attack}, shows {bounds[attack]:.2f} of the "
-        f"{claim:.2f} claimed"
+        f"the strongest attack on records of an earlier run, {attack}, shows {real[attack]:.2f} of "
+        f"the {claim:.2f} claimed"
     )
     if reached <= margin:
         return config, f"{said}: within the margin of {margin:g}, which changes nothing"

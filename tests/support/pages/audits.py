@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedfuse_ray.audit import Audit, CanaryAudit, Guesses, of_experiment
-from fedfuse_ray.audit.attacks.canary_audit import CanaryTest
+from fedfuse_ray.audit.attacks.canary.verdicts import CanaryTest
 from fedfuse_ray.audit.attacks.features import FeatureLeak
 from fedfuse_ray.audit.attacks.image_attack import ImageAttack, ImageLeak, Picture
 from fedfuse_ray.audit.attacks.membership import Membership
@@ -30,12 +30,12 @@ def sample_audit(name="ct", preset="tiny"):
     )
     leaks = tuple(ImageLeak(view, 1, 12.0, 0.4, 0.75, 9, 4) for view in VIEWS)
     rates = tuple(np.linspace(0.0, 1.0, 20).tolist())
-    test = CanaryTest(name, Guesses(500, 100, 60), 0.01, 0.2)
+    test = CanaryTest(name, (Guesses(500, 100, 60),), 0.01, 1.0, 0.2)
     return Audit(
         subject,
         seed=3,
         quick=True,
-        canaries=CanaryAudit(subject.epsilon, 1e-5, 3, (test,)),
+        canaries=CanaryAudit(subject.epsilon, 1e-5, 3, "record", "f-DP", (test,)),
         images=ImageAttack(name, leaks, pictures),
         features=[FeatureLeak(view, 0.5, 0.5, 31, 16) for view in VIEWS],
         membership=[Membership(name, RELEASED, 0.55, 0.02, 120, 118, (rates, rates))],

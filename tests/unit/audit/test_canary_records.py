@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedfuse_ray.audit.attacks.canaries import JOINT, draw_canaries, honest_owners
-from fedfuse_ray.audit.attacks.canary_audit import guess
+from fedfuse_ray.audit.attacks.canary.verdicts import guess
 from fedfuse_ray.audit.attacks.releases import releases, secure_sum
 from fedfuse_ray.errors import InputError
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
@@ -86,10 +86,30 @@ def test_guesses_are_the_extremes():
     assert guess(np.zeros(1), np.ones(1, bool), 0.2).guessed == 0
 
 
-def test_modes_without_records_are_refused():
-    plan, sizes, hosts = drawn()
-    object.__setattr__(
-        plan.privacy, "config", plan.privacy.config.model_copy(update={"mode": "client"})
-    )
+def test_uploads_that_carry_their_own_noise_are_refused():
+    plan, sizes, hosts = drawn("privacy.mode=local-update")
     with pytest.raises(InputError, match=r"privacy\.mode"):
         next(iter(releases(plan, hosts, sizes, 1)))
+
+
+@pytest.mark.parametrize("codec", ["fp32", "rot1bit"])
+def test_canary_institutions_go_through_the_clip_and_the_servers_sum(codec, monkeypatch):
+    monkeypatch.setattr(
+        "fedfuse_ray.federation.messages.transforms.gaussian_noise",
+        lambda size, std, generator: np.zeros(size, np.float32),
+    )
+    plan, sizes, hosts = drawn("privacy.mode=client", f"compression.codec={codec}", count=60)
+    assert plan.terms.config.unit == "institution"
+    for released in releases(plan, hosts, sizes, 2):
+        total = released[hosts[0].institution]
+        expected = {block: np.zeros(size) for block, size in sizes.items()}
+        for host in hosts:
+            blocks = plan.blocks_of(plan.by_name[host.institution])
+            flat = np.zeros(sum(sizes[b] for b in blocks))
+            np.add.at(flat, host.positions[host.included], host.values[host.included])
+            cuts = np.cumsum([sizes[b] for b in blocks])[:-1]
+            for block, part in zip(blocks, np.split(flat, cuts), strict=True):
+                expected[block] += part
+        size = sum(np.square(v).sum() for v in expected.values())
+        error = sum(np.square(total[b] - v).sum() for b, v in expected.items())
+        assert error < (1e-6 if codec == "fp32" else 1.0) * size

@@ -28,18 +28,24 @@ def after(path, bounds, target=1.0, scores="shown", **facts):
     return after_audit(config, "fedfuse")
 
 
-@pytest.mark.parametrize("bounds", [{"canaries": 0.0}, {"canaries": 1.6, "membership": 0.2}])
-def test_a_weak_attack_changes_nothing(bounds, tmp_path):
-    config, said = after(tmp_path / "audit.json", bounds)
+def test_a_weak_attack_changes_nothing(tmp_path):
+    config, said = after(tmp_path / "audit.json", {"canaries": 1.2, "membership": 1.6})
     assert config.target_epsilon == 1.0
     assert "within the margin of 0.8, which changes nothing" in said
+
+
+@pytest.mark.parametrize("bounds", [{"canaries": 2.0}, {"canaries": 2.0, "membership": 0.2}])
+def test_canaries_as_close_as_a_sound_run_allows_change_nothing(bounds, tmp_path):
+    config, said = after(tmp_path / "audit.json", bounds)
+    assert config.target_epsilon == 1.0
+    assert "changes nothing" in said
 
 
 @pytest.mark.parametrize(
     ("bounds", "target"),
     [
-        ({"canaries": 1.8}, 0.8 / 0.9),
-        ({"canaries": 2.0}, 0.8),
+        ({"membership": 1.8}, 0.8 / 0.9),
+        ({"canaries": 1.9, "membership": 2.0}, 0.8),
         ({"canaries": 0.4, "membership": 4.0}, 0.4),
         ({"reconstruction": 3.0, "membership": 1.0}, 0.8 / 1.5),
     ],
@@ -49,7 +55,8 @@ def test_a_close_one_lowers_the_target_in_proportion_and_says_so(bounds, target,
     config, said = after(tmp_path / "audit.json", bounds, asked)
     assert config.target_epsilon == pytest.approx(asked * target)
     assert f"not {asked:g}" in said
-    assert max(bounds, key=bounds.get) in said
+    attacks = {name: bound for name, bound in bounds.items() if name != "canaries"}
+    assert max(attacks, key=attacks.get) in said
 
 
 def test_what_attacks_on_real_records_found_stays_private(tmp_path):
@@ -68,6 +75,8 @@ def test_what_attacks_on_real_records_found_stays_private(tmp_path):
 def test_canaries_above_the_claim_refuse_the_run(tmp_path):
     with pytest.raises(InputError, match=r"privacy\.audit.*at least 2\.01.*claims 2\.00.*broken"):
         after(tmp_path / "audit.json", {"canaries": 2.01})
+    with pytest.raises(InputError, match=r"too large a loss .*claims 2\.00.*once in twenty"):
+        after(tmp_path / "audit.json", {"canaries": 1.5}, passed=False)
 
 
 @pytest.mark.parametrize(

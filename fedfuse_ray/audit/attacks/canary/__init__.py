@@ -1,0 +1,1 @@
+"""What releases show of canaries, and what that proves; no canary is made or released here."""
