@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import typer
 from rich.console import Console
@@ -77,14 +77,19 @@ def _write_any_text() -> None:
             stream.reconfigure(errors="replace")
 
 
+def console(**options: Any) -> Console:
+    """Return a console that shows text as it is: what users wrote may look like markup."""
+    return Console(markup=False, highlight=False, emoji=False, **options)
+
+
 def output() -> Console:
     """Return standard output for tables: wide enough for them where it is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    return console() if sys.stdout.isatty() else console(width=_WIDTH)
 
 
 def say(text: str, *, on_one_line: bool = False) -> None:
     """Print text as it is; a terminal breaks lines that are too long unless told not to."""
-    output().print(text, markup=False, highlight=False, soft_wrap=on_one_line)
+    output().print(text, soft_wrap=on_one_line)
 
 
 class Display:
@@ -115,14 +120,14 @@ class TerminalProgress(Display):
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        terminal = Console(stderr=True)
-        self._console = Console(soft_wrap=True)
+        terminal = console(stderr=True)
+        self._console = console(soft_wrap=True)
         self._quiet = quiet
         self._live = terminal.is_terminal and not quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             console=terminal,
             transient=True,
@@ -138,7 +143,7 @@ class TerminalProgress(Display):
         if self._live:
             self._bar.reset(self._task, total=None, description=text, state="")
         elif not self._quiet:
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print(text)
 
     def advanced(self, done: int, total: int, what: str, rows: RoundRows | None) -> None:
         """A round, or a participant that trains alone, is done."""
@@ -152,7 +157,7 @@ class TerminalProgress(Display):
             self._bar.update(self._task, completed=done, total=total, state=state)
         elif not self._quiet and self._due(done, total, now):
             self._told = now
-            self._console.print(f"  {bar(done, total)} {state}", markup=False, highlight=False)
+            self._console.print(f"  {bar(done, total)} {state}")
 
     def _left(self, done: int, total: int, now: float) -> str:
         """Return the time to go; the first round warms caches up, so it does not count."""

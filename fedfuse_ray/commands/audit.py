@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fedfuse_ray.commands.options import Account, NoProgress
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.runs.reading import read_experiment
-from fedfuse_ray.terminal import TerminalProgress, say
+from fedfuse_ray.terminal import TerminalProgress, output, say
 
 if TYPE_CHECKING:
     from fedfuse_ray.audit import Audit
@@ -74,10 +73,9 @@ def audit_command(
         root = subject.plan.experiment.seed if seed is None else seed
         found = audit(subject, chosen, seed=root, quick=quick, tell=progress.stage)
     page = write_audit(found, folder)
-    console = Console()
-    console.print(_table(found))
+    output().print(_table(found))
     say(f"Total for these records: {total.text}", on_one_line=True)
-    console.print(f"Report: {page}", markup=False, highlight=False)
+    say(f"Report: {page}")
     if found.canaries is not None and not found.passed:
         worst = found.canaries.worst
         raise FedfuseError(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fedfuse_ray.commands.options import Seed, Settings
 from fedfuse_ray.config import Experiment, PhantomData
@@ -42,7 +43,7 @@ def describe_command(
     from fedfuse_ray.data.importers import check
 
     summary = check(experiment.data)
-    console.print(f"{summary.path}: {summary.rows} images", markup=False, highlight=False)
+    console.print(f"{summary.path}: {summary.rows} images")
     counts = {
         name: (
             summary.specimens.get((name, "train"), 0),
@@ -61,12 +62,10 @@ def describe_command(
         console.print(
             f"{held} test specimens at institutions: a private run is scored on the others alone, "
             "or with noise in a domain that has no others",
-            markup=False,
-            highlight=False,
         )
     if summary.patients:
         said = ", ".join(f"{count:,} at {name}" for name, count in summary.patients.items())
-        console.print(f"Patients of train: {said}", markup=False, highlight=False)
+        console.print(f"Patients of train: {said}")
     for shared, what in ((summary.shared, "specimens"), (summary.shared_patients, "patients")):
         if shared:
             console.print(
@@ -132,6 +131,7 @@ def import_command(
         modality=modality,
         label_alpha=label_alpha,
         seed=seed,
+        tell=print,
     )
     print(f"Manifest: {path}")
     print(f"Next: python -m fedfuse_ray run {path}")
@@ -148,7 +148,7 @@ def _print_index(console: Console, experiment: Experiment) -> None:
     counts = {name: (i.train, i.validation) for name, i in index.institutions.items()}
     console.print(_institutions(owners, counts))
     console.print(_domains(index.test, {d: info.classes for d, info in index.domains.items()}))
-    console.print(f"Tables: {dataset.folder}", markup=False, highlight=False)
+    console.print(f"Tables: {dataset.folder}")
 
 
 def _institutions(
@@ -161,7 +161,9 @@ def _institutions(
         table.add_column(heading, justify="right")
     for name, (domain, modalities) in owners.items():
         train, validation = counts[name]
-        table.add_row(name, domain, ", ".join(modalities), f"{train:,}", f"{validation:,}")
+        table.add_row(
+            Text(name), Text(domain), Text(", ".join(modalities)), f"{train:,}", f"{validation:,}"
+        )
     table.add_section()
     totals = [sum(pair[i] for pair in counts.values()) for i in (0, 1)]
     table.add_row("all", "", "", *(f"{total:,}" for total in totals))
@@ -174,5 +176,5 @@ def _domains(tests: Mapping[str, int], classes: Mapping[str, tuple[str, ...]]) -
     table.add_column("specimens", justify="right")
     table.add_column("classes")
     for domain, count in tests.items():
-        table.add_row(domain, f"{count:,}", ", ".join(classes[domain]))
+        table.add_row(Text(domain), f"{count:,}", Text(", ".join(classes[domain])))
     return table

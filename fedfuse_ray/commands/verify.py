@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fedfuse_ray.errors import FedfuseError
 from fedfuse_ray.terminal import output
@@ -49,9 +49,9 @@ def verify_command(
 
 
 def _table(name: str, checks: list[Check]) -> Table:
-    table = Table("check", "", "found", title=escape(name), title_justify="left")
+    table = Table("check", "", "found", title=Text(name), title_justify="left")
     for check in checks:
         style = "bold" if check.passed is False else ""
         verdict = _VERDICTS[check.passed]
-        table.add_row(check.name, verdict, escape(check.detail), style=style)
+        table.add_row(check.name, verdict, Text(check.detail), style=style)
     return table

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fedfuse_ray.report import protection
 from fedfuse_ray.report.comparison import relative_to_centralized
@@ -25,14 +25,14 @@ from fedfuse_ray.report.units import (
 def run_table(summary: Summary) -> Table:
     """Return a run's scores by domain, and below them its privacy, bytes and seconds."""
     title = f"{summary.paradigm} on {summary.preset}, seed {summary.seed}"
-    result = Table(title=escape(title), title_justify="left", title_style="bold")
+    result = Table(title=Text(title), title_justify="left", title_style="bold")
     result.add_column("", no_wrap=True)
     result.add_column("accuracy", justify="right")
     result.add_column("macro-F1", justify="right")
     for name in (OVERALL, *summary.domains):
         style = "bold" if name == OVERALL else ""
         f1 = percent(summary.macro_f1.get(name))
-        result.add_row(escape(name), percent(summary.accuracy[name]), f1, style=style)
+        result.add_row(Text(name), percent(summary.accuracy[name]), f1, style=style)
     result.add_section()
     for name, value, note in _costs(summary):
         result.add_row(name, value, note)
@@ -57,20 +57,19 @@ def comparison_table(comparison: Mapping[str, Summary]) -> Table:
     # In a narrow terminal the headings fold, never the numbers.
     scores = [(name, 6) for name in (OVERALL, *domains)]
     for name, width in (*scores, ("% of central", 7), ("ε", 5), ("uplink", 7), ("time", 6)):
-        result.add_column(escape(name), justify="right", overflow="fold", min_width=width)
+        result.add_column(Text(name), justify="right", overflow="fold", min_width=width)
     best = {
         key: max((s.accuracy.get(key, -1.0) for s in comparison.values()), default=-1.0)
         for key in (OVERALL, *domains)
     }
     for paradigm, summary in comparison.items():
         row = [
-            f"[bold]{percent(value)}[/]"
-            if (value := summary.accuracy.get(key)) == top
-            else percent(value)
+            Text(percent(value), style="bold" if value == top else "")
             for key, top in best.items()
+            for value in (summary.accuracy.get(key),)
         ]
         result.add_row(
-            escape(paradigm),
+            Text(paradigm),
             *row,
             percent(relative_to_centralized(comparison, paradigm)),
             epsilon(summary.privacy) if summary.privacy.private else ABSENT,

@@ -41,6 +41,7 @@ def as_rich(grid: Grid) -> Table:
     """Return the table for the terminal."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False)
     longest = max((len(row[0]) for row in grid.rows), default=0)
@@ -49,5 +50,5 @@ def as_rich(grid: Grid) -> Table:
         whole = min(longest, _LONGEST_NAME) if index == 0 else None
         shown.add_column(name, overflow="fold", min_width=whole)
     for row in grid.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(Text, row))
     return shown

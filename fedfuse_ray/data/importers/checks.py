@@ -53,6 +53,17 @@ def verify(table: Table) -> None:
         rule(table)
 
 
+def check_name(field: str, value: str) -> None:
+    """Refuse what can't name an institution, a domain or a modality.
+
+    Raises:
+        InputError: It holds other characters than a name may, or too many.
+    """
+    if not _NAME.fullmatch(value):
+        remedy = "a name is letters, digits, '.', '_' and '-', and at most 100 of them; rename it"
+        raise InputError(field, value, remedy)
+
+
 def split_of(row: Row) -> str:
     """Return the name of a row's split: `train`, `validation` or `test`."""
     return SPLITS[row.split.lower()]
@@ -123,9 +134,8 @@ def _filled(table: Table) -> None:
                 raise InputError(f"{table.where(i)}, {column}", value, remedy)
         for column in ("institution", "domain", "modality"):
             value = row[COLUMNS.index(column)]
-            if value and not _NAME.fullmatch(value):
-                remedy = "a name is letters, digits, '.', '_' and '-', and at most 100 of them"
-                raise InputError(f"{table.where(i)}, {column}", value, remedy)
+            if value:
+                check_name(f"{table.where(i)}, {column}", value)
 
 
 def _known_split(table: Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from fedfuse_ray import rng
 from fedfuse_ray.data.importers import folders, medmnist
+from fedfuse_ray.data.importers.checks import check_name
 from fedfuse_ray.data.importers.dealing import deal, draw_shares, draw_splits, fill_empty
-from fedfuse_ray.data.importers.folders import FolderSpecimen
+from fedfuse_ray.data.importers.folders import FolderSpecimen, Tell
 from fedfuse_ray.data.importers.table import Row
 from fedfuse_ray.data.importers.writing import Entry, write_manifest
 from fedfuse_ray.errors import InputError
@@ -28,6 +30,7 @@ def import_to_manifest(
     modality: str | None = None,
     label_alpha: float | None = None,
     seed: int = 0,
+    tell: Tell = warnings.warn,
 ) -> Path:
     """Make a manifest from a MedMNIST `.npz` or from a folder `<domain>/<modality>/<label>/`.
 
@@ -41,6 +44,7 @@ def import_to_manifest(
         modality: Of an `.npz`; a folder names its own.
         label_alpha: Concentration of the Dirichlet over institutions, per class; null is IID.
         seed: Of the split.
+        tell: Is told what was left out.
 
     Returns:
         The manifest's path.
@@ -54,9 +58,11 @@ def import_to_manifest(
             raise InputError(field, name, "a folder names it itself; leave the option out")
         if not source.is_dir() and not name:
             raise InputError(field, name, "an .npz does not name it; give the option")
+        if name:
+            check_name(field, name)
     if source.is_dir():
         return import_folder(
-            source, out, institutions=institutions, label_alpha=label_alpha, seed=seed
+            source, out, institutions=institutions, label_alpha=label_alpha, seed=seed, tell=tell
         )
     return import_medmnist(
         source,
@@ -112,7 +118,13 @@ def import_medmnist(
 
 
 def import_folder(
-    folder: Path, out_folder: Path, *, institutions: int, label_alpha: float | None, seed: int
+    folder: Path,
+    out_folder: Path,
+    *,
+    institutions: int,
+    label_alpha: float | None,
+    seed: int,
+    tell: Tell,
 ) -> Path:
     """Write a tree `<domain>/<modality>/<label>[/<patient>]/<image>` as a manifest, split 70/15/15.
 
@@ -126,7 +138,7 @@ def import_folder(
         InputError: The folder holds no such tree, or a domain has fewer train specimens than
             institutions.
     """
-    found = folders.find(Path(folder))
+    found = folders.find(Path(folder), tell)
 
     def entries() -> Iterator[Entry]:
         for domain, specimens in found.items():

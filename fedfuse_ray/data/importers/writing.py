@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,12 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fedfuse_ray.data.importers.table import COLUMNS, PATIENT, Row
+from fedfuse_ray.data.importers.checks import verify
+from fedfuse_ray.data.importers.decoding import probe
+from fedfuse_ray.data.importers.embedded import EmbeddedImages
+from fedfuse_ray.data.importers.scaling import UndecodableError
+from fedfuse_ray.data.importers.table import COLUMNS, PATIENT, Row, Table
+from fedfuse_ray.errors import InputError
 from fedfuse_ray.files import write_atomic
 
 GROUP_BYTES = 32 << 20
@@ -35,20 +41,35 @@ def write_manifest(
 
     There is a column `patient_id` only where `patients` are known.
 
+    What is written passes the checks of whoever reads it.
+
     Raises:
-        InputError: Whatever `entries` raises; `path` keeps what it had.
+        InputError: Whatever `entries` raises, or the manifest would be refused as a whole or for
+            one of its images; `path` keeps what it had.
     """
     names = [*COLUMNS, PATIENT] if patients else [*COLUMNS]
     schema = pa.schema([*((name, pa.string()) for name in names), ("image", _IMAGE)])
-    write_atomic(path, lambda file: _write(file, schema, entries()))
+    write_atomic(path, lambda file: _checked(path, _write(file, schema, entries()), patients))
     return path
 
 
-def _write(file: BinaryIO, schema: pa.Schema, entries: Iterable[Entry]) -> None:
+def _checked(path: Path, rows: list[Row], patients: bool) -> None:
+    numbers = tuple(range(1, len(rows) + 1))
+    unread = EmbeddedImages(path, (), lambda name, place: path / name)
+    verify(Table(path, "row", numbers, tuple(rows), unread, patients=patients))
+
+
+def _write(file: BinaryIO, schema: pa.Schema, entries: Iterable[Entry]) -> list[Row]:
+    rows: list[Row] = []
     with pq.ParquetWriter(file, schema) as writer:
         group: list[Entry] = []
         size = 0
         for entry in entries:
+            try:
+                probe(io.BytesIO(entry.data))
+            except UndecodableError as error:
+                raise InputError("source", entry.path, str(error)) from None
+            rows.append(entry.row)
             group.append(entry)
             size += len(entry.data)
             if size >= GROUP_BYTES:
@@ -56,6 +77,7 @@ def _write(file: BinaryIO, schema: pa.Schema, entries: Iterable[Entry]) -> None:
                 group, size = [], 0
         if group:
             writer.write_table(_table(schema, group))
+    return rows
 
 
 def _table(schema: pa.Schema, group: list[Entry]) -> pa.Table:

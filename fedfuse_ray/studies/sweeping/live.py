@@ -16,6 +16,7 @@ from fedfuse_ray.report.units import ABSENT, human_bytes, human_seconds, percent
 from fedfuse_ray.studies.sweeping.points import value_text
 from fedfuse_ray.studies.sweeping.store import DONE, MISSING, Row
 from fedfuse_ray.terminal import Display
+from fedfuse_ray.terminal import console as plain_console
 
 _SHOWN = 12
 
@@ -54,8 +55,8 @@ class LiveTable(Display):
         self._running: dict[str, str] = {}
         self._total = total
         self._quiet = quiet
-        self._console = console or Console()
-        terminal = terminal or Console(stderr=True)
+        self._console = console or plain_console()
+        terminal = terminal or plain_console(stderr=True)
         drawn = terminal.is_terminal and not quiet
         self._live = Live(console=terminal, refresh_per_second=4, transient=True) if drawn else None
         super().__init__(self._live)

@@ -7,7 +7,6 @@ from statistics import fmean
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -83,7 +82,7 @@ def _scores(run: Snapshot) -> Table:
     for name, values in run.scores().items():
         if values:
             now, best = percent(values[-1]), percent(max(values))
-            table.add_row(escape(name), now, best, sparkline(values))
+            table.add_row(Text(name), now, best, sparkline(values))
     return table
 
 
@@ -101,11 +100,11 @@ def _institutions(run: Snapshot) -> Table:
     # Who missed rounds stands first; the sort keeps the institutions' order otherwise.
     for site in sorted(run.sites, key=lambda site: -site.missed)[:_SITES]:
         table.add_row(
-            escape(site.name),
-            escape(site.domain),
+            Text(site.name),
+            Text(site.domain),
             ABSENT if site.epsilon is None else f"{site.epsilon:.2f}",
             human_bytes(site.uplink_bytes),
-            site.status if site.status in AS_PLANNED else f"[bold]{site.status or ABSENT}[/]",
+            Text(site.status or ABSENT, style="" if site.status in AS_PLANNED else "bold"),
             f"{site.missed or ABSENT}",
         )
     if len(run.sites) > _SITES:

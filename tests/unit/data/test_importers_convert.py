@@ -124,7 +124,6 @@ def tree(root: Path) -> Path:
                 folder.mkdir(parents=True)
                 for i in range(20 if modality != "mri" else 12):
                     (folder / f"{i:03d}.png").write_bytes(png(i))
-                (folder / "notes.txt").write_text("passed over")
     return root
 
 
