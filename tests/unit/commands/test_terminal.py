@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import typer
@@ -14,6 +15,7 @@ from fedfuse_ray.errors import (
     ResourceError,
 )
 from fedfuse_ray.report.rows import RoundRow
+from fedfuse_ray.stopping import Stopped
 from fedfuse_ray.terminal import TerminalProgress, exit_status
 
 _TIMES = (
@@ -75,10 +77,10 @@ def test_anything_else_is_a_traceback_and_status_1(capsys):
 
 
 def test_an_interrupt_tells_how_to_go_on(capsys):
-    for error in (KeyboardInterrupt(), typer.Abort()):
-        status, said = status_of(error, capsys)
-        assert status == 130
-        assert "--resume" in said
+    for error in (KeyboardInterrupt(), typer.Abort(), Stopped()):
+        assert status_of(error, capsys) == (130, "error: interrupted\n")
+    stopped = Stopped("continue with: run --resume x", signal.SIGTERM)
+    assert status_of(stopped, capsys) == (143, f"error: interrupted; {stopped.remedy}\n")
 
 
 def test_typers_own_exit_keeps_its_status(capsys):
