@@ -26,7 +26,7 @@ from fedfuse_ray.accounts.pending import (
     pending,
 )
 from fedfuse_ray.accounts.store import OPTION, Writer, writing
-from fedfuse_ray.accounts.terms import AccountTerms, Note, forget_note, read_note, resumed
+from fedfuse_ray.accounts.terms import AccountTerms, Note, read_note, resumed
 from fedfuse_ray.accounts.totals import Total, total
 from fedfuse_ray.config import Experiment
 from fedfuse_ray.data.dataset import Dataset
@@ -179,7 +179,6 @@ def admitted(
     if resume:
         return resumed(terms, folder)
     check_experiments([(experiment, folder)], terms)
-    forget_note(folder)
     return terms
 
 

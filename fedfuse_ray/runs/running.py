@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedfuse_ray.accounts.entry import admitted, enter
-from fedfuse_ray.accounts.terms import AccountTerms
+from fedfuse_ray.accounts.terms import AccountTerms, forget_note
 from fedfuse_ray.config import Experiment, dump, load
 from fedfuse_ray.data.dataset import Dataset, prepare
 from fedfuse_ray.data.index import told_sizes
@@ -59,15 +59,13 @@ def run(
     feasibility.check_sources(experiment)
     kept = admitted(experiment, out, account or AccountTerms(), resume=resume)
     feasibility.check_scores(experiment)
+    progress.stage("Preparing specimens")
+    dataset = prepare(
+        experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
+    )
+    # Only now is an older run's folder touched: whatever is wrong with the input has been told.
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
-        progress.stage("Preparing specimens")
-        dataset = prepare(
-            experiment.data,
-            experiment.institutions,
-            seed=experiment.seed,
-            replicas=experiment.replicas,
-        )
         draws = randomness_of(experiment, out, resume=resume)
         if experiment.data.kind == "manifest":
             progress.stage(told_sizes(experiment.data, dataset.index.shapes))
@@ -101,6 +99,7 @@ def _open_folder(experiment: Experiment, out: Path, *, resume: bool) -> tuple[Ru
     store, key_file = RunStore(out), experiment.execution.signing_key
     if resume:
         return store, LedgerSeal.reopen(out, key_file)
+    forget_note(out)
     seal = LedgerSeal.begin(out, key_file, dump(experiment))
     checkpoints.clear(out / CHECKPOINTS)
     store.start(dump(experiment), environment())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes.commands import done, refused
+
 SERIAL = ("run", "tiny", "--executor", "serial", "--no-progress")
 ENDLESS = ("--set", "training.rounds=100000")
 
@@ -151,6 +153,18 @@ def test_a_folder_that_can_not_be_is_one_line(out, tmp_path):
     assert status in (1, 2)
     assert str(tmp_path / "file") in err or "/proc/none" in err
     assert err.count("\n") == 1
+
+
+def test_a_typo_leaves_an_older_runs_folder_as_it_was(tmp_path):
+    """Neither a file that is not there nor one that is wrong in a row costs a ledger."""
+    folder = tmp_path / "out"
+    done(*SERIAL, "--paradigm", "fedfuse", "--set", "training.rounds=1", "--out", folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("specimen_id,institution,domain,modality,label,split,path\ns,a,d,m,x,train,\n")
+    for source in (tmp_path / "nope.csv", wrong, "tinny"):
+        refused("run", source, "--executor", "serial", "--out", folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_training_that_diverges_names_institution_and_round(tmp_path):
