@@ -223,8 +223,9 @@ def test_an_institution_that_fails_is_named_with_its_traceback(tmp_path):
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_a_failure_that_nobody_foresaw_is_status_1_with_its_traceback(tmp_path):
+def test_a_folder_that_a_file_stands_for_is_status_1_and_one_line(tmp_path):
     (tmp_path / "occupied").write_text("a file where the folder should go")
     finished = fedfuse("run", "tiny", "--executor", "serial", "--out", tmp_path / "occupied" / "x")
     assert finished.returncode == 1
-    assert "Traceback" in finished.stderr
+    assert str(tmp_path / "occupied") in finished.stderr
+    assert finished.stderr.count("\n") == 1

@@ -16,6 +16,7 @@ import torch
 
 from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.data.specimens import Specimens
+from fedfuse_ray.federation.institution.blame import blamed
 from fedfuse_ray.federation.institution.tensors import BackboneCache
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.models.features import FrozenFeatures
@@ -76,12 +77,15 @@ def _tables(
 ) -> Iterator[tuple[str, npt.NDArray[np.float16]]]:
     """Yield modality and present images of every table that the default encoders will see."""
     for p in plan.participants:
-        if not p.tier:
+        if not p.tier and any(map(backbones.costly, p.modalities)):
             for name in p.members:
-                yield from _costly(dataset.split("train", [name]), backbones)
-                yield from _costly(dataset.split("validation", [name]), backbones)
-    for domain in plan.by_domain:
-        yield from _costly(dataset.test(domain), backbones)
+                with blamed(name):
+                    own = [dataset.split(split, [name]) for split in ("train", "validation")]
+                for specimens in own:
+                    yield from _costly(specimens, backbones)
+    for domain, modalities in plan.spec.domains.items():
+        if any(map(backbones.costly, modalities)):
+            yield from _costly(dataset.test(domain), backbones)
 
 
 def _costly(

@@ -26,7 +26,7 @@ from fedfuse_ray.runs import running
 from fedfuse_ray.runs.verifying import verify_run
 from tests.support.federations import rows_of, scores_of, tiny
 
-EPSILON = 30.0
+EPSILON = 100.0
 """Large, so that so small a federation releases a signal at all."""
 
 ADAPTIVE = (
@@ -159,16 +159,16 @@ def test_an_audit_of_the_run_itself_sees_its_noise_and_changes_nothing(
 def test_a_run_whose_audit_came_close_spends_less_and_says_why(whole, tmp_path):
     path = tmp_path / "audit.json"
     facts = {"paradigm": "fedfuse", "mode": "record-distributed", "delta": 1e-5, "epsilon": 2.0}
-    path.write_text(json.dumps(facts | {"lower_bounds": {"canaries": 1.8}}))
-    experiment = adaptive(f"privacy.audit={path}")
+    path.write_text(json.dumps(facts | {"lower_bounds": {"membership": 1.8}}))
+    experiment = adaptive(f"privacy.audit={path}", "privacy.scores=shown")
     with pytest.raises(KeyboardInterrupt):
         running.run(experiment, tmp_path / "run", executor=Dying())
-    path.write_text(json.dumps(facts | {"lower_bounds": {"canaries": 0.1}}))
+    path.write_text(json.dumps(facts | {"lower_bounds": {"membership": 0.1}}))
     with pytest.raises(InputError, match="put the file back"):
         running.resume(tmp_path / "run")
-    path.write_text(json.dumps(facts | {"lower_bounds": {"canaries": 1.8}}))
+    path.write_text(json.dumps(facts | {"lower_bounds": {"membership": 1.8}}))
     summary = running.resume(tmp_path / "run")
     assert summary.privacy.epsilon == pytest.approx(EPSILON * 0.8 / 0.9, rel=0.01)
-    assert "the target is 26.67, not 30" in summary.privacy.audit
+    assert "the target is 88.89, not 100" in summary.privacy.audit
     assert summary.privacy.audit in (tmp_path / "run" / "report.html").read_text()
     assert sigmas(tmp_path / "run")[0] > sigmas(whole)[0]

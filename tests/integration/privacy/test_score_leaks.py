@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import shutil
 import subprocess
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedfuse_ray.accounts.terms import NOTE
 from fedfuse_ray.config import load
 from fedfuse_ray.federation.institution import institution as sites
 from fedfuse_ray.federation.institution import private_gradients
@@ -128,6 +130,8 @@ def published(tmp_path_factory):
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
+        note = json.loads(files.pop(NOTE))
+        files[NOTE] = {name: value for name, value in note.items() if name != "run"}  # drawn anew
         return files | {"told": "\n".join(recorder.told), "terminal": text.getvalue()}
 
     return run
