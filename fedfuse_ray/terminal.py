@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import typer
 from rich.console import Console
@@ -77,9 +77,11 @@ def _write_any_text() -> None:
             stream.reconfigure(errors="replace")
 
 
-def console(**options: Any) -> Console:
+def console(*, stderr: bool = False, width: int | None = None, soft_wrap: bool = False) -> Console:
     """Return a console that shows text as it is: what users wrote may look like markup."""
-    return Console(markup=False, highlight=False, emoji=False, **options)
+    return Console(
+        stderr=stderr, width=width, soft_wrap=soft_wrap, markup=False, highlight=False, emoji=False
+    )
 
 
 def output() -> Console:

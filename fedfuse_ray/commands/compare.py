@@ -122,6 +122,7 @@ def _run_systems(folder: Path, terms: AccountTerms, *, quiet: bool) -> None:
     from fedfuse_ray.studies.sweeping.account import begin, total_line
     from fedfuse_ray.studies.sweeping.live import LiveTable
 
+    running.begun(folder)  # nothing is begun in a folder that holds no table
     begin(folder, terms)
     resuming = resumable("python -m fedfuse_ray compare", folder, "sweep.yaml")
     with resuming, LiveTable([], quiet=quiet) as live:

@@ -43,6 +43,7 @@ def reproduce_command(
         scale = QUICK if quick else FULL
         folder = out or Path("runs") / f"reproduce-{scale.name}"
         running.begin(scale, running.study_names(studies), folder)
+    running.asked(folder)  # nothing is begun in a folder that holds no reproduction
     begin(folder, AccountTerms(account))
     resuming = resumable("python -m fedfuse_ray reproduce", folder, "sweep.yaml")
     with resuming, LiveTable([], quiet=no_progress) as live:

@@ -70,10 +70,7 @@ class Dataset:
         return read_table(_table(self.folder, split, name))
 
     def records(self, institution: str) -> Keys:
-        """Return the keys of the images of an institution's specimens, [N, M].
-
-        Those to train on come first, then those to validate on; b"" where there is no image.
-        """
+        """Return the keys of images, [N, M], of training, then validation; b"" where none is."""
         return read_keys(_keys(self.folder, institution))
 
     def patients(self, institution: str) -> list[str]:

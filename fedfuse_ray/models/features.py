@@ -84,7 +84,7 @@ class FeatureStore:
                 continue
             self._read.add(path.name)
             try:
-                pack = np.load(path, mmap_mode="r")
+                pack = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError):  # a damaged cache is a cache that lacks something
                 continue
             if pack.dtype == self._dtype and pack.ndim == 1:

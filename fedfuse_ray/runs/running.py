@@ -10,21 +10,16 @@ from pathlib import Path
 
 from fedfuse_ray.accounts.entry import admitted, enter
 from fedfuse_ray.accounts.terms import AccountTerms, forget_note
-from fedfuse_ray.config import Experiment, dump, load
-from fedfuse_ray.data.dataset import Dataset, prepare
-from fedfuse_ray.data.index import told_sizes
-from fedfuse_ray.errors import InputError
+from fedfuse_ray.config import Experiment, dump
+from fedfuse_ray.data.dataset import prepare
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
-from fedfuse_ray.federation.institution.encoding import encode_ahead
-from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders, transfer
-from fedfuse_ray.federation.plan.patient_warning import patient_warning
-from fedfuse_ray.federation.plan.plan import Plan, make_plan
+from fedfuse_ray.federation.plan import feasibility, paradigms
 from fedfuse_ray.federation.rounds.executor import Executor
-from fedfuse_ray.privacy.randomness import Randomness
 from fedfuse_ray.report import RunStore, Summary, environment
 from fedfuse_ray.runs.alone import train_alone
 from fedfuse_ray.runs.federated import train_federation
 from fedfuse_ray.runs.ongoing import CHECKPOINTS, Ongoing
+from fedfuse_ray.runs.planning import planned_run
 from fedfuse_ray.runs.progress import Progress, Several, Silent
 from fedfuse_ray.runs.reading import read_resumed
 from fedfuse_ray.runs.sealing import LedgerSeal
@@ -67,12 +62,7 @@ def run(
     store, seal = _open_folder(experiment, out, resume=resume)
     with closing(executor or make_executor(experiment)) as executor:
         draws = randomness_of(experiment, out, resume=resume)
-        if experiment.data.kind == "manifest":
-            progress.stage(told_sizes(experiment.data, dataset.index.shapes))
-        plan = _plan(experiment, dataset, draws, progress)
-        if warning := patient_warning(plan, dataset):
-            progress.stage(f"Warning: {warning}")
-        encode_ahead(plan, dataset, progress.stage)
+        plan = planned_run(experiment, dataset, draws, progress)
         entry = enter(plan, dataset, out, kept, resume=resume)
         ongoing = Ongoing(plan, dataset, executor, store, seal, entry, progress, began)
         try:
@@ -104,32 +94,6 @@ def _open_folder(experiment: Experiment, out: Path, *, resume: bool) -> tuple[Ru
     checkpoints.clear(out / CHECKPOINTS)
     store.start(dump(experiment), environment())
     return store, seal
-
-
-def _plan(
-    experiment: Experiment, dataset: Dataset, draws: Randomness | None, progress: Progress
-) -> Plan:
-    pooled = paradigms.is_pooled(experiment)
-    plan = make_plan(experiment, dataset.index, pooled=pooled, randomness=draws)
-    if plan.privacy is not None and plan.privacy.audit is not None:
-        progress.stage(f"Audit: {plan.privacy.audit}")
-    public_encoders.ensure(plan.spec, progress.stage)
-    _check_transfer(plan)
-    return plan
-
-
-def _check_transfer(plan: Plan) -> None:
-    earlier: list[Experiment] = []
-    link = plan.spec.config.transfer
-    while link is not None:
-        config = Path(link.run) / "config.yaml"
-        if not config.is_file():
-            raise InputError(
-                "model.transfer.run", link.run, "holds no run: no config.yaml is there"
-            )
-        earlier.append(load(config))
-        link = earlier[-1].model.transfer
-    transfer.check(plan, earlier)
 
 
 def make_executor(experiment: Experiment) -> Executor:

@@ -24,14 +24,15 @@ PATIENTS = ("data.specimens_per_patient=4", "privacy.unit=patient")
 
 def audited(*settings, paradigm="fedfuse", change=lambda plan: plan, unit=PATIENTS):
     """Return the audit of a changed plan against what the ledger of the unchanged one says."""
-    plan = plan_of(tiny(*unit, *settings, paradigm=paradigm))
+    experiment = tiny(*unit, *settings, paradigm=paradigm)
+    plan, index = plan_of(experiment), dataset_of(experiment).index
     rounds = plan.experiment.training.rounds
     charging = Charging.open(plan)
     for number in range(1, rounds + 1):
         charging.charge(number)
     epsilon, sizes = charging.epsilon, block_sizes(plan.spec)
     given = {"epsilon": epsilon, "rounds": rounds, "canaries": 5000, "seed": 0}
-    return audit_canaries(change(plan), sizes, **given)
+    return audit_canaries(change(plan), sizes, index, **given)
 
 
 @pytest.mark.parametrize(

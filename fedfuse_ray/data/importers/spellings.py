@@ -14,12 +14,12 @@ from fedfuse_ray.errors import InputError
 
 MISSING = frozenset(
     (
-        *("#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "n/a"),
+        *("#N/A", "#N/A N/A", "#NA", "N/A", "NA", "n/a"),
         *("NULL", "None", "null"),
         *("NaN", "NaT", "nan", "-NaN", "-nan", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"),
     )
 )
-"""What tables write for a missing value: pandas' own list, and its missing time."""
+"""What tables write for a missing value, some between < and >: pandas' own list, and NaT."""
 
 
 def folded(label: str) -> str:
@@ -48,7 +48,7 @@ def no_missing_label(table: Table) -> None:
         InputError: One is written as a missing value.
     """
     for i, row in enumerate(table.rows):
-        if row.label.strip() in MISSING:
+        if row.label.strip("<> ") in MISSING:
             remedy = (
                 "is how tables write a missing value; leave the row out, or give the class a name"
             )

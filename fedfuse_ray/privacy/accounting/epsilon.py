@@ -124,6 +124,8 @@ def epsilon_of(composition: Composition, delta: float, accountant: str = "pld") 
         raise InputError("privacy.delta", delta, "use a probability above 0 and below 1")
     gamma = math.fsum(n * ripple for (*_, ripple, _), n in composition)
     if gamma > 0.0:
+        if delta * math.exp(-gamma) == 0.0:
+            return math.inf
         smooth = tuple(((*terms, 0.0, rate), n) for (*terms, _, rate), n in composition)
         return rippled(epsilon_of(smooth, delta * math.exp(-gamma), accountant), gamma)
     if any(sigma == 0.0 for (sigma, *_), _ in composition):

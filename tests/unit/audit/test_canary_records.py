@@ -99,7 +99,7 @@ def test_canary_institutions_go_through_the_clip_and_the_servers_sum(codec, monk
         lambda size, std, generator: np.zeros(size, np.float32),
     )
     plan, sizes, hosts = drawn("privacy.mode=client", f"compression.codec={codec}", count=60)
-    assert plan.terms.config.unit == "institution"
+    assert plan.terms.config.protected_unit == "institution"
     for released in releases(plan, hosts, sizes, 2):
         total = released[hosts[0].institution]
         expected = {block: np.zeros(size) for block, size in sizes.items()}

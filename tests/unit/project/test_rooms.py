@@ -24,6 +24,7 @@ ANY = {
     "fedfuse_ray.accounts.charges",
     "fedfuse_ray.accounts.terms",
     "fedfuse_ray.config.sources",
+    "fedfuse_ray.yaml12",
     "fedfuse_ray.report.schema",
     "fedfuse_ray.report.provenance",
     "fedfuse_ray.report.reading",
