@@ -149,7 +149,7 @@ def test_the_noise_of_every_form_is_that_of_its_privacy():
 
 def test_trainings_of_the_benchmark_are_those_of_a_run(tmp_path):
     """With next to no noise the benchmark's model is the run's, but for the grid of integers."""
-    settings = ["privacy.target_epsilon=null", "privacy.noise_multiplier=0.0003"]
+    settings = ["privacy.target_epsilon=null", "privacy.noise_multiplier=0.001"]
     training = Training("tiny", settings)
     run(training.experiment, tmp_path)
     expected = checkpoint.read(checkpoint.path_of(tmp_path / "checkpoints", 3)).model
@@ -157,5 +157,5 @@ def test_trainings_of_the_benchmark_are_those_of_a_run(tmp_path):
     moved = training.model(1e5 * np.eye(3), seed=0)
     assert found.keys() == expected.keys()
     for name, vector in expected.items():
-        np.testing.assert_allclose(found[name], vector, atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(found[name], vector, atol=5e-4, err_msg=name)
         assert np.abs(moved[name] - vector).max() > 1e-2  # it is no accident: noise is seen
