@@ -73,7 +73,9 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(number, status, tmp_path):
     assert stopped(again, signal.SIGINT)[0] == 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_on_ray_ends_so_too(number, tmp_path):
     folder = tmp_path / "out"
     process = started("run", "tiny", "--executor", "ray", *ENDLESS, "--out", folder)

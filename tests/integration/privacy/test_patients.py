@@ -106,6 +106,7 @@ def test_or_is_charged_by_the_group_bound(charged):
     assert all(check.passed is not False for check in verify_run(charged))
 
 
+@pytest.mark.slow
 def test_and_canary_patients_confirm_it(charged):
     found = audit(of_run(charged, lambda text: None), ("canaries",))
     assert found.passed
