@@ -23,7 +23,7 @@ install: $(STAMP) ## Create the virtual environment and install everything
 demo: $(STAMP) ## Run the 15-institution federation on generated data and write a report
 	$(BIN)/python -m fedfuse_ray run demo --out runs/demo
 
-test: $(STAMP) ## Run the tests (under 12 minutes on 2 cores)
+test: $(STAMP) ## Run the tests (about 25 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
 test-slow: $(STAMP) ## Run the long tests
