@@ -46,16 +46,12 @@ class _Received:
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Let SIGINT and SIGTERM stop what runs within; for a process's main thread."""
-    if threading.current_thread() is not threading.main_thread():
+    with _restoring() as ours:
+        if ours:
+            _Received.signum = _NONE
+            for number in _SIGNALS:
+                signal.signal(number, _stop)
         yield
-        return
-    _Received.signum = _NONE
-    held = {number: signal.signal(number, _stop) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -64,17 +60,25 @@ def keeping_handlers() -> Iterator[None]:
 
     What the library's own handler makes of a signal, `SystemExit`, is an interrupt too.
     """
+    with _restoring() as ours:
+        try:
+            yield
+        except SystemExit as end:
+            if not ours or end.code not in _SIGNALS:
+                raise
+            _Received.signum = int(end.code)
+            raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _restoring() -> Iterator[bool]:
+    """Put handlers back at the end; yields whether this thread may set any."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield False
         return
     held = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
-        yield
-    except SystemExit as end:
-        if end.code not in _SIGNALS:
-            raise
-        _Received.signum = int(end.code)
-        raise KeyboardInterrupt from None
+        yield True
     finally:
         for number, handler in held.items():
             signal.signal(number, handler)
