@@ -34,6 +34,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from tests.support.privacy.divergences import gaussian_hockey_stick, hockey_stick
+
 ALLOWED = 1.0  # the largest rounding_step of the config
 SLACK = 1.01
 SHARES = (2, 4, 14)
@@ -63,16 +65,6 @@ def released(step, shares, shift, phase, fractions, reach):
     std = 1 / step
     rest = functools.reduce(np.convolve, [share_pmf(std, f, reach) for f in fractions], np.ones(1))
     return tuple(np.convolve(rest, share_pmf(std, x, reach)) for x in (phase, phase + shift))
-
-
-def hockey_stick(one, other, epsilon):
-    return float(np.maximum(one - math.exp(epsilon) * other, 0.0).sum())
-
-
-def gaussian_hockey_stick(multiplier, epsilon):
-    """Return that of a Gaussian: Balle and Wang, 2018, arXiv 1805.06530, theorem 8."""
-    a, b = 0.5 / multiplier, epsilon * multiplier
-    return float(ndtr(a - b) - math.exp(epsilon) * ndtr(-a - b))
 
 
 def renyi(one, other, order):

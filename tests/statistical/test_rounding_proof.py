@@ -24,6 +24,7 @@ from fedfuse_ray.privacy.mechanisms.rounding import (
     ripple,
     smoothing_error,
 )
+from tests.support.privacy.divergences import gaussian_hockey_stick, hockey_stick
 from tests.support.privacy.secure_sums import ADAPTIVE, COARSE, FINE, secure_plan
 
 SHARES = (2, 3, 5, 14)
@@ -133,16 +134,6 @@ def test_one_share_is_rounded_afterwards_whatever_the_grid():
         assert farthest(1, deviation) <= DIGITS
 
 
-def hockey_stick(one, other, epsilon):
-    return float(np.maximum(one - math.exp(epsilon) * other, 0.0).sum())
-
-
-def gaussian_delta(multiplier, epsilon):
-    """Balle and Wang, 2018, arXiv 1805.06530, theorem 8."""
-    a, b = 0.5 / multiplier, epsilon * multiplier
-    return float(ndtr(a - b) - math.exp(epsilon) * ndtr(-a - b))
-
-
 def excess(shares, deviation, multiplier):
     """Return the largest ratio of a divergence of the sums to what the theorem allows."""
     gamma = ripple(shares, deviation)
@@ -159,7 +150,7 @@ def excess(shares, deviation, multiplier):
         moved[0] += shift
         other = rounded_apart(moved, deviation, reach)
         for epsilon in np.array([0.05, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0]) / multiplier:
-            allowed = math.exp(gamma) * gaussian_delta(multiplier, epsilon)
+            allowed = math.exp(gamma) * gaussian_hockey_stick(multiplier, epsilon)
             found = max(
                 hockey_stick(a, b, epsilon + 2 * gamma) for a, b in ((one, other), (other, one))
             )
