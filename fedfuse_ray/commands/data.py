@@ -57,7 +57,7 @@ def describe_command(
     console.print(_domains(tests, classes))
     if summary.held_out:
         names = ", ".join(summary.held_out)
-        console.print(f"15% of train held out for validation at: {names}", highlight=False)
+        console.print(f"15% of train held out for validation at: {names}")
     if held := sum(summary.header.held.values()):
         console.print(
             f"{held} test specimens at institutions: a private run is scored on the others alone, "
@@ -72,8 +72,6 @@ def describe_command(
                 f"{len(shared)} {what} at several institutions, as {shared[0]}: refused under "
                 f"privacy of {'records' if what == 'specimens' else what}, unless "
                 "privacy.institutions_per_unit charges them",
-                markup=False,
-                highlight=False,
             )
 
 
