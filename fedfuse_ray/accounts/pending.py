@@ -14,10 +14,10 @@ from fedfuse_ray.accounts.terms import AccountTerms
 from fedfuse_ray.accounts.totals import Guarantee, Total, total, total_of
 from fedfuse_ray.accounts.units import RECORD, Units, units_of
 from fedfuse_ray.config import Experiment
-from fedfuse_ray.data.dataset import Dataset, prepare
+from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.errors import OverBudgetError
-from fedfuse_ray.federation.plan import paradigms
-from fedfuse_ray.federation.plan.plan import Plan, make_plan
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.plan.prepared import prepared
 from fedfuse_ray.federation.rounds.charging import planned
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
@@ -144,14 +144,5 @@ def check_experiments(experiments: Sequence[tuple[Experiment, Path]], terms: Acc
     """
     if terms.budget is None or not experiments:
         return
-    coming = [pending(*_planned(experiment), folder) for experiment, folder in experiments]
+    coming = [pending(*prepared(experiment), folder) for experiment, folder in experiments]
     check_budget(read(terms.of(experiments[0][1])), coming, terms.budget)
-
-
-def _planned(experiment: Experiment) -> tuple[Plan, Dataset]:
-    experiment = paradigms.resolve(experiment)
-    dataset = prepare(
-        experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
-    )
-    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
-    return plan, dataset

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from fedfuse_ray.blocks import Blocks
 from fedfuse_ray.config import Experiment, load
-from fedfuse_ray.data.dataset import Dataset, prepare
+from fedfuse_ray.data.dataset import Dataset
 from fedfuse_ray.errors import BudgetSpentError, InputError
 from fedfuse_ray.federation.checkpoints import checkpoint as checkpoints
 from fedfuse_ray.federation.plan import feasibility, paradigms, public_encoders
-from fedfuse_ray.federation.plan.plan import Plan, make_plan
+from fedfuse_ray.federation.plan.plan import Plan
+from fedfuse_ray.federation.plan.prepared import prepared
 from fedfuse_ray.federation.rounds.charging import Charging
 from fedfuse_ray.federation.rounds.serial import SerialExecutor
 from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
@@ -104,10 +105,7 @@ def _planned(experiment: Experiment, tell: Tell) -> tuple[Plan, Dataset]:
         )
     feasibility.check_units(experiment)
     tell("Preparing specimens")
-    dataset = prepare(
-        experiment.data, experiment.institutions, seed=experiment.seed, replicas=experiment.replicas
-    )
-    plan = make_plan(experiment, dataset.index, pooled=paradigms.is_pooled(experiment))
+    plan, dataset = prepared(experiment)
     public_encoders.ensure(plan.spec, tell)
     return plan, dataset
 

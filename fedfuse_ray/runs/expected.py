@@ -17,6 +17,7 @@ from fedfuse_ray.data.index import DatasetIndex
 from fedfuse_ray.data.specimens import DomainInfo, InstitutionInfo, Shape
 from fedfuse_ray.errors import FedfuseError, InputError
 from fedfuse_ray.federation.plan import paradigms
+from fedfuse_ray.federation.plan.charges import training_events
 from fedfuse_ray.federation.plan.plan import Plan, make_plan
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 from fedfuse_ray.privacy.accounting.matching import Latitude
@@ -45,15 +46,7 @@ class Expected:
 
     def events(self, rounds: Iterable[int], factor: float = 1.0) -> list[PrivacyEvent]:
         """Return every release of some rounds once."""
-        plan = self.plan
-        return [
-            event
-            for number in rounds
-            for participant in plan.participants
-            for event in plan.terms.events(
-                participant.name, plan.blocks_of(participant), number, factor
-            )
-        ]
+        return training_events(self.plan, rounds, factor)
 
     @property
     def budget(self) -> float | None:

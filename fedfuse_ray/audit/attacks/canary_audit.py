@@ -35,10 +35,10 @@ from fedfuse_ray.audit.attacks.canary.verdicts import (
 from fedfuse_ray.audit.attacks.releases import reseeded
 from fedfuse_ray.audit.attacks.tradeoff import mu_of
 from fedfuse_ray.data.index import DatasetIndex
+from fedfuse_ray.federation.plan.charges import training_events
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.federation.plan.terms import PrivacyTerms
 from fedfuse_ray.privacy.accounting.epsilon import epsilon_by_institution, largest
-from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
 _GROUPS = 4
 """Of runs that have to agree, where the whole trade-off curve is tested."""
@@ -96,7 +96,7 @@ class _Stage:
         hosts, first = self.hosts(sizes, run), self.fresh(run)
         rounds = min(self.rounds, _ROUNDS_OF_PAIR)
         pair, config = (first, _other_budget(first, self.index)), self.plan.terms.config
-        events = [event for plan in pair for event in _events(plan, rounds)]
+        events = [event for plan in pair for event in training_events(plan, range(1, rounds + 1))]
         claim = largest(epsilon_by_institution(events, config.delta, config.accountant))
         seen = seen_of(hosts, joint_scores(pair, hosts, sizes, rounds))
         return seen.of(seen.groups != JOINT), claim
@@ -174,12 +174,3 @@ def _other_budget(plan: Plan, index: DatasetIndex) -> Plan:
     }
     other = replace(plan, privacy=replace(plan.terms, releases=releases))
     return reseeded(other, plan.experiment.seed, index)
-
-
-def _events(plan: Plan, rounds: int) -> list[PrivacyEvent]:
-    return [
-        event
-        for participant in plan.participants
-        for number in range(1, rounds + 1)
-        for event in plan.terms.events(participant.name, plan.blocks_of(participant), number)
-    ]

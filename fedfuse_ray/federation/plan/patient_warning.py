@@ -6,21 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedfuse_ray.data.dataset import Dataset
+from fedfuse_ray.federation.plan.charges import all_rounds, training_events
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.privacy.accounting.ledger import PrivacyEvent
 
 Held = tuple[tuple[str, int], ...]
 """How many records a patient has at each participant."""
-
-
-def _planned(plan: Plan) -> list[PrivacyEvent]:
-    """Return all that a private run is going to release, at a schedule's constant noise."""
-    return [
-        event
-        for participant in plan.participants
-        for number in range(1, plan.experiment.training.rounds + 1)
-        for event in plan.terms.events(participant.name, plan.blocks_of(participant), number)
-    ]
 
 
 def patient_warning(
@@ -45,7 +36,7 @@ def patient_warning(
     from fedfuse_ray.privacy.accounting.groups import group_epsilon  # scipy
 
     releases: dict[str, list[PrivacyEvent]] = {}
-    for event in _planned(plan) if events is None else events:
+    for event in training_events(plan, all_rounds(plan)) if events is None else events:
         releases.setdefault(event.institution, []).append(event)
     delta, apart = terms.config.delta, terms.config.institutions_per_unit
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedfuse_ray.errors import InputError
+from fedfuse_ray.federation.plan.charges import all_rounds, training_events
 from fedfuse_ray.federation.plan.plan import Plan
 from fedfuse_ray.privacy.accounting.ledger import Ledger, PrivacyEvent
 
@@ -61,7 +62,7 @@ class Charging:
         Raises:
             BudgetSpentError: It would exceed the budget, and must not happen.
         """
-        events = _events(self.plan, round, factor)
+        events = training_events(self.plan, [round], factor)
         if self.account is not None:
             self.account = self.account.charge(events)
         return events
@@ -104,26 +105,13 @@ def planned(plan: Plan) -> list[PrivacyEvent]:
 
     An adaptive schedule costs as much, or less.
     """
-    last = plan.experiment.training.rounds
-    rounds = [event for number in range(1, last + 1) for event in _events(plan, number, 1.0)]
-    return rounds + plan.scores.events(last)
-
-
-def _events(plan: Plan, round: int, factor: float) -> list[PrivacyEvent]:
-    terms = plan.privacy
-    if terms is None:
-        return []
-    return [
-        event
-        for participant in plan.participants
-        for event in terms.events(participant.name, plan.blocks_of(participant), round, factor)
-    ]
+    return training_events(plan, all_rounds(plan)) + plan.scores.events(all_rounds(plan)[-1])
 
 
 def _check_audit(plan: Plan, ledger: Ledger) -> None:
     """Refuse to go on with another budget than the run began with."""
     first = ledger.events[0]
-    now = next(e for e in _events(plan, 1, 1.0) if e.institution == first.institution)
+    now = next(e for e in training_events(plan, [1]) if e.institution == first.institution)
     if not math.isclose(first.noise_multiplier, now.noise_multiplier, rel_tol=1e-6):
         raise InputError(
             "privacy.audit",
